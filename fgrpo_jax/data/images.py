@@ -1,0 +1,234 @@
+"""Images: from a file to the patches of Qwen2.5-VL, and boxes between the frames an image passes through.
+
+The numbers equal `transformers`' `Qwen2VLImageProcessorPil` (bicubic by PIL, 1/255, CLIP mean and deviation, patches in
+merge-block order). Everything is numpy on the host and runs in Grain workers: a 1280x960 image costs some 0.1 s.
+
+Frames of a box: `original` (pixels of the image as published), `processed` (pixels of the image as the model sees it; what
+Qwen2.5-VL speaks), `unit` (0..1) and `thousand` (0..1000, what Qwen3-VL speaks).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import pathlib
+import re
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fgrpo_jax.records import Box, ImageSize
+
+PATCH = 14  # pixels a side
+MERGE = 2  # patches a side of a merged cell
+FRAMES = 2  # temporal patch: a still image is shown twice
+FACTOR = PATCH * MERGE  # processed sides are multiples of this
+PATCH_VALUES = 3 * FRAMES * PATCH * PATCH  # 1176
+WINDOW_CELLS = 4  # merged cells a side of an attention window (112 px)
+WINDOW_PATCHES = (WINDOW_CELLS * MERGE) ** 2  # 64
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_DECODED_PIXELS = 100_000_000
+FRAMES_OF_BOXES = ("original", "processed", "unit", "thousand")
+
+
+# ------------------------------------------------------------------------------------------------------------ decode
+def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.ndarray:
+    """Reads one image as uint8 RGB [height, width, 3].
+
+    EXIF orientation is applied (the box coordinates of photographs are given upright), transparency is laid on white.
+
+    Args:
+      source: encoded bytes, or the path of a file.
+      name: what to call it in errors; the path when empty.
+
+    Raises:
+      ValueError: it does not decode, or holds more than 100 megapixels.
+    """
+    name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.width * image.height > MAX_DECODED_PIXELS:
+                raise ValueError(
+                    f"image {name} has {image.width}x{image.height} = {image.width * image.height:,} pixels, more than "
+                    f"the limit of {MAX_DECODED_PIXELS:,}; downscale it first"
+                )
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError as error:
+        raise ValueError(f"image {name} does not exist; check the path or remove its example") from error
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"image {name} does not decode ({error}); replace the file or remove its example") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16-bit grey: PIL's own conversion clips instead of scaling
+        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, layer)
+    return np.array(image.convert("RGB"))
+
+
+# ------------------------------------------------------------------------------------------------------------ resize
+def smart_resize(
+    height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = FACTOR
+) -> tuple[int, int]:
+    """Processed (height, width) of an image: multiples of `factor`, area within the limits, aspect nearly kept.
+
+    Sides are rounded half to even, as Python does; too large an area is scaled down with floors, too small a one up with
+    ceilings.
+
+    Raises:
+      ValueError: a side is below 1, the limits are crossed, or the aspect ratio exceeds 200.
+    """
+    if min(height, width) < 1:
+        raise ValueError(f"image of {width}x{height} pixels has no area")
+    if min_pixels > max_pixels:
+        raise ValueError(f"min_pixels {min_pixels} exceeds max_pixels {max_pixels}")
+    if max(height, width) > 200 * min(height, width):
+        raise ValueError(f"image of {width}x{height} pixels has an aspect ratio above 200; crop it")
+    rows, cols = round(height / factor), round(width / factor)
+    if rows * cols * factor**2 > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows = max(1, math.floor(height / shrink / factor))
+        cols = max(1, math.floor(width / shrink / factor))
+    elif rows * cols * factor**2 < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        rows, cols = math.ceil(height * grow / factor), math.ceil(width * grow / factor)
+    if rows < 1 or cols < 1:
+        raise ValueError(
+            f"image of {width}x{height} pixels rounds to {cols * factor}x{rows * factor} with min_pixels {min_pixels}; "
+            f"set min_pixels to at least {factor**2} or enlarge the image"
+        )
+    return rows * factor, cols * factor
+
+
+def pixel_patches(
+    image: np.ndarray, *, min_pixels: int, max_pixels: int
+) -> tuple[np.ndarray, tuple[int, int, int], ImageSize]:
+    """Resizes an image and cuts it: (patches uint8 [n, 3, 14, 14] in merge-block order, grid (1, h, w), sizes).
+
+    Eight times smaller than the model's float32 patches of two frames; this is what travels between processes.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image must be uint8 [height, width, 3], got {image.dtype} {list(image.shape)}")
+    height, width = image.shape[:2]
+    new_height, new_width = smart_resize(height, width, min_pixels=min_pixels, max_pixels=max_pixels)
+    if (new_height, new_width) != (height, width):
+        image = np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC))
+    h, w = new_height // PATCH, new_width // PATCH
+    blocks = image.reshape(h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH, 3)
+    patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(h * w, 3, PATCH, PATCH)
+    return patches, (1, h, w), ImageSize(width, height, new_width, new_height)
+
+
+@functools.cache
+def _levels() -> np.ndarray:
+    """float32 [3, 256]: the normalised value of each 8-bit level, rounded where the reference rounds."""
+    scaled = np.arange(256).astype(np.float64) * (1 / 255)
+    mean, std = np.array(MEAN, np.float32)[:, None], np.array(STD, np.float32)[:, None]
+    return (scaled.astype(np.float32)[None] - mean) / std
+
+
+def normalise_patches(patches: np.ndarray) -> np.ndarray:
+    """uint8 [n, 3, 14, 14] to the model's float32 [n, 1176] (channel, frame, row, column), the one frame twice."""
+    values = np.empty((len(patches), 3, FRAMES, PATCH, PATCH), np.float32)
+    for channel, levels in enumerate(_levels()):
+        values[:, channel] = levels[patches[:, channel]][:, None]
+    return values.reshape(len(patches), PATCH_VALUES)
+
+
+def patchify(
+    image: np.ndarray, *, min_pixels: int, max_pixels: int
+) -> tuple[np.ndarray, tuple[int, int, int], ImageSize]:
+    """uint8 RGB [height, width, 3] to (patches float32 [n, 1176], grid (1, h, w) in patches, sizes)."""
+    patches, grid, size = pixel_patches(image, min_pixels=min_pixels, max_pixels=max_pixels)
+    return normalise_patches(patches), grid, size
+
+
+# ----------------------------------------------------------------------------------------------------- where patches are
+@functools.lru_cache(maxsize=256)
+def patch_positions(h: int, w: int) -> np.ndarray:
+    """int32 [h*w, 2]: (row, column) of each patch of an h x w grid, in merge-block order."""
+    _check_grid(h, w)
+    grid = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1)
+    blocks = grid.reshape(h // MERGE, MERGE, w // MERGE, MERGE, 2).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(blocks.reshape(h * w, 2), np.int32)
+
+
+def count_windows(h: int, w: int) -> int:
+    """Attention windows of a grid of h x w patches."""
+    side = WINDOW_CELLS * MERGE
+    return -(-h // side) * -(-w // side)
+
+
+@functools.lru_cache(maxsize=256)
+def window_index(h: int, w: int, *, empty: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The attention windows of a grid of h x w patches in merge-block order.
+
+    A window is 4 x 4 merged cells (8 x 8 patches); those at the right and lower edge may be partly empty.
+
+    Args:
+      empty: what empty slots hold: the patch bucket P, an index just past the padded patches; h*w when None.
+
+    Returns:
+      windows int32 [W, 64], patch index of each slot, and slots int32 [h*w], the flat slot w*64 + j of each patch.
+    """
+    positions = patch_positions(h, w)
+    cell, side = positions // MERGE, WINDOW_CELLS
+    across = -(-w // (side * MERGE))
+    window = cell[:, 0] // side * across + cell[:, 1] // side
+    inside = (cell[:, 0] % side * side + cell[:, 1] % side) * MERGE**2 + np.arange(h * w) % MERGE**2
+    slots = (window * WINDOW_PATCHES + inside).astype(np.int32)
+    windows = np.full(count_windows(h, w) * WINDOW_PATCHES, h * w if empty is None else empty, np.int32)
+    windows[slots] = np.arange(h * w, dtype=np.int32)
+    return windows.reshape(-1, WINDOW_PATCHES), slots
+
+
+def _check_grid(h: int, w: int) -> None:
+    if h < MERGE or w < MERGE or h % MERGE or w % MERGE:
+        raise ValueError(f"a patch grid must have even sides of at least {MERGE}, got {h}x{w}")
+
+
+# ------------------------------------------------------------------------------------------------------------- boxes
+def convert_box(box: Box, size: ImageSize, *, src: str, dst: str) -> Box:
+    """Moves a box between the frames `original`, `processed`, `unit` and `thousand`. Nothing is rounded or clipped."""
+    (from_w, from_h), (to_w, to_h) = _extent(size, src), _extent(size, dst)
+    x1, y1, x2, y2 = box
+    return x1 * to_w / from_w, y1 * to_h / from_h, x2 * to_w / from_w, y2 * to_h / from_h
+
+
+def _extent(size: ImageSize, frame: str) -> tuple[float, float]:
+    extents = {
+        "original": (size.width, size.height),
+        "processed": (size.processed_width, size.processed_height),
+        "unit": (1.0, 1.0),
+        "thousand": (1000.0, 1000.0),
+    }
+    if frame not in extents:
+        raise ValueError(f"unknown frame of boxes {frame!r}; one of {', '.join(FRAMES_OF_BOXES)}")
+    return extents[frame]
+
+
+_NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
+_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
+
+
+def convert_boxes_in_text(text: str, size: ImageSize, *, src: str, dst: str) -> str:
+    """Rewrites every `[x1,y1,x2,y2]` of a text from one frame to another.
+
+    Whole numbers come out, but for `unit`, which has four decimals. A text whose frames coincide is returned as it is.
+    """
+    if _extent(size, src) == _extent(size, dst):
+        return text
+    digits = 4 if dst == "unit" else 0
+
+    def rewrite(match: re.Match[str]) -> str:
+        x1, y1, x2, y2 = (float(group) for group in match.groups())
+        moved = convert_box((x1, y1, x2, y2), size, src=src, dst=dst)
+        return "[" + ",".join(f"{round(value, digits) + 0.0:.{digits}f}" for value in moved) + "]"
+
+    return _BOX.sub(rewrite, text)

@@ -1,0 +1,171 @@
+"""Images: equality with the reference processor, window bookkeeping, boxes between frames, bad files."""
+
+import io
+
+import numpy as np
+import pytest
+from fgrpo_jax.data import images
+from fgrpo_jax.records import ImageSize
+from PIL import Image
+
+LIMITS = {"min_pixels": 56 * 56, "max_pixels": 400 * 400}
+
+
+def _image(rng, height, width):
+    coarse = rng.integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    pil = pytest.importorskip("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
+    return pil, pil.Qwen2VLImageProcessorPil(
+        size={"shortest_edge": LIMITS["min_pixels"], "longest_edge": LIMITS["max_pixels"]}
+    )
+
+
+def test_patches_equal_the_reference_processor(reference):
+    rng = np.random.default_rng(0)
+    sizes = [(28, 28), (56, 560), (100, 400), (112, 112), (300, 17), (640, 480), *rng.integers(20, 700, (10, 2)).tolist()]
+    for height, width in sizes:
+        image = _image(rng, height, width)
+        want = reference[1](images=[image], return_tensors="np", input_data_format="channels_last")
+        patches, grid, size = images.patchify(image, **LIMITS)
+        assert [list(grid)] == want["image_grid_thw"].tolist()
+        assert patches.shape == (grid[1] * grid[2], 1176) and patches.dtype == np.float32
+        np.testing.assert_allclose(patches, want["pixel_values"], atol=1e-6, rtol=0)
+        assert (size.height, size.width) == (height, width)
+        assert (size.processed_height, size.processed_width) == (grid[1] * 14, grid[2] * 14)
+
+
+def test_smart_resize_equals_the_reference(reference):
+    rng = np.random.default_rng(1)
+    for height, width in rng.integers(14, 6000, (500, 2)).tolist():
+        limits = {"min_pixels": 3136, "max_pixels": int(rng.integers(3137, 2_000_000))}
+        if max(height, width) <= 200 * min(height, width):
+            assert images.smart_resize(height, width, **limits) == reference[0].smart_resize(height, width, **limits)
+
+
+def test_a_pixel_does_not_depend_on_anything_but_its_image():
+    image = _image(np.random.default_rng(2), 56, 84)
+    patches, (_, h, w), _ = images.pixel_patches(image, **LIMITS)
+    for patch, (row, col) in zip(patches, images.patch_positions(h, w), strict=True):
+        cut = image[row * 14 : row * 14 + 14, col * 14 : col * 14 + 14]
+        np.testing.assert_array_equal(patch.transpose(1, 2, 0), cut)
+
+
+GRIDS = [(2, 2), (2, 34), (34, 2), (8, 8), (16, 24), (10, 6), (18, 30), (8, 28)]
+
+
+@pytest.mark.parametrize(("h", "w"), GRIDS)
+def test_windows_hold_every_patch_once_and_only_neighbours(h, w):
+    empty = h * w + 7
+    windows, slots = images.window_index(h, w, empty=empty)
+    assert windows.shape == (images.count_windows(h, w), 64)
+    assert sorted(windows[windows != empty].tolist()) == list(range(h * w))
+    np.testing.assert_array_equal(windows.reshape(-1)[slots], np.arange(h * w))
+    positions = images.patch_positions(h, w)
+    for window in windows:
+        inside = positions[window[window != empty]] // 8
+        assert len(inside) and (inside == inside[0]).all()
+
+
+@pytest.mark.parametrize(("h", "w"), GRIDS)
+def test_windows_have_the_reference_order_of_merged_cells(h, w):
+    """The reference walks windows row by row and cells row by row inside; ours must only leave holes."""
+    windows, _ = images.window_index(h, w, empty=-1)
+    order = [p // 4 for p in windows.reshape(-1).tolist() if p >= 0 and p % 4 == 0]
+    rows, cols = h // 2, w // 2
+    want = [
+        r * cols + c
+        for wr in range(0, rows, 4)
+        for wc in range(0, cols, 4)
+        for r in range(wr, min(wr + 4, rows))
+        for c in range(wc, min(wc + 4, cols))
+    ]
+    assert order == want
+
+
+def test_default_sentinel_is_the_patch_count():
+    windows, _ = images.window_index(2, 2)
+    assert windows.max() == 4
+
+
+def test_boxes_go_round_all_frames():
+    size = ImageSize(400, 100, 392, 112)
+    box = (10.0, 20.0, 390.0, 99.0)
+    for src in images.FRAMES_OF_BOXES:
+        for dst in images.FRAMES_OF_BOXES:
+            there = images.convert_box(box, size, src=src, dst=dst)
+            np.testing.assert_allclose(images.convert_box(there, size, src=dst, dst=src), box, rtol=1e-12)
+    assert images.convert_box((0, 0, 400, 100), size, src="original", dst="processed") == (0, 0, 392, 112)
+    with pytest.raises(ValueError, match="frame of boxes 'pixels'"):
+        images.convert_box(box, size, src="pixels", dst="unit")
+
+
+def test_boxes_in_text():
+    size = ImageSize(400, 100, 392, 112)
+    text = "the cat <bbox>[0,0,400,100]</bbox> and [ 100 , 50.5, 200, 75] but [1,2,3] stays"
+    moved = images.convert_boxes_in_text(text, size, src="original", dst="processed")
+    assert moved == "the cat <bbox>[0,0,392,112]</bbox> and [98,57,196,84] but [1,2,3] stays"
+    assert "[0.0000,0.0000,1.0000,1.0000]" in images.convert_boxes_in_text(text, size, src="original", dst="unit")
+    square = ImageSize(112, 112, 112, 112)
+    assert images.convert_boxes_in_text(text, square, src="original", dst="processed") is text
+
+
+def _png(image, kind="PNG", **kwargs):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **kwargs)
+    return buffer.getvalue()
+
+
+def test_transparency_is_white():
+    layer = np.zeros((4, 4, 4), np.uint8)
+    layer[:2, :, 3] = 255
+    decoded = images.decode_image(_png(Image.fromarray(layer, "RGBA")))
+    assert decoded.dtype == np.uint8 and decoded.shape == (4, 4, 3)
+    assert (decoded[:2] == 0).all() and (decoded[2:] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "1", "CMYK", "I;16"])
+def test_every_mode_becomes_rgb(mode):
+    image = Image.new(mode, (6, 5))
+    data = _png(image, "TIFF" if mode == "CMYK" else "PNG")
+    assert images.decode_image(data).shape == (5, 6, 3)
+
+
+def test_orientation_is_applied():
+    exif = Image.Exif()
+    exif[274] = 6  # turn by 90 degrees
+    assert images.decode_image(_png(Image.new("RGB", (30, 10)), "JPEG", exif=exif)).shape == (30, 10, 3)
+
+
+def test_bad_files_are_named(tmp_path):
+    good = _png(Image.fromarray(_image(np.random.default_rng(0), 64, 64)))
+    path = tmp_path / "broken.png"
+    path.write_bytes(good[: len(good) // 2])
+    with pytest.raises(ValueError, match=r"broken\.png does not decode"):
+        images.decode_image(path)
+    with pytest.raises(ValueError, match=r"missing\.png does not exist"):
+        images.decode_image(tmp_path / "missing.png")
+    with pytest.raises(ValueError, match="image seven does not decode"):
+        images.decode_image(b"not an image", name="seven")
+
+
+def test_huge_images_are_refused(monkeypatch):
+    monkeypatch.setattr(images, "MAX_DECODED_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"50x40 = 2,000 pixels, more than the limit of 1,000"):
+        images.decode_image(_png(Image.new("RGB", (50, 40))))
+
+
+def test_impossible_sizes():
+    for args, kwargs, message in [
+        ((0, 5), LIMITS, "no area"),
+        ((1, 201), LIMITS, "aspect ratio above 200"),
+        ((5, 5), {"min_pixels": 10, "max_pixels": 9}, "min_pixels 10 exceeds max_pixels 9"),
+        ((5, 5), {"min_pixels": 0, "max_pixels": 1000}, "set min_pixels"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            images.smart_resize(*args, **kwargs)
+    with pytest.raises(ValueError, match="uint8"):
+        images.patchify(np.zeros((28, 28, 3), np.float32), **LIMITS)
