@@ -1,0 +1,1 @@
+"""Rollouts: prompts × group → completions, with the log-probs of the distribution they were drawn from."""

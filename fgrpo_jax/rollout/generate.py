@@ -1,0 +1,91 @@
+"""Prompts → rollouts on the host: arrays fetched once, texts decoded, tokens and seconds counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgrpo_jax.records import PromptBatch, Rollouts
+from fgrpo_jax.rollout.sampler import Sampler
+
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """Rollouts on the host.
+
+    Attributes:
+      rollouts: numpy leaves, shapes as in `Rollouts`.
+      texts: [M][G] decoded completions, without special tokens.
+      tokens: completion tokens drawn, each rollout's EOS included.
+      seconds: from the call to the arrival of the arrays; the first call of a batch shape includes its compilation.
+    """
+
+    rollouts: Rollouts
+    texts: tuple[tuple[str, ...], ...]
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Completion tokens a second of wall time."""
+        return self.tokens / self.seconds
+
+    def ids(self, prompt: int, member: int) -> list[int]:
+        """Token ids of one rollout, by its mask: the EOS included, nothing after."""
+        return self.rollouts.tokens[prompt, member][self.rollouts.mask[prompt, member]].tolist()
+
+    def logprob(self, prompt: int, member: int) -> float:
+        """Sum of the log-probs of one rollout's tokens, nats; summed in float64, since a rollout has hundreds."""
+        return float(self.rollouts.logps[prompt, member].sum(dtype=np.float64))
+
+
+def generate(
+    sampler: Sampler,
+    params: Any,
+    prompts: PromptBatch,
+    *,
+    decode: Decode,
+    seed: int,
+    purpose: int | str,
+    step: int,
+    features: Any = None,
+) -> Generation:
+    """Samples a batch, waits for it and decodes it.
+
+    Args:
+      prompts: M prompts (numpy or device leaves); rows of filling (mask False throughout) come back as empty texts.
+      decode: ids → text, special tokens skipped (`Processor.decode`).
+      seed, purpose, step, features: as in `Sampler.sample`.
+    Raises:
+      FloatingPointError: a drawn token's log-prob is not finite, which means the parameters or the inputs are not.
+    """
+    start = time.perf_counter()
+    drawn = sampler.sample(params, prompts, seed=seed, purpose=purpose, step=step, features=features)
+    rollouts = jax.device_get(drawn)
+    seconds = time.perf_counter() - start
+    bad = ~np.isfinite(rollouts.logps).all(axis=-1)
+    if bad.any():
+        raise FloatingPointError(
+            f"{int(bad.sum())} of {bad.size} rollouts have a log-prob that is not finite: check the weights for NaN"
+        )
+    return Generation(
+        rollouts=rollouts,
+        texts=decode_texts(rollouts, decode),
+        tokens=int(rollouts.mask.sum()),
+        seconds=seconds,
+    )
+
+
+def decode_texts(rollouts: Rollouts, decode: Decode) -> tuple[tuple[str, ...], ...]:
+    """[M][G] texts of rollouts with numpy leaves; what is decoded is said by the mask, never by an id."""
+    return tuple(
+        tuple(decode(ids[mask].tolist()) for ids, mask in zip(group, masks, strict=True))
+        for group, masks in zip(rollouts.tokens, rollouts.mask, strict=True)
+    )

@@ -1,0 +1,432 @@
+"""The sampler on a table-driven bigram model, whose every probability is known exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from fgrpo_jax.records import PromptBatch, VisionInputs
+from fgrpo_jax.rollout import sampler as sampler_lib
+from fgrpo_jax.rollout.generate import generate
+from fgrpo_jax.rollout.sampler import Sampler
+
+V, S, T = 11, 5, 6
+PAD, EOS, EOS2, PLACEHOLDER = 0, 1, 2, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Bigram:
+    """A mock with the methods of the real model: logits of the next token are a row of params['table'] [V, V].
+
+    Decoding reads the row through the cache (a running sum of tokens), so that a cache that is not carried shows.
+    """
+
+    vocab: int = V
+    compute_dtype: type = jnp.float32
+
+    def encode(self, params, vision):
+        return jnp.zeros((vision.patches.shape[0], 0, self.vocab))
+
+    def prefix(self, params, prompts, features):
+        hidden = params["table"][prompts.tokens]
+        return hidden, (jnp.zeros((1, *prompts.tokens.shape, 1, 1)),)
+
+    def decode(self, params, tokens, t, next_position, *, prefix, prefix_mask, cache):
+        cache = jax.lax.dynamic_update_slice_in_dim(cache, tokens[None, :, :, None, None, None] + 0.0, t, axis=3)
+        seen = jnp.arange(cache.shape[3]) <= t
+        total = (cache[0, :, :, :, 0, 0] * seen).sum(-1).astype(jnp.int32)
+        return params["table"][tokens] + params["drift"][total % self.vocab], cache
+
+    def empty_cache(self, m, g, t, dtype):
+        return jnp.zeros((1, m, g, t, 1, 1), dtype)
+
+    def logits(self, params, hidden):
+        return hidden.astype(jnp.float32)
+
+    def exact(
+        self, params, first: int, completion: np.ndarray, *, temperature: float, banned: np.ndarray
+    ) -> np.ndarray:
+        """Log-probs [t] of a completion after a prompt ending in `first`, in float64 numpy."""
+        table, drift = (np.asarray(params[k], np.float64) for k in ("table", "drift"))
+        out, total, last = [], 0, first
+        for i, token in enumerate(completion):
+            logits = table[last] + (drift[total % self.vocab] if i else 0)
+            logits = np.where(banned, -np.inf, logits) / temperature
+            out.append(logits[token] - np.log(np.exp(logits).sum()))
+            total, last = total + int(token), int(token)
+        return np.array(out)
+
+
+def batch(firsts, *, ids=None, occurrence=None, length=S, left=False) -> PromptBatch:
+    """Prompts of different lengths whose last real token is `firsts[i]`; padding holds a loud wrong token."""
+    m = len(firsts)
+    tokens, mask = np.full((m, length), V - 1, np.int32), np.zeros((m, length), bool)
+    for i, first in enumerate(firsts):
+        n = 2 + i % (length - 2)
+        where = slice(length - n, length) if left else slice(0, n)
+        tokens[i, where], mask[i, where] = 5, True
+        tokens[i, where.stop - 1] = first
+    vision = VisionInputs(
+        patches=np.zeros((m, 0, 4, 1176), np.float32),
+        positions=np.zeros((m, 0, 4, 2), np.int32),
+        windows=np.zeros((m, 0, 1, 64), np.int32),
+        slots=np.zeros((m, 0, 4), np.int32),
+        valid=np.zeros((m, 0, 4), bool),
+    )
+    return PromptBatch(
+        tokens=tokens,
+        mask=mask,
+        positions=np.zeros((m, length, 3), np.int32),
+        next_position=mask.sum(1).astype(np.int32),
+        image_slot=np.full((m, length), -1, np.int32),
+        prompt_id=np.asarray(range(100, 100 + m) if ids is None else ids, np.uint32),
+        occurrence=np.asarray([0] * m if occurrence is None else occurrence, np.uint32),
+        vision=vision,
+    )
+
+
+BANNED = np.arange(V) == PLACEHOLDER
+BANNED[PAD] = True
+
+
+def make(**kwargs) -> Sampler:
+    defaults = dict(group_size=4, max_new_tokens=T, eos_ids=(EOS, EOS2), pad_id=PAD, banned=BANNED)
+    return Sampler(Bigram(), **(defaults | kwargs))
+
+
+def table(seed: int = 0, eos: float = 0.0) -> dict:
+    rng = np.random.default_rng(seed)
+    out = rng.normal(size=(V, V)).astype(np.float32)
+    out[:, [EOS, EOS2]] += eos
+    out[:, [PLACEHOLDER, PAD]] += 9.0  # what is banned is what the model would like best
+    return {"table": jnp.asarray(out), "drift": jnp.asarray(rng.normal(size=(V, V)).astype(np.float32) * 0.5)}
+
+
+def draw(sampler, params, prompts, *, seed=0, purpose="train", step=0):
+    return jax.device_get(sampler.sample(params, prompts, seed=seed, purpose=purpose, step=step))
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+# --------------------------------------------------------------------------------------------------------------- EOS
+@pytest.mark.parametrize("eos", [EOS, EOS2])
+def test_first_token_eos(eos):
+    params = table()
+    params["table"] = params["table"].at[:, eos].set(100.0)
+    out = draw(make(), params, batch([5, 6, 7]))
+    assert (out.tokens[:, :, 0] == eos).all() and (out.tokens[:, :, 1:] == PAD).all()
+    assert out.mask[:, :, 0].all() and not out.mask[:, :, 1:].any()
+    assert out.finished.all() and (out.logps[:, :, 1:] == 0).all()
+
+
+def test_truncated_rollouts_are_not_finished():
+    out = draw(make(), table(eos=-100.0), batch([5, 6, 7]))
+    assert not out.finished.any() and out.mask.all() and not np.isin(out.tokens, (EOS, EOS2)).any()
+
+
+def test_mask_ends_at_the_first_eos_of_either_kind():
+    out = draw(make(group_size=64), table(eos=1.0), batch([5, 6, 7, 8]))
+    kinds = set()
+    for tokens, mask, logps, finished in zip(
+        *(x.reshape(-1, *x.shape[2:]) for x in (out.tokens, out.mask, out.logps, out.finished)), strict=True
+    ):
+        ends = np.flatnonzero(np.isin(tokens, (EOS, EOS2)))
+        n = ends[0] + 1 if len(ends) else T
+        assert finished == bool(len(ends))
+        np.testing.assert_array_equal(mask, np.arange(T) < n)
+        assert (tokens[n:] == PAD).all() and (logps[n:] == 0).all() and (logps[:n] < 0).all()
+        kinds.add(int(tokens[n - 1]) if finished else "truncated")
+    assert kinds == {EOS, EOS2, "truncated"}  # the batch held all three, or the test says nothing
+
+
+def test_pad_equal_to_an_eos_is_content_where_drawn():
+    sampler = make(pad_id=EOS, banned=np.arange(V) == PLACEHOLDER, group_size=64)
+    params = table(eos=1.0)
+    params["table"] = params["table"].at[:, PAD].add(-9.0)
+    out = draw(sampler, params, batch([5, 6]))
+    drawn = (out.tokens == EOS) & out.mask
+    assert drawn.any() and (drawn.sum(-1) <= 1).all() and out.finished[drawn.any(-1)].all()
+
+
+def test_no_eos_ids_runs_to_the_end():
+    assert draw(make(eos_ids=()), table(eos=3.0), batch([5, 6])).mask.all()
+
+
+# ---------------------------------------------------------------------------------------------------------- banned ids
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("truncation", [{}, {"top_k": 2}, {"top_p": 0.5}])
+def test_banned_ids_are_never_drawn(temperature, truncation):
+    out = draw(make(group_size=64, temperature=temperature, **truncation), table(), batch([5, 6, 7]))
+    assert not np.isin(out.tokens[out.mask], np.flatnonzero(BANNED)).any()
+    assert np.isfinite(out.logps).all()
+
+
+# ----------------------------------------------------------------------------------------------------------- log-probs
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_log_probs_are_of_the_sampled_distribution(temperature):
+    params, prompts, firsts = table(eos=-1.0), batch([5, 6, 7]), [5, 6, 7]
+    out = draw(make(temperature=temperature), params, prompts)
+    for m, first in enumerate(firsts):
+        for g in range(4):
+            n = out.mask[m, g].sum()
+            want = Bigram().exact(params, first, out.tokens[m, g, :n], temperature=temperature, banned=BANNED)
+            np.testing.assert_allclose(out.logps[m, g, :n], want, atol=1e-5)
+
+
+def test_greedy_takes_the_best_and_reports_temperature_one():
+    params = table(eos=-1.0)
+    out = draw(make(temperature=0.0), params, batch([5, 6]))
+    assert (out.tokens == out.tokens[:, :1]).all()  # all members of a group are the same
+    n = out.mask[0, 0].sum()
+    want = Bigram().exact(params, 5, out.tokens[0, 0, :n], temperature=1.0, banned=BANNED)
+    np.testing.assert_allclose(out.logps[0, 0, :n], want, atol=1e-5)
+    best = np.where(BANNED, -np.inf, np.asarray(params["table"])[5]).argmax()
+    assert out.tokens[0, 0, 0] == best
+
+
+def test_truncated_distributions_against_numpy():
+    logits = np.random.default_rng(1).normal(size=(7, V)).astype(np.float32)
+    kept = np.asarray(make(top_k=3).scores(jnp.asarray(logits)))
+    for row, got in zip(np.where(BANNED, -np.inf, logits), kept, strict=True):
+        assert set(np.flatnonzero(np.isfinite(got))) == set(np.argsort(row)[-3:])
+    kept = np.asarray(make(top_p=0.6).scores(jnp.asarray(logits)))
+    for row, got in zip(np.where(BANNED, -np.inf, logits), kept, strict=True):
+        order = np.argsort(row)[::-1]
+        mass = np.cumsum(np.exp(row[order]) / np.exp(row).sum())
+        assert set(np.flatnonzero(np.isfinite(got))) == set(order[: np.searchsorted(mass, 0.6) + 1])
+
+
+def test_truncated_log_probs_are_renormalised():
+    out = draw(make(top_k=1, group_size=2), table(eos=-1.0), batch([5]))
+    np.testing.assert_allclose(out.logps, 0.0, atol=1e-6)
+    assert make(top_k=1).truncated and make(top_p=0.9).truncated and not make().truncated
+
+
+# --------------------------------------------------------------------------------------------------------- frequencies
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_frequencies_pass_a_chi_square_test(temperature):
+    """First and second tokens over 4,096 draws, against exact probabilities; fixed seed, level 0.1%."""
+    params, prompts = table(seed=3, eos=-20.0), batch([5])
+    out = draw(make(group_size=4096, max_new_tokens=2, temperature=temperature), params, prompts)
+    pairs = [(a, b) for a in range(V) for b in range(V)]
+    logp = [Bigram().exact(params, 5, np.array(p), temperature=temperature, banned=BANNED).sum() for p in pairs]
+    expected = np.exp(logp) * 4096
+    seen = np.zeros((V, V))
+    np.add.at(seen, (out.tokens[0, :, 0], out.tokens[0, :, 1]), 1)
+    seen, common = seen.reshape(-1), expected >= 5
+    seen = np.append(seen[common], seen[~common].sum())
+    expected = np.append(expected[common], expected[~common].sum())
+    assert common.sum() > 30
+    assert stats.chisquare(seen, expected * seen.sum() / expected.sum()).pvalue > 1e-3
+
+
+# ---------------------------------------------------------------------------------------------------------- randomness
+SAMPLER = make(group_size=8, max_new_tokens=T)
+FIRSTS = [5, 6, 7, 8]
+
+
+def tokens(prompts=None, *, sampler=SAMPLER, **kwargs):
+    return draw(sampler, table(eos=-3.0), batch(FIRSTS) if prompts is None else prompts, **kwargs).tokens
+
+
+def check_members_differ(sampler):
+    drawn = tokens(sampler=sampler)
+    assert len({tuple(row) for row in drawn[0]}) == drawn.shape[1], "members of a group drew the same tokens"
+
+
+def check_steps_differ(sampler):
+    assert (tokens(sampler=sampler, step=0) != tokens(sampler=sampler, step=1)).any(axis=-1).mean() > 0.9
+
+
+def check_prompts_differ(sampler):
+    same = batch([5, 5], ids=[1, 2])
+    same = same.replace(tokens=same.tokens[[0, 0]], mask=same.mask[[0, 0]])
+    drawn = tokens(same, sampler=sampler)
+    assert (drawn[0] != drawn[1]).any(axis=-1).mean() > 0.9
+
+
+def check_occurrences_differ(sampler):
+    a, b = (tokens(batch(FIRSTS, occurrence=[i] * 4), sampler=sampler) for i in (0, 1))
+    assert (a != b).any(axis=-1).mean() > 0.9
+
+
+def check_tokens_differ(sampler):
+    """On a flat model, a repeated noise gives the same id at every index."""
+    flat = {"table": jnp.zeros((V, V)), "drift": jnp.zeros((V, V))}
+    drawn = draw(sampler, flat, batch(FIRSTS)).tokens
+    assert (drawn[..., 0] != drawn[..., 1]).mean() > 0.5
+
+
+def check_seeds_and_purposes_differ(sampler):
+    assert (tokens(sampler=sampler, seed=0) != tokens(sampler=sampler, seed=1)).any(axis=-1).mean() > 0.9
+    assert (tokens(sampler=sampler, purpose="train") != tokens(sampler=sampler, purpose="eval")).any()
+
+
+CHECKS = {
+    "group": check_members_differ,
+    "step": check_steps_differ,
+    "prompt": check_prompts_differ,
+    "occurrence": check_occurrences_differ,
+    "token": check_tokens_differ,
+    "seed": check_seeds_and_purposes_differ,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_noise_depends_on(name):
+    CHECKS[name](SAMPLER)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_noise_that_ignores_a_part_of_the_key_is_caught(name, monkeypatch):
+    """The mutations themselves: each dropped part of the key must fail its check."""
+    keys, noise = sampler_lib.noise_keys, sampler_lib.gumbel
+
+    def broken(words, *, prompt_id, occurrence, group_size):
+        zero = jnp.zeros_like(prompt_id)
+        words = jnp.asarray(words)
+        words = words.at[2].set(0) if name == "step" else words.at[:2].set(0) if name == "seed" else words
+        prompt_id = zero if name == "prompt" else prompt_id
+        occurrence = zero if name == "occurrence" else occurrence
+        out = keys(words, prompt_id=prompt_id, occurrence=occurrence, group_size=group_size)
+        return jnp.broadcast_to(out[:, :1], out.shape) if name == "group" else out
+
+    monkeypatch.setattr(sampler_lib, "noise_keys", broken)
+    if name == "token":
+        monkeypatch.setattr(sampler_lib, "gumbel", lambda keys, t, vocab: noise(keys, 0, vocab))
+    with pytest.raises(AssertionError):
+        CHECKS[name](make(group_size=8))
+
+
+def test_a_resumed_step_repeats_exactly():
+    first = draw(SAMPLER, table(), batch(FIRSTS), seed=7, step=3)
+    draw(SAMPLER, table(), batch(FIRSTS), seed=7, step=4)
+    assert_same(first, draw(make(group_size=8), table(), batch(FIRSTS), seed=7, step=3))
+
+
+def pick(prompts, rows):
+    return jax.tree.map(lambda x: x[rows], prompts)
+
+
+def test_batch_order_batch_size_and_group_size_do_not_matter():
+    params, prompts, order = table(eos=-1.0), batch(FIRSTS), [2, 0, 3, 1]
+    whole = draw(SAMPLER, params, prompts)
+    assert_same(pick(whole, order), draw(SAMPLER, params, pick(prompts, order)))
+    for i in range(4):
+        assert_same(pick(whole, [i]), draw(SAMPLER, params, pick(prompts, [i])))
+    fewer = draw(make(group_size=3), params, prompts)
+    assert_same(jax.tree.map(lambda x: x[:, :3], whole), fewer)
+
+
+@pytest.mark.parametrize("vocab", [11, 1000, 4099])
+def test_noise_is_bit_equal_for_every_layout(vocab):
+    words = sampler_lib.key_words(5, purpose="train", step=2)
+    ids, again = np.arange(6, dtype=np.uint32) * 77, np.zeros(6, np.uint32)
+
+    @jax.jit
+    def noise(ids, again, t):
+        keys = sampler_lib.noise_keys(words, prompt_id=ids, occurrence=again, group_size=5)
+        return sampler_lib.gumbel(keys, t, vocab)
+
+    whole = np.asarray(noise(ids, again, 3))
+    for i in range(6):
+        np.testing.assert_array_equal(whole[i], np.asarray(noise(ids[[i]], again[[i]], 3))[0])
+    np.testing.assert_array_equal(whole[::-1], np.asarray(noise(ids[::-1], again, 3)))
+    key = jax.random.key(5, impl="threefry2x32")  # the chain, written out once by hand
+    for part in (words[1], 2, ids[4], 0, 3, 3):
+        key = jax.random.fold_in(key, part)
+    np.testing.assert_allclose(whole[4, 3], jax.random.gumbel(key, (vocab,)), atol=1e-6)
+
+
+def test_left_and_right_padding_agree():
+    params = table(eos=-1.0)
+    assert_same(draw(SAMPLER, params, batch(FIRSTS)), draw(SAMPLER, params, batch(FIRSTS, left=True)))
+    assert_same(draw(SAMPLER, params, batch(FIRSTS)), draw(SAMPLER, params, batch(FIRSTS, length=S + 1).replace(
+        **{k: np.pad(getattr(batch(FIRSTS), k), ((0, 0), (0, 1))) for k in ("tokens", "mask")})))  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- loop and compilation
+def test_check_every_changes_nothing():
+    params, prompts = table(eos=1.5), batch(FIRSTS)
+    want = draw(make(check_every=1, max_new_tokens=23), params, prompts)
+    assert want.finished.all()  # so that the early stop is taken
+    for every in (2, 7, 22, 23, 100):
+        assert_same(want, draw(make(check_every=every, max_new_tokens=23), params, prompts))
+
+
+def test_one_token_window():
+    out = draw(make(max_new_tokens=1), table(), batch(FIRSTS))
+    assert out.tokens.shape == (4, 4, 1) and out.mask.all()
+
+
+def test_filling_rows_emit_nothing_and_are_not_waited_for():
+    prompts = batch(FIRSTS)
+    prompts = prompts.replace(mask=prompts.mask & (np.arange(4) < 3)[:, None])
+    params = table(eos=-1.0)
+    out = draw(SAMPLER, params, prompts)
+    assert not out.mask[3].any() and not out.finished[3].any() and (out.tokens[3] == PAD).all()
+    assert_same(pick(out, [0, 1, 2]), pick(draw(SAMPLER, params, batch(FIRSTS)), [0, 1, 2]))
+
+
+def test_compilations_are_counted_and_steps_do_not_compile():
+    sampler, params = make(), table()
+    assert sampler.compilations == 0
+    for step in range(3):
+        draw(sampler, params, batch(FIRSTS), step=step, seed=step)
+    assert sampler.compilations == 1
+    draw(sampler, params, batch(FIRSTS, length=S + 2))
+    assert sampler.compilations == 2
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"group_size": 0}, "group_size is 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"check_every": 0}, "check_every is 0"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_k": 0}, "top_k is 0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"impl": "rbg"}, "'rbg' draws other bits"),
+        ({"banned": np.ones(V, bool)}, "forbids all 11"),
+        ({"banned": np.zeros(V, np.int32)}, "bool"),
+        ({"eos_ids": (EOS, V)}, "eos id 11 is outside the vocabulary of 11"),
+        ({"eos_ids": (PLACEHOLDER,)}, "could never end"),
+        ({"pad_id": -1}, "pad_id -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        make(**setting)
+
+
+def test_seeds_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="seed is -1"):
+        SAMPLER.sample(table(), batch(FIRSTS), seed=-1, purpose="train", step=0)
+
+
+# ----------------------------------------------------------------------------------------------------------- host side
+def test_generate_decodes_by_mask_and_counts():
+    params, prompts = table(eos=1.0), batch(FIRSTS)
+    got = generate(SAMPLER, params, prompts, decode=lambda ids: " ".join(map(str, ids)), seed=0, purpose="t", step=0)
+    want = draw(SAMPLER, params, prompts, purpose="t")
+    assert_same(got.rollouts, want)
+    assert got.tokens == want.mask.sum() and got.seconds > 0 and got.tokens_per_second > 0
+    assert [int(i) for i in got.texts[2][1].split()] == got.ids(2, 1) == want.tokens[2, 1][want.mask[2, 1]].tolist()
+    assert got.logprob(2, 1) == pytest.approx(want.logps[2, 1].sum(), abs=1e-5)
+
+
+def test_generate_refuses_weights_that_are_not_finite():
+    params = table()
+    params["table"] = params["table"].at[5].set(jnp.nan)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        generate(SAMPLER, params, batch(FIRSTS), decode=str, seed=0, purpose="t", step=0)
