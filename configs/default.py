@@ -1,0 +1,191 @@
+"""Every field, with the value of the FGRPO paper (arXiv 2604.08476) where it states one.
+
+    python -m fgrpo_jax.train --config=configs/default.py --workdir=runs/default --config.model.hf=FOLDER
+
+Other configs are deltas of this one. Any field can be set on the command line: --config.optim.learning_rate=2e-6.
+Where paper and appendix differ, or are silent, the comment says so; docs/method.md numbers these choices.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of sampling, shuffling and initialisation; not of the built-in world, see data.world.seed
+    config.num_steps = 1140  # rollout steps; 3 epochs of the paper's 48.7K prompts at 128 a step
+    config.model = _model()
+    config.data = _data()
+    config.rollout = _rollout()
+    config.rewards = _rewards()
+    config.constraints = _constraints()
+    config.algorithm = _algorithm()
+    config.optim = _optim()
+    config.mesh = _mesh()
+    config.eval = _eval()
+    config.checkpoint = _checkpoint()
+    config.log = _log()
+    config.sft = _sft()
+    return config
+
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
+    model.hf = "shipped"  # HF folder of the starting policy; 'shipped' is the warm start that comes with the package
+    model.param_dtype = "float32"  # masters; bfloat16 is refused in training, since lr 1e-6 would round away
+    model.compute_dtype = "float32"  # float32 | bfloat16: activations and matrix products
+    model.remat = False  # recompute activations in the backward pass: less memory, about a third more time
+    model.freeze = ("visual/**",)  # parameters that FGRPO leaves alone; the paper freezes the tower, merger included
+    return model
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    data.source = "world"  # world (built in) | nlvr (published layout) | jsonl (your own, docs/data.md)
+    data.path = ""  # folder of the data; the built-in world needs none
+    data.train_split = "train"
+    data.eval_split = "heldout"  # never the same as train_split
+    data.prompts_per_step = 128  # M of a rollout batch, over all devices
+    data.max_prompt_tokens = 8192  # a longer prompt is an error, never cut
+    data.min_pixels = 262_144  # images are resized to lie between these; not stated in the paper: the values of
+    data.max_pixels = 4_194_304  # the framework it was built on
+    data.prompt = "faithful"  # preset of system turn and question layout
+    data.workers = 0  # Grain worker processes that read images and tokenise; 0 works in the main process
+    data.world = ConfigDict()
+    data.world.difficulty = "tiny"  # how large, crowded and varied the scenes are
+    data.world.families = ConfigDict()  # weight of each question family; empty is the world's own mix
+    data.world.flawed = 0.25  # share of reference traces that are flawed on purpose (supervised training only)
+    data.world.seed = 0  # of the world itself: runs with different `seed` are tried on the same questions
+    return data
+
+
+def _rollout() -> ConfigDict:
+    rollout = ConfigDict()
+    rollout.group_size = 5  # G, completions a prompt
+    rollout.max_new_tokens = 1024  # T; a completion without an end by then counts as truncated
+    rollout.temperature = 1.0  # not stated in the paper; divides logits in sampler and learner alike
+    rollout.top_p = 1.0  # training refuses anything but 1.0 here and 0 below: the learner sees the full distribution
+    rollout.top_k = 0
+    rollout.batch_prompts = 16  # prompts a sampler call; divides data.prompts_per_step
+    # Δp = |exp(logp of the sampler) − exp(logp of the learner)| a token says whether the two run the same model.
+    rollout.logp_max_warn = 0.005  # float32 compute: warn when the largest Δp of a step exceeds this,
+    rollout.logp_max_stop = 0.01  # stop the run above this
+    rollout.logp_mean_warn = 0.01  # bfloat16 compute: the same for the mean Δp,
+    rollout.logp_mean_stop = 0.05  # where the stop waits for
+    rollout.logp_patience = 3  # this many steps in a row
+    return rollout
+
+
+def _rewards() -> ConfigDict:
+    rewards = ConfigDict()
+    rewards.accuracy_weight = 0.5  # R_task = 0.5 R_acc + 0.5 R_fmt
+    rewards.format_weight = 0.5
+    rewards.judge = "rules"  # rules (exact, for data with known scenes) | none (R_S masked, R_C by rules where it can)
+    rewards.ciou_mapping = "clamp"  # clamp: max(CIoU, 0) | shift: (CIoU + 1)/2; the paper states no map to [0, 1]
+    rewards.dedupe_boxes = False  # True: a box predicted twice counts once in N of Eq. 1
+    rewards.no_claim = "masked"  # masked | zero: R_S of a reasoning without any visual claim
+    rewards.box_iou_correct = 0.5  # IoU with the named object from which the rules judge calls a box correct
+    return rewards
+
+
+def _constraint(threshold: float) -> ConfigDict:
+    constraint = ConfigDict()
+    constraint.enabled = True  # False: measured and logged, but without a multiplier and out of the advantage
+    constraint.threshold = threshold  # τ on the mean over applicable rollouts
+    constraint.direction = ">="  # >= : the mean must reach τ | <= : must stay below
+    constraint.lr = 0.05  # η_λ of Eq. 5; 0 keeps λ fixed
+    constraint.init = 1.0  # λ⁰
+    constraint.max = 5.0  # λ_max
+    constraint.min_applicable = 8  # λ stands still in a step with fewer applicable rollouts
+    return constraint
+
+
+def _constraints() -> ConfigDict:
+    constraints = ConfigDict()  # ordered by name, here and in every [C] array
+    constraints.consistency = _constraint(0.95)
+    constraints.semantic_grounding = _constraint(0.95)
+    constraints.spatial_grounding = _constraint(0.65)  # 0.7 in the text, 0.65 in the table
+    return constraints
+
+
+def _algorithm() -> ConfigDict:
+    algorithm = ConfigDict()
+    algorithm.aggregation = "fgrpo"  # fgrpo: Eq. 6 | grpo: the task advantage alone (GRPO-T)
+    algorithm.masked = "masked"  # masked: groups are normalised over applicable rollouts | zero_fill: R = 0 for others
+    algorithm.ddof = 1  # 1: unbiased std in a group; not stated in the paper
+    algorithm.eps = 1e-6  # added to the std
+    algorithm.whiten = "live"  # divide by the RMS over groups that carry signal (live), over all groups (all), or none
+    algorithm.clip_low = 0.2  # the paper says "0.28"; read as the asymmetric 0.2 / 0.28
+    algorithm.clip_high = 0.28
+    algorithm.dual_clip = placeholder(float)  # lower bound c > 1 of the surrogate at negative advantages; None is off
+    algorithm.kl_coef = 0.01  # 0.001 in the text, 0.01 in the table; 0 drops the reference altogether
+    algorithm.kl_estimator = "k3"  # k1 | k2 | k3; not stated in the paper
+    algorithm.kl_clamp = 10.0  # bound on |log-ratio| inside the estimator: k3 overflows without
+    algorithm.loss_aggregation = "token_mean"  # token_mean | sequence_mean | constant; over the global update batch
+    algorithm.updates_per_batch = 2  # optimiser updates a rollout batch (128 prompts / 64 in the paper)
+    algorithm.micro_batch_prompts = 8  # prompts a gradient is computed on at once; memory only, no effect on results
+    return algorithm
+
+
+def _optim() -> ConfigDict:
+    optim = ConfigDict()
+    optim.learning_rate = 1e-6
+    optim.schedule = "constant"  # constant | cosine | linear (both to 0 at the end of the run)
+    optim.warmup_updates = 0  # optimiser updates of linear warm-up
+    optim.b1 = 0.9
+    optim.b2 = 0.999
+    optim.eps = 1e-8
+    optim.weight_decay = 0.01
+    optim.clip_norm = 1.0  # global gradient norm
+    optim.max_skipped = 5  # updates in a row skipped for a non-finite gradient before the run stops
+    return optim
+
+
+def _mesh() -> ConfigDict:
+    mesh = ConfigDict()  # the product is the number of devices; -1 on one axis takes the rest
+    mesh.data = -1  # copies of the model, each on its share of the prompts
+    mesh.fsdp = 1  # shards of parameters and optimiser state; prompts are split over it too
+    mesh.tensor = 1  # shards of heads and of the hidden width of the MLPs
+    return mesh
+
+
+def _eval() -> ConfigDict:
+    evaluation = ConfigDict()
+    evaluation.examples = 500  # held-out questions, tried before and after training; 0 skips it
+    evaluation.temperature = 1.0  # 0 is greedy
+    evaluation.batch_prompts = 16  # prompts a sampler call
+    evaluation.every = 0  # also every so many steps; 0: only before and after
+    evaluation.seed = 0  # of the sampling in evaluation: the same for every run, so that differences are paired
+    return evaluation
+
+
+def _checkpoint() -> ConfigDict:
+    checkpoint = ConfigDict()
+    checkpoint.every = 50  # steps; the last step is always saved; 0 saves only that
+    checkpoint.keep = 2  # newest checkpoints kept
+    return checkpoint
+
+
+def _log() -> ConfigDict:
+    log = ConfigDict()
+    log.tensorboard = True  # TensorBoard events beside metrics.jsonl
+    log.rollouts = True  # every rollout with its rewards in rollouts/STEP.jsonl
+    return log
+
+
+def _sft() -> ConfigDict:
+    sft = ConfigDict()  # supervised warm start (python -m fgrpo_jax.sft); adam's b1, b2, eps are those of `optim`
+    sft.steps = 4200  # 3 epochs of the paper's 45K traces at 32
+    sft.batch = 32  # traces an update
+    sft.micro_batch = 8  # traces a gradient is computed on at once
+    sft.learning_rate = 1e-6
+    sft.schedule = "cosine"  # constant | cosine | linear
+    sft.warmup_ratio = 0.03  # share of the steps
+    sft.weight_decay = 0.01
+    sft.clip_norm = 1.0
+    sft.max_response_tokens = 1024  # a longer trace is an error
+    sft.eval_every = 200  # steps between two validation losses; the best checkpoint is kept
+    sft.eval_examples = 256
+    sft.freeze = ("visual/blocks/**", "visual/patch_embed/**")  # the encoder; projector and language model are trained
+    sft.describe = 0.0  # share of tasks that ask to list the scene's objects instead of answering (learning to see)
+    return sft

@@ -1,0 +1,29 @@
+"""FGRPO on the built-in world from the shipped warm start: minutes on two CPU cores.
+
+python -m fgrpo_jax.train --config=configs/tiny.py --workdir=runs/tiny
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    config = default.get_config()
+    config.num_steps = 60
+    config.data.prompts_per_step = 16
+    config.data.max_prompt_tokens = 256
+    config.data.min_pixels = 28 * 28
+    config.data.max_pixels = 112 * 112
+    config.rollout.group_size = 8
+    config.rollout.max_new_tokens = 64
+    config.rollout.batch_prompts = 16
+    config.algorithm.micro_batch_prompts = 8
+    config.optim.learning_rate = 1e-4  # 3M parameters take a larger step than 3B do
+    config.eval.batch_prompts = 50
+    config.checkpoint.every = 20
+    config.sft.learning_rate = 1e-3
+    config.sft.micro_batch = 32
+    config.sft.max_response_tokens = 64
+    config.sft.freeze = ()  # the eyes are learnt from scratch
+    return config

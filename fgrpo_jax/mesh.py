@@ -1,0 +1,166 @@
+"""The device mesh, and the rules that turn logical axes of parameters into shardings.
+
+Mesh axes: `data` (copies of the model), `fsdp` (shards of parameters and optimiser state), `tensor` (shards of heads
+and MLP width). Prompts are split over data × fsdp. A parameter declares logical axes ('embed', 'heads', …) where it is
+made; the tables below say which mesh axis each of them lives on. Nothing else in the package names a mesh axis but
+through `BATCH_AXES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+"""What the leading prompt axis of every record is split over."""
+
+Rules = Mapping[str, str | None]
+
+TRAIN_RULES: Rules = {
+    "layers": None,  # scanned over: every device holds its share of each layer
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head_dim": None,
+    "mlp": "tensor",
+    "norm": None,
+    "patch": None,
+    "vision_embed": "fsdp",
+    "vision_heads": "tensor",
+    "vision_mlp": "tensor",
+    "merged": "tensor",
+}
+"""Logical axis → mesh axis of masters, gradients and optimiser state."""
+
+SAMPLE_RULES: Rules = {axis: (None if to == "fsdp" else to) for axis, to in TRAIN_RULES.items()}
+"""For the sampler: whole over fsdp, since a decode step of one token would gather every weight once a token."""
+
+REPLICABLE = frozenset({"kv_heads", "vision_mlp"})
+"""Axes that stay whole where the mesh does not divide them: 3B has 2 kv heads, and 3420 (the tower's MLP) is 4·855."""
+
+
+class Spec(Protocol):
+    """What is known of a parameter before it exists: one logical axis a dimension."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def axes(self) -> tuple[str, ...]: ...
+
+
+def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A data × fsdp × tensor mesh over all devices; -1 on one axis takes what the others leave.
+
+    Raises:
+      ValueError: sizes that do not multiply to the number of devices, or more than one -1.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    asked = ", ".join(f"mesh.{name}={size}" for name, size in sizes.items())
+    open_axes = [name for name, size in sizes.items() if size == -1]
+    if len(open_axes) > 1:
+        raise ValueError(f"only one mesh axis may be -1, got {asked}")
+    if any(size < 1 and size != -1 for size in sizes.values()):
+        raise ValueError(f"mesh sizes must be positive or -1, got {asked}")
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    rest, left_over = divmod(len(devices), fixed)
+    if left_over or (not open_axes and rest != 1):
+        raise ValueError(
+            f"{asked} needs {'a multiple of ' if open_axes else ''}{fixed} devices but there are {len(devices)} "
+            f"({devices[0].platform}); choose sizes whose product is {len(devices)}, or -1 on one axis for the rest"
+        )
+    for name in open_axes:
+        sizes[name] = rest
+    # Auto on every axis: the compiler places what the rules leave open. jax.make_mesh's own default changed twice.
+    return jax.make_mesh(tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
+
+
+def batch_size(mesh: Mesh) -> int:
+    """How many parts the prompt axis is split into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Leading prompt axis over data × fsdp, everything else whole: right for every record that leads with M."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device: multipliers, step counters."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def require_divisible(mesh: Mesh, **prompts: int) -> None:
+    """Checks prompt counts (named by their config field, '.' written '__') against the batch axes of the mesh.
+
+    Raises:
+      ValueError: a count that data × fsdp does not divide.
+    """
+    parts = batch_size(mesh)
+    for name, count in prompts.items():
+        if count % parts:
+            raise ValueError(
+                f"{name.replace('__', '.')}={count} prompts cannot be split over data={mesh.shape['data']} × "
+                f"fsdp={mesh.shape['fsdp']} = {parts} devices; use a multiple of {parts}"
+            )
+
+
+def shardings(specs: Mapping[str, Any], mesh: Mesh, *, rules: Rules = TRAIN_RULES) -> dict[str, Any]:
+    """Nested dict of parameter specs → the same structure of NamedSharding.
+
+    Raises:
+      ValueError: an axis no rule knows, or a size the mesh axis does not divide (with the sizes that would do).
+    """
+    return _shardings(specs, mesh, rules, path="")
+
+
+def _shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules, path: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, spec in specs.items():
+        here = f"{path}/{name}" if path else name
+        if isinstance(spec, Mapping):
+            out[name] = _shardings(spec, mesh, rules, here)
+        else:
+            out[name] = NamedSharding(mesh, partition_spec(spec, mesh, rules=rules, path=here))
+    return out
+
+
+def partition_spec(spec: Spec, mesh: Mesh, *, rules: Rules, path: str) -> PartitionSpec:
+    """The PartitionSpec of one parameter; a mesh axis serves its first logical axis only."""
+    if len(spec.axes) != len(spec.shape):
+        raise ValueError(f"parameter '{path}' has shape {spec.shape} but axes {spec.axes}; name one axis a dimension")
+    used: set[str] = set()
+    parts: list[str | None] = []
+    for axis, size in zip(spec.axes, spec.shape, strict=True):
+        target = _target(axis, size, mesh, rules, path)
+        parts.append(None if target in used else target)
+        used |= {target} if target else set()
+    while parts and parts[-1] is None:
+        parts.pop()
+    return PartitionSpec(*parts)
+
+
+def _target(axis: str, size: int, mesh: Mesh, rules: Rules, path: str) -> str | None:
+    if axis not in rules:
+        raise ValueError(
+            f"parameter '{path}' has logical axis '{axis}' without a sharding rule; known: {sorted(rules)}"
+        )
+    target = rules[axis]
+    if target is None or mesh.shape[target] == 1:
+        return None
+    if size % mesh.shape[target]:
+        if axis in REPLICABLE:
+            return None
+        valid = [n for n in range(1, min(size, mesh.size) + 1) if size % n == 0]
+        raise ValueError(
+            f"mesh.{target}={mesh.shape[target]} does not divide axis '{axis}' of parameter '{path}' ({size}); "
+            f"sizes that do: {', '.join(map(str, valid))}"
+        )
+    return target

@@ -1,0 +1,238 @@
+"""Names, numbers and writers of what a run reports.
+
+One row a rollout step. Every name is in every row; a value that is undefined (no applicable rollout, a constraint
+switched off) is None and becomes JSON null, never NaN and never left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, float | int | None]
+
+PER_CONSTRAINT = ("mean", "applicable", "lambda", "violation")
+
+_COMMON = (
+    "reward/task",
+    "reward/accuracy",
+    "reward/format",
+    "loss/policy",
+    "loss/kl",
+    "sampler/logp_diff_max",
+    "sampler/logp_diff_mean",
+    "sampler/tokens",
+    "sampler/tokens_per_second",
+    "judge/failed",
+    "optim/grad_norm",
+    "optim/skipped",
+    "optim/moved_share",
+    "compile/count",
+    "time/rollout",
+    "time/reward",
+    "time/learner",
+    "time/data",
+)
+
+VOLATILE = ("time/*", "*tokens_per_second", "compile/count")
+"""Names, as patterns, that differ between two runs of the same seed on the same machine."""
+
+
+def train_names(constraints: Sequence[str], *, extra: Iterable[str] = ()) -> tuple[str, ...]:
+    """The keys of a row of metrics.jsonl, in order.
+
+    Args:
+      constraints: names of all constraints, in force or not.
+      extra: further names a door reports; declared once here so that no row lacks them.
+    """
+    per_constraint = [f"constraint/{name}/{what}" for name in constraints for what in PER_CONSTRAINT]
+    shares = [f"advantage/share/{name}" for name in ("task", *constraints)]
+    names = ("step", *_COMMON[:3], *per_constraint, *shares, *_COMMON[3:], *extra)
+    return tuple(dict.fromkeys(names))
+
+
+def number(value: Any) -> float | int | None:
+    """A Python number of a scalar (numpy, jax or Python); None for None, NaN and infinities."""
+    if value is None:
+        return None
+    value = value.item() if not isinstance(value, bool | int | float) else value
+    if isinstance(value, bool):
+        return int(value)
+    return value if math.isfinite(value) else None
+
+
+def violation(mean: float | None, threshold: float, *, direction: str) -> float | None:
+    """How far a constraint is from being met, positive = violated: τ − mean for '>=', mean − τ for '<='."""
+    if mean is None:
+        return None
+    return threshold - mean if direction == ">=" else mean - threshold
+
+
+def row(names: Sequence[str], values: Mapping[str, Any]) -> Row:
+    """All `names` in order, those without a value as None.
+
+    Raises:
+      ValueError: a value under a name that is not declared.
+    """
+    unknown = [name for name in values if name not in names]
+    if unknown:
+        raise ValueError(f"metric '{unknown[0]}' is not declared; pass it as an extra name to train_names")
+    return {name: number(values.get(name)) for name in names}
+
+
+def postfix(current: Mapping[str, Any], shown: Mapping[str, str]) -> dict[str, str]:
+    """Figures for the progress bar: {label: metric name} → {label: text}; '–' where undefined."""
+    texts = {}
+    for label, name in shown.items():
+        value = current.get(name)
+        texts[label] = "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return texts
+
+
+# -------------------------------------------------------------------------------------------------------------- writers
+class JsonlWriter:
+    """Appends one JSON object a line, flushed at once.
+
+    Args:
+      path: the file; its folder is made.
+      resume_step: keep only the rows whose `key` is at most this (a resumed run writes the later ones again); None
+        keeps all.
+      key: name of the step in a row.
+
+    Raises:
+      ValueError: a line in the middle of the file that is not JSON. (A cut last line, as a killed run leaves it, is
+        dropped.)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, resume_step: int | None = None, key: str = "step"):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self._truncate(resume_step, key)
+        self._file = self.path.open("a", encoding="utf8")
+
+    def _truncate(self, resume_step: int | None, key: str) -> None:
+        rows = read_jsonl(self.path)
+        kept = [r for r in rows if resume_step is None or r[key] <= resume_step]
+        text = "".join(_line(r) for r in kept)
+        if text != self.path.read_text(encoding="utf8"):
+            # Beside, then renamed: a kill in between must not cost the rows of the whole run.
+            beside = self.path.with_name(self.path.name + ".tmp")
+            beside.write_text(text, encoding="utf8")
+            beside.replace(self.path)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Writes one record; a NaN or infinity in it is an error (use `row` to turn it into null)."""
+        self._file.write(_line(record))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> JsonlWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """All records of a file; a last line cut short by a kill is left out.
+
+    Raises:
+      ValueError: any other line that is not JSON, with its number.
+    """
+    lines = Path(path).read_text(encoding="utf8").splitlines()
+    records = []
+    for index, line in enumerate(lines):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if index == len(lines) - 1:
+                break
+            raise ValueError(f"{path}:{index + 1} is not JSON ({error.msg}); repair or remove the line") from error
+    return records
+
+
+class TensorBoardWriter:
+    """Scalars as a TensorBoard event file, written by hand so that no TensorBoard is needed to run.
+
+    The format is a sequence of TFRecords (length, crc, data, crc) of `Event` protocol buffers; a scalar needs four
+    fields of it: wall_time = 1 (double), step = 2 (int64), file_version = 3 (string), summary = 5 (Summary.value = 1
+    with tag = 1 and simple_value = 2).
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The time orders the files of a resumed run; TensorBoard reads them all and lets the later one win.
+        self._file = (folder / f"events.out.tfevents.{time.time_ns() // 1000:d}.{os.getpid()}").open("wb")
+        self._record(_field(3, b"brain.Event:2"))
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes the finite scalars of `values` at `step`."""
+        present = {tag: number(value) for tag, value in values.items() if tag != "step"}
+        body = b"".join(
+            _field(1, _field(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+            for tag, value in present.items()
+            if value is not None
+        )
+        self._record(b"\x10" + _varint(step) + _field(5, body))
+
+    def _record(self, event: bytes) -> None:
+        data = b"\x09" + struct.pack("<d", time.time()) + event
+        length = struct.pack("<Q", len(data))
+        self._file.write(length + _masked_crc(length) + data + _masked_crc(data))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _field(index: int, payload: bytes) -> bytes:
+    """A length-delimited protocol buffer field."""
+    return _varint(index << 3 | 2) + _varint(len(payload)) + payload
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)  # CRC-32C (Castagnoli), reflected
+        table.append(byte)
+    return tuple(table)
+
+
+_CRC = _crc_table()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C of `data`, as TFRecord files carry it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = crc32c(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
