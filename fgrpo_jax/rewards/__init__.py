@@ -1,0 +1,1 @@
+"""Reward signals: reading a response, and judging its answer, reasoning and boxes."""

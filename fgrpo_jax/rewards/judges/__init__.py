@@ -1,0 +1,1 @@
+"""Judges of reasoning: rules where the truth is known."""
