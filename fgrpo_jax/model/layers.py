@@ -1,0 +1,149 @@
+"""The parts both towers are built of, and the one place where a weight is declared.
+
+A declaration (`weight`) carries everything known of the weight as metadata: its logical axes and its Hugging Face name
+and layout. Initialisation, sharding, import and export are derived from it. A weight is cast to the dtype of the
+activation it meets, so the dtype of the computation is decided once, where the activations enter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Init = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class HFTensor:
+    """Where a weight lives in a Hugging Face checkpoint.
+
+    Attributes:
+      name: hub name; '{}' stands for the layer number of a stacked weight.
+      shape: shape of one tensor of that name.
+      transposed: ours is `tensor.reshape(shape[0], -1).T` (torch keeps [out, in]), else only reshaped.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    transposed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamSpec:
+    """Shape, logical axes (one name a dimension) and checkpoint home of one leaf of the params dict."""
+
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    hf: HFTensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """Sizes and logical names of one side of a projection."""
+
+    sizes: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        return math.prod(self.sizes)
+
+
+def normal(std: float) -> Init:
+    return lambda key, shape: std * jax.random.normal(key, shape, jnp.float32)
+
+
+def constant(value: float) -> Init:
+    return lambda key, shape: jnp.full(shape, value, jnp.float32)
+
+
+def weight(rngs: nnx.Rngs, shape: tuple[int, ...], *, axes: tuple[str, ...], hf: HFTensor, init: Init) -> nnx.Param:
+    """Declare one weight: float32 value, logical `axes`, checkpoint home `hf`."""
+    if len(axes) != len(shape):
+        raise ValueError(f"{hf.name}: {len(axes)} axes {axes} for a weight of {len(shape)} dimensions {shape}")
+    return nnx.Param(init(rngs.params(), shape), axes=axes, hf=hf)
+
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) · scale, the mean square in at least float32 (bfloat16 keeps 8 bits of it)."""
+
+    def __init__(self, size: int, *, eps: float, hf: str, rngs: nnx.Rngs):
+        self.eps = eps
+        home = HFTensor(hf + ".weight", (size,), transposed=False)
+        self.scale = weight(rngs, (size,), axes=("norm",), hf=home, init=constant(1.0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps)
+        return wide.astype(x.dtype) * self.scale[...].astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """x [..., in...] -> [..., out...]; the kernel is kept [in..., out...], torch keeps [out, in].
+
+    Initial standard deviation is fan_in^-1/2 times `gain` (residual writers pass 1/sqrt(2·layers)).
+    """
+
+    def __init__(self, inputs: Axes, outputs: Axes, *, hf: str, bias: bool, rngs: nnx.Rngs, gain: float = 1.0,
+                 hf_shape: tuple[int, ...] | None = None):  # fmt: skip
+        self.inputs, self.outputs = inputs, outputs
+        home = HFTensor(hf + ".weight", hf_shape or (outputs.total, inputs.total), transposed=True)
+        self.kernel = weight(rngs, inputs.sizes + outputs.sizes, axes=inputs.names + outputs.names, hf=home,
+                             init=normal(gain * inputs.total**-0.5))  # fmt: skip
+        home = HFTensor(hf + ".bias", (outputs.total,), transposed=False)
+        self.bias = nnx.data(
+            weight(rngs, outputs.sizes, axes=outputs.names, hf=home, init=constant(0.0)) if bias else None
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # One [tokens, in] x [in, out] product: XLA on CPU runs it twice as fast as one with several leading axes.
+        lead = x.shape[: x.ndim - len(self.inputs.sizes)]
+        kernel = self.kernel[...].astype(x.dtype).reshape(self.inputs.total, self.outputs.total)
+        y = x.reshape(-1, self.inputs.total) @ kernel
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype).reshape(-1)
+        return y.reshape(lead + self.outputs.sizes)
+
+
+class GatedMLP(nnx.Module):
+    """down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, model: Axes, hidden: Axes, *, hf: str, bias: bool, gain: float, rngs: nnx.Rngs):
+        self.gate = Linear(model, hidden, hf=hf + ".gate_proj", bias=bias, rngs=rngs)
+        self.up = Linear(model, hidden, hf=hf + ".up_proj", bias=bias, rngs=rngs)
+        self.down = Linear(hidden, model, hf=hf + ".down_proj", bias=bias, rngs=rngs, gain=gain)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+def stack(make: Callable[[nnx.Rngs], nnx.Module], count: int, *, rngs: nnx.Rngs) -> nnx.Module:
+    """`count` layers as one module whose every weight has a leading `layers` axis."""
+    create = nnx.vmap(make, in_axes=(0,), out_axes=0)
+    layers = create(rngs.fork(split=count))
+    for _, param in nnx.iter_graph(layers):
+        if isinstance(param, nnx.Param):
+            param.set_metadata(axes=("layers", *param.get_metadata("axes")))
+    return layers
+
+
+def scan_layers(layers: nnx.Module, body: Callable[..., tuple[Any, Any]], init: Any, *, xs: Any = None,
+                remat: bool) -> tuple[Any, Any]:  # fmt: skip
+    """`jax.lax.scan` of `body(layer, carry, x) -> (carry, y)` over stacked `layers` and `xs`.
+
+    With `remat` only the carries are kept for the backward pass; a layer is recomputed when its gradient is needed.
+    """
+    graph, state = nnx.split(layers)
+
+    def step(carry, scanned):
+        weights, x = scanned
+        return body(nnx.merge(graph, weights), carry, x)
+
+    step = jax.checkpoint(step, prevent_cse=False) if remat else step
+    return jax.lax.scan(step, init, (state, xs))

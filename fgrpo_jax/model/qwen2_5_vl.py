@@ -1,0 +1,205 @@
+"""Qwen2.5-VL as pure functions of a params dict.
+
+`Model` is a frozen, hashable description; its methods take the params as an argument, so policy, reference and judge are
+one model with different arguments. Letters as in `fgrpo_jax/records.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.layers import ParamSpec
+from fgrpo_jax.model.text import KV, Embedding, TextModel
+from fgrpo_jax.model.vision import Tower
+from fgrpo_jax.records import PromptBatch, VisionInputs
+
+Params = dict[str, Any]
+"""Nested dict of arrays with the structure of `Model.specs`."""
+
+BANNED = -1e30
+"""Logit of a banned id. Its probability is exactly 0 in float32, and differences of two such log-probs are not NaN."""
+
+
+class Qwen2_5VL(nnx.Module):
+    """The whole model as modules; `Model` runs its parts."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.visual = Tower(config.vision, rngs=rngs)
+        self.text = TextModel(config.text, rngs=rngs)
+        if not config.text.tie_word_embeddings:
+            self.lm_head = Embedding(config.text, hf="lm_head", rngs=rngs)
+
+
+@functools.lru_cache(maxsize=32)
+def _declared(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    """Module structure and abstract weights; nothing is allocated."""
+    return nnx.split(nnx.eval_shape(lambda: Qwen2_5VL(config, rngs=nnx.Rngs(0))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What to compute and how.
+
+    Attributes:
+      config: shapes and token ids.
+      compute_dtype: dtype of activations; weights are cast to it where they are used.
+      remat: keep only layer inputs for the backward pass.
+    """
+
+    config: ModelConfig
+    compute_dtype: Any = jnp.float32
+    remat: bool = False
+
+    @classmethod
+    def create(cls, config: ModelConfig, *, compute_dtype: Any = jnp.float32, remat: bool = False) -> Model:
+        return cls(config, compute_dtype=jnp.dtype(compute_dtype), remat=remat)
+
+    @property
+    def specs(self) -> dict[str, Any]:
+        """`ParamSpec` of every leaf, as a nested dict."""
+        _, state = _declared(self.config)
+        return _map_state(
+            lambda p: ParamSpec(p.get_value().shape, p.get_metadata("axes"), p.get_metadata("hf")), state
+        )
+
+    def abstract(self, dtype: Any = jnp.float32) -> Params:
+        """`ShapeDtypeStruct` of every leaf."""
+        return jax.tree.map(lambda spec: jax.ShapeDtypeStruct(spec.shape, dtype), self.specs)
+
+    def init(self, key: jax.Array, *, dtype: Any = jnp.float32) -> Params:
+        """Random params (projections fan-in normal, embeddings N(0, 0.02), biases 0, scales 1)."""
+        _, state = nnx.split(Qwen2_5VL(self.config, rngs=nnx.Rngs(params=key)))
+        return _map_state(lambda p: p.get_value().astype(dtype), state)
+
+    def _bind(self, params: Params) -> Qwen2_5VL:
+        graph, state = _declared(self.config)
+        return nnx.merge(graph, _fill(state, params))
+
+    def encode(self, params: Params, vision: VisionInputs) -> jax.Array:
+        """Image tokens [M, I·F, D], F = P/4, in natural order; rows of unused patches are arbitrary (no token reads them)."""
+        m, i, p = vision.valid.shape
+        if m * i * p == 0:
+            return jnp.zeros((m, 0, self.config.text.hidden_size), self.compute_dtype)
+        return self._bind(params).visual(vision, dtype=self.compute_dtype, remat=self.remat)
+
+    def prefix(self, params: Params, prompts: PromptBatch, features: jax.Array) -> tuple[jax.Array, KV]:
+        """Run the prompts: (hidden [M, S, D] after the final norm, KV [L, M, S, K, H]).
+
+        `features` [M, I·F, D] feed the tokens whose `image_slot` is not negative.
+        """
+        text = self._bind(params).text
+        x = text.embed(prompts.tokens, dtype=self.compute_dtype)
+        if features.shape[1]:
+            rows = jnp.take_along_axis(features, jnp.maximum(prompts.image_slot, 0)[..., None], axis=1)
+            x = jnp.where((prompts.image_slot >= 0)[..., None], rows.astype(x.dtype), x)
+        return text.prefix(x, prompts.positions, prompts.mask, remat=self.remat)
+
+    def suffix(self, params: Params, tokens: jax.Array, mask: jax.Array, next_position: jax.Array, *, prefix: KV,
+               prefix_mask: jax.Array) -> jax.Array:  # fmt: skip
+        """Completions after a prefix that is computed and stored once a prompt: hidden [M, G, T, D].
+
+        Args:
+          params: model weights.
+          tokens: int32 [M, G, T].
+          mask: bool [M, G, T], True on real tokens.
+          next_position: int32 [M], M-RoPE position of completion index 0.
+          prefix: KV of `prefix()`.
+          prefix_mask: bool [M, S], the prompts' mask.
+        """
+        text = self._bind(params).text
+        x = text.embed(tokens, dtype=self.compute_dtype)
+        positions = next_position[:, None, None] + jnp.arange(tokens.shape[2])
+        positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
+        return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, remat=self.remat)
+
+    def decode(self, params: Params, tokens: jax.Array, t: jax.Array, next_position: jax.Array, *, prefix: KV,
+               prefix_mask: jax.Array, cache: KV) -> tuple[jax.Array, KV]:  # fmt: skip
+        """One step: tokens [M, G] at completion index t -> (hidden [M, G, D], cache [L, M, G, Tmax, K, H])."""
+        text = self._bind(params).text
+        x = text.embed(tokens, dtype=self.compute_dtype)
+        positions = jnp.broadcast_to((next_position + t)[:, None, None], (*tokens.shape, 3))
+        return text.decode(x, t, positions, prefix=prefix, prefix_mask=prefix_mask, cache=cache)
+
+    def empty_cache(self, prompts: int, group: int, length: int, dtype: Any) -> KV:
+        """Zeros [L, M, G, Tmax, K, H] for `decode`."""
+        text = self.config.text
+        shape = (text.num_layers, prompts, group, length, text.num_kv_heads, text.head_dim)
+        return KV(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
+        """float32 [..., V] of hidden [..., D]. Use `token_logps` where only some log-probs are needed."""
+        table = self._output_table(params).astype(hidden.dtype)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        wide = jnp.promote_types(hidden.dtype, jnp.float32)
+        out = jnp.einsum("nd,vd->nv", flat, table, preferred_element_type=wide)
+        return out.reshape(*hidden.shape[:-1], table.shape[0])
+
+    def token_logps(self, params: Params, hidden: jax.Array, targets: jax.Array, *, temperature: float | jax.Array = 1.0,
+                    banned: jax.Array | None = None, chunk: int = 1024) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+        """Log-prob of each target and entropy of its distribution, both float32 of the shape of `targets`.
+
+        The distribution is softmax(logits / temperature) with banned ids removed. Positions are handled `chunk` at a
+        time and recomputed in the backward pass, so that no [positions, V] array is kept. A banned target gets a finite
+        log-prob near -1e30: mask it, as any target that is not trained on.
+
+        Args:
+          params: model weights.
+          hidden: [..., D] after the final norm, at the position before each target.
+          targets: int [...].
+          temperature: divides the logits.
+          banned: bool [V], ids that cannot be sampled.
+          chunk: positions at a time.
+        """
+        table = self._output_table(params)
+        count = targets.size
+        size = min(chunk, count)
+        pad = -count % size
+        flat = jnp.pad(hidden.reshape(count, -1), ((0, pad), (0, 0))).reshape(-1, size, hidden.shape[-1])
+        ids = jnp.pad(targets.reshape(-1), (0, pad)).reshape(-1, size)
+
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def of_chunk(table, flat, ids):
+            return _chunk_logps(table, flat, ids, temperature=temperature, banned=banned)
+
+        with jax.named_scope("token_logps"):
+            logps, entropy = jax.lax.map(lambda pair: of_chunk(table, *pair), (flat, ids))
+        return tuple(x.reshape(-1)[:count].reshape(targets.shape) for x in (logps, entropy))
+
+    def _output_table(self, params: Params) -> jax.Array:
+        owner = params["text"]["embed"] if self.config.text.tie_word_embeddings else params["lm_head"]
+        return owner["table"]
+
+
+def _chunk_logps(table, hidden, ids, *, temperature, banned):
+    """(log-prob, entropy) float32 [n] of ids [n] under hidden [n, D]."""
+    wide = jnp.promote_types(hidden.dtype, jnp.float32)
+    logits = jnp.einsum("nd,vd->nv", hidden, table.astype(hidden.dtype), preferred_element_type=wide) / temperature
+    if banned is not None:
+        logits = jnp.where(banned, BANNED, logits)
+    norm = jax.nn.logsumexp(logits, axis=-1)
+    picked = jnp.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
+    mean = jnp.sum(jnp.exp(logits - norm[:, None]) * logits, axis=-1)
+    return picked - norm, norm - mean
+
+
+def _map_state(fn, state: nnx.State) -> dict[str, Any]:
+    """A plain nested dict of fn(param) from a state of params."""
+    flat = {path: fn(param) for path, param in nnx.to_flat_state(state)}
+    return nnx.traversals.unflatten_mapping(flat)
+
+
+def _fill(state: nnx.State, params: Params) -> nnx.State:
+    """The declared state with the values of `params`."""
+    flat = nnx.traversals.flatten_mapping(params)
+    declared = dict(nnx.to_flat_state(state))
+    if flat.keys() != declared.keys():
+        odd = sorted("/".join(path) for path in flat.keys() ^ declared.keys())
+        raise ValueError(f"params do not have the structure of the model: {odd[:5]} missing or unknown")
+    return nnx.from_flat_state([(path, declared[path].replace(value)) for path, value in flat.items()])

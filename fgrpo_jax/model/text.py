@@ -1,0 +1,181 @@
+"""The language model: one decoder layer, run three ways (prompt, shared-prefix completions, one token at a time).
+
+Letters: M prompts, G rollouts a prompt, T completion tokens, S prompt tokens, L layers, D width, N heads, K kv heads,
+Q = N/K, H head_dim, V vocabulary. The layer does not know which way it runs: it is handed the attention to use.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+
+from fgrpo_jax.model import layers
+from fgrpo_jax.model.attention import attend, merge
+from fgrpo_jax.model.config import TextConfig
+from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Linear, RMSNorm
+from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
+"""(q [..., T, N, H], k and v [..., T, K, H], all rotated) -> (mixed [..., T, N, H], whatever the caller keeps)."""
+
+
+@struct.dataclass
+class KV:
+    """Rotated keys and values of every layer: [L, M, S, K, H] for prompts, [L, M, G, T, K, H] for completions."""
+
+    k: jax.Array
+    v: jax.Array
+
+
+class Attention(nnx.Module):
+    def __init__(self, config: TextConfig, *, gain: float, rngs: nnx.Rngs):
+        hf = "model.layers.{}.self_attn"
+        width = Axes((config.hidden_size,), ("embed",))
+        heads = Axes((config.num_heads, config.head_dim), ("heads", "head_dim"))
+        kv_heads = Axes((config.num_kv_heads, config.head_dim), ("kv_heads", "head_dim"))
+        self.q = Linear(width, heads, hf=hf + ".q_proj", bias=True, rngs=rngs)
+        self.k = Linear(width, kv_heads, hf=hf + ".k_proj", bias=True, rngs=rngs)
+        self.v = Linear(width, kv_heads, hf=hf + ".v_proj", bias=True, rngs=rngs)
+        self.o = Linear(heads, width, hf=hf + ".o_proj", bias=False, rngs=rngs, gain=gain)
+
+
+class Layer(nnx.Module):
+    def __init__(self, config: TextConfig, rngs: nnx.Rngs):
+        gain = (2 * config.num_layers) ** -0.5
+        hf = "model.layers.{}"
+        eps = config.rms_norm_eps
+        self.input_norm = RMSNorm(config.hidden_size, eps=eps, hf=hf + ".input_layernorm", rngs=rngs)
+        self.attn = Attention(config, gain=gain, rngs=rngs)
+        self.post_norm = RMSNorm(config.hidden_size, eps=eps, hf=hf + ".post_attention_layernorm", rngs=rngs)
+        width = Axes((config.hidden_size,), ("embed",))
+        hidden = Axes((config.intermediate_size,), ("mlp",))
+        self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=False, gain=gain, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rotation: Rotation, attention: Attend) -> tuple[jax.Array, Any]:
+        """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps)."""
+        with jax.named_scope("attention"):
+            normed = self.input_norm(x)
+            q, k = rotate(self.attn.q(normed), rotation), rotate(self.attn.k(normed), rotation)
+            mixed, kept = attention(q, k, self.attn.v(normed))
+            x = x + self.attn.o(mixed)
+        with jax.named_scope("mlp"):
+            return x + self.mlp(self.post_norm(x)), kept
+
+
+class Embedding(nnx.Module):
+    """A table [V, D]: token embeddings, or the output projection."""
+
+    def __init__(self, config: TextConfig, *, hf: str, rngs: nnx.Rngs):
+        shape = (config.vocab_size, config.hidden_size)
+        home = HFTensor(hf + ".weight", shape, transposed=False)
+        self.table = layers.weight(rngs, shape, axes=("vocab", "embed"), hf=home, init=layers.normal(0.02))
+
+    def __call__(self, tokens: jax.Array, *, dtype: jnp.dtype) -> jax.Array:
+        return self.table[...][tokens].astype(dtype)
+
+
+class TextModel(nnx.Module):
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.embed = Embedding(config, hf="model.embed_tokens", rngs=rngs)
+        self.layers = layers.stack(functools.partial(Layer, config), config.num_layers, rngs=rngs)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, hf="model.norm", rngs=rngs)
+
+    def rotation(self, positions: jax.Array) -> Rotation:
+        config = self.config
+        sections = config.mrope_section
+        return text_rotation(positions, head_dim=config.head_dim, theta=config.rope_theta, sections=sections)
+
+    def _groups(self, q: jax.Array) -> jax.Array:
+        """[..., N, H] -> [..., K, Q, H]."""
+        config = self.config
+        return q.reshape(*q.shape[:-2], config.num_kv_heads, -1, config.head_dim)
+
+    def prefix(self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, remat: bool) -> tuple[jax.Array, KV]:
+        """Prompts: x [M, S, D], positions [M, S, 3], mask [M, S] -> (hidden [M, S, D] after the final norm, KV)."""
+        rotation = self.rotation(positions)
+
+        def causal(q, k, v):
+            return attend(self._groups(q), k, v, key_mask=mask, causal=True).out.reshape(q.shape), KV(k, v)
+
+        def body(layer, x, _):
+            return layer(x, rotation, causal)
+
+        with jax.named_scope("prefix"):
+            x, kv = layers.scan_layers(self.layers, body, x, remat=remat)
+            return self.norm(x), kv
+
+    def suffix(self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, prefix: KV, prefix_mask: jax.Array,
+               remat: bool) -> jax.Array:  # fmt: skip
+        """Completions x [M, G, T, D] that share the prefix of their prompt -> hidden [M, G, T, D]."""
+        m, g, t, _ = x.shape
+        rotation = self.rotation(positions)
+
+        def body(layer, x, shared):
+            def both(q, k, v):
+                q = self._groups(q)
+                ours = attend(*(a.reshape(m * g, t, *a.shape[3:]) for a in (q, k, v)), key_mask=mask.reshape(m * g, t),
+                              causal=True)  # fmt: skip
+                theirs = attend(q.reshape(m, g * t, *q.shape[3:]), shared.k, shared.v, key_mask=prefix_mask)
+                return _merge_groups(theirs, ours, groups=g).reshape(m, g, t, -1, q.shape[-1]), None
+
+            return layer(x, rotation, both)
+
+        with jax.named_scope("suffix"):
+            x, _ = layers.scan_layers(self.layers, body, x, xs=prefix, remat=remat)
+            return self.norm(x)
+
+    def decode(self, x: jax.Array, t: jax.Array, positions: jax.Array, *, prefix: KV, prefix_mask: jax.Array,
+               cache: KV) -> tuple[jax.Array, KV]:  # fmt: skip
+        """One token a rollout: x [M, G, D] at completion index t -> (hidden [M, G, D], cache with row t written).
+
+        The cache is the carry of the layer scan and is written in place: as scanned input and output it was copied,
+        at 3x the time (measured on CPU).
+        """
+        m, g, _ = x.shape
+        rotation = self.rotation(positions)
+        written = jnp.broadcast_to(jnp.arange(cache.k.shape[3]) <= t, (m * g, cache.k.shape[3]))
+
+        def body(layer, carry, scanned):
+            x, cache = carry
+            index, shared = scanned
+
+            def both(q, k, v):
+                new = KV(*(_write(c, row, index, t) for c, row in ((cache.k, k), (cache.v, v))))
+                own_k, own_v = (
+                    jax.lax.dynamic_index_in_dim(c, index, keepdims=False).reshape(m * g, -1, *c.shape[4:])
+                    for c in (new.k, new.v)
+                )
+                q = self._groups(q)
+                ours = attend(q.reshape(m * g, 1, *q.shape[2:]), own_k, own_v, key_mask=written, block=own_k.shape[1])
+                theirs = attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
+                return _merge_groups(theirs, ours, groups=g).reshape(m, g, -1, q.shape[-1]), new
+
+            x, cache = layer(x, rotation, both)
+            return (x, cache), None
+
+        with jax.named_scope("decode"):
+            numbers = jnp.arange(self.config.num_layers)
+            (x, cache), _ = layers.scan_layers(self.layers, body, (x, cache), xs=(numbers, prefix), remat=False)
+            return self.norm(x), cache
+
+
+def _write(cache: jax.Array, row: jax.Array, layer: jax.Array, t: jax.Array) -> jax.Array:
+    """Put row [M, G, K, H] at (layer, :, :, t) of cache [L, M, G, T, K, H]."""
+    zero = jnp.zeros((), jnp.int32)
+    start = (layer.astype(jnp.int32), zero, zero, jnp.asarray(t, jnp.int32), zero, zero)
+    return jax.lax.dynamic_update_slice(cache, row[None, :, :, None].astype(cache.dtype), start)
+
+
+def _merge_groups(theirs, ours, *, groups: int) -> jax.Array:
+    """Merge the prefix part [M, G·T, K, Q, H] with the own part [M·G, T, K, Q, H] -> [M·G, T, K, Q, H]."""
+    b, t = ours.out.shape[:2]
+    m = b // groups
+    lse = theirs.lse.reshape(m, *theirs.lse.shape[1:3], groups, t)
+    lse = jnp.moveaxis(lse, 3, 1).reshape(b, *lse.shape[1:3], t)
+    return merge(type(theirs)(theirs.out.reshape(ours.out.shape), lse), ours)

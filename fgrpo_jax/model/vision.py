@@ -1,0 +1,158 @@
+"""The vision tower: patches to one merged token for each 2×2 patches.
+
+Letters: B images (prompts times image slots), P patches, W windows, C tower width, N heads, H head_dim.
+
+Patches stay in merge-block order throughout, which attention does not mind. Full-attention layers see all patches of
+their own image; window layers gather rows into [B·W, 64] blocks and go back by the inverse index, so no [P, P] array
+exists. Each image is a batch row of its own, so that images and video frames never see each other.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fgrpo_jax.model import layers
+from fgrpo_jax.model.attention import attend
+from fgrpo_jax.model.config import VisionConfig
+from fgrpo_jax.model.layers import Axes, GatedMLP, Linear, RMSNorm
+from fgrpo_jax.model.rope import Rotation, rotate, vision_rotation
+from fgrpo_jax.records import VisionInputs
+
+_EPS = 1e-6  # every norm of the tower; not in any config file
+
+
+class Attention(nnx.Module):
+    def __init__(self, config: VisionConfig, *, gain: float, rngs: nnx.Rngs):
+        width = Axes((config.hidden_size,), ("vision_embed",))
+        heads = Axes((config.num_heads, config.head_dim), ("vision_heads", "vision_head_dim"))
+        three = Axes((3, *heads.sizes), ("qkv", *heads.names))
+        self.qkv = Linear(width, three, hf="visual.blocks.{}.attn.qkv", bias=True, rngs=rngs)
+        self.proj = Linear(heads, width, hf="visual.blocks.{}.attn.proj", bias=True, rngs=rngs, gain=gain)
+
+
+class Block(nnx.Module):
+    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+        gain = (2 * config.depth) ** -0.5
+        hf = "visual.blocks.{}"
+        self.norm1 = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".norm1", rngs=rngs)
+        self.attn = Attention(config, gain=gain, rngs=rngs)
+        self.norm2 = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".norm2", rngs=rngs)
+        width = Axes((config.hidden_size,), ("vision_embed",))
+        hidden = Axes((config.intermediate_size,), ("vision_mlp",))
+        self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=True, gain=gain, rngs=rngs)
+
+    def __call__(self, x: jax.Array, rotation: Rotation, inputs: VisionInputs, is_full: jax.Array) -> jax.Array:
+        """x [B, P, C]; `inputs` with the image axes merged to B; `is_full` a traced flag of this layer."""
+        qkv = self.attn.qkv(self.norm1(x))
+        q, k = rotate(qkv[:, :, 0], rotation), rotate(qkv[:, :, 1], rotation)
+        # One branch runs: window layers never pay for a full softmax.
+        mixed = jax.lax.cond(is_full, _full_attention, _window_attention, q, k, qkv[:, :, 2], inputs)
+        x = x + self.attn.proj(mixed)
+        return x + self.mlp(self.norm2(x))
+
+
+class Merger(nnx.Module):
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        merged = config.hidden_size * config.merge_unit
+        hf = "visual.merger"
+        self.norm = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".ln_q", rngs=rngs)
+        inner = Axes((merged,), ("merged_mlp",))
+        self.fc1 = Linear(Axes((merged,), ("merged",)), inner, hf=hf + ".mlp.0", bias=True, rngs=rngs)
+        out = Axes((config.out_hidden_size,), ("embed",))
+        self.fc2 = Linear(inner, out, hf=hf + ".mlp.2", bias=True, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, P, C] -> [B, P/4, D]."""
+        x = self.norm(x)
+        x = x.reshape(x.shape[0], -1, self.fc1.inputs.total)
+        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+
+
+class Tower(nnx.Module):
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        patch = Axes((config.patch_width,), ("patch",))
+        width = Axes((config.hidden_size,), ("vision_embed",))
+        side = config.patch_size
+        conv = (config.hidden_size, config.in_channels, config.temporal_patch_size, side, side)
+        self.patch_embed = Linear(patch, width, hf="visual.patch_embed.proj", bias=False, rngs=rngs, hf_shape=conv)
+        self.blocks = layers.stack(functools.partial(Block, config), config.depth, rngs=rngs)
+        self.merger = Merger(config, rngs=rngs)
+
+    def __call__(self, inputs: VisionInputs, *, dtype: jnp.dtype, remat: bool) -> jax.Array:
+        """Image tokens [M, I·F, D] in the natural (merge-block) order; rows of unused patches are arbitrary."""
+        m, i, p = inputs.valid.shape
+        flat = jax.tree.map(lambda x: x.reshape(m * i, *x.shape[2:]), inputs)
+        config = self.config
+        with jax.named_scope("vision"):
+            rotation = vision_rotation(flat.positions, head_dim=config.head_dim, theta=config.rope_theta)
+            x = self.patch_embed(flat.patches.astype(dtype))
+            is_full = jnp.asarray(np.isin(np.arange(config.depth), config.fullatt_block_indexes))
+
+            def body(block, x, full):
+                return block(x, rotation, flat, full), None
+
+            x, _ = layers.scan_layers(self.blocks, body, x, xs=is_full, remat=remat)
+            return self.merger(x).reshape(m, i * p // config.merge_unit, -1)
+
+
+def _full_attention(q: jax.Array, k: jax.Array, v: jax.Array, inputs: VisionInputs) -> jax.Array:
+    return attend(q[:, :, :, None], k, v, key_mask=inputs.valid).out[:, :, :, 0]
+
+
+def _window_attention(q: jax.Array, k: jax.Array, v: jax.Array, inputs: VisionInputs) -> jax.Array:
+    b, p, n, h = q.shape
+    windows = inputs.windows
+    packed = jnp.concatenate([x.reshape(b, p, n * h) for x in (q, k, v)], axis=-1)
+    rows = _to_windows(packed, windows, inputs.slots, inputs.valid).reshape(-1, windows.shape[-1], 3, n, h)
+    filled = (windows < p).reshape(-1, windows.shape[-1])
+    out = attend(rows[:, :, 0, :, None], rows[:, :, 1], rows[:, :, 2], key_mask=filled).out
+    out = out.reshape(b, -1, n * h)
+    return _from_windows(out, windows, inputs.slots, inputs.valid).reshape(b, p, n, h)
+
+
+def _gather(x: jax.Array, index: jax.Array, keep: jax.Array) -> jax.Array:
+    """Rows of x [B, R, C] at index [B, r]; zero where not `keep`."""
+    rows = jnp.take_along_axis(x, index[..., None], axis=1, mode="clip")
+    return jnp.where(keep[..., None], rows, 0)
+
+
+# The two moves are each other's transpose; saying so makes the backward pass a gather too (scatters are serial on CPU).
+@jax.custom_vjp
+def _to_windows(x: jax.Array, windows: jax.Array, slots: jax.Array, valid: jax.Array) -> jax.Array:
+    """[B, P, C] -> [B, W·64, C], zero in empty slots."""
+    index = windows.reshape(windows.shape[0], -1)
+    return _gather(x, index, index < x.shape[1])
+
+
+@jax.custom_vjp
+def _from_windows(x: jax.Array, windows: jax.Array, slots: jax.Array, valid: jax.Array) -> jax.Array:
+    """[B, W·64, C] -> [B, P, C], zero on patches that are not valid."""
+    return _gather(x, slots, valid)
+
+
+def _to_windows_fwd(x, windows, slots, valid):
+    return _to_windows(x, windows, slots, valid), (windows, slots, valid)
+
+
+def _to_windows_bwd(saved, gradient):
+    return _from_windows(gradient, *saved), None, None, None
+
+
+def _from_windows_fwd(x, windows, slots, valid):
+    return _from_windows(x, windows, slots, valid), (windows, slots, valid)
+
+
+def _from_windows_bwd(saved, gradient):
+    windows, slots, valid = saved
+    index = windows.reshape(windows.shape[0], -1)
+    return _gather(gradient, index, index < valid.shape[1]), None, None, None
+
+
+_to_windows.defvjp(_to_windows_fwd, _to_windows_bwd)
+_from_windows.defvjp(_from_windows_fwd, _from_windows_bwd)
