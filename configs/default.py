@@ -49,12 +49,12 @@ def _data() -> ConfigDict:
     data.max_prompt_tokens = 8192  # a longer prompt is an error, never cut
     data.min_pixels = 262_144  # images are resized to lie between these; not stated in the paper: the values of
     data.max_pixels = 4_194_304  # the framework it was built on
-    data.prompt = "faithful"  # preset of system turn and question layout
+    data.prompt = "paper"  # preset of system turn and question layout: paper | tiny (fgrpo_jax/data/styles.py)
     data.workers = 0  # Grain worker processes that read images and tokenise; 0 works in the main process
     data.world = ConfigDict()
-    data.world.difficulty = "tiny"  # how large, crowded and varied the scenes are
+    data.world.difficulty = "tiny"  # tiny | easy | hard: how large, crowded and varied the scenes are
     data.world.families = ConfigDict()  # weight of each question family; empty is the world's own mix
-    data.world.flawed = 0.25  # share of reference traces that are flawed on purpose (supervised training only)
+    data.world.flawed = 0.28  # share of reference traces that are flawed on purpose (supervised training only)
     data.world.seed = 0  # of the world itself: runs with different `seed` are tried on the same questions
     return data
 

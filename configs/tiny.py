@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config.data.max_prompt_tokens = 256
     config.data.min_pixels = 28 * 28
     config.data.max_pixels = 112 * 112
+    config.data.prompt = "tiny"
     config.rollout.group_size = 8
     config.rollout.max_new_tokens = 64
     config.rollout.batch_prompts = 16
@@ -25,5 +26,6 @@ def get_config() -> ConfigDict:
     config.sft.learning_rate = 1e-3
     config.sft.micro_batch = 32
     config.sft.max_response_tokens = 64
+    config.sft.describe = 0.25
     config.sft.freeze = ()  # the eyes are learnt from scratch
     return config

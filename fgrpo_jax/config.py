@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, plain
+from fgrpo_jax.data.styles import find_style
 
 CONSTRAINT_NAMES = ("consistency", "semantic_grounding", "spatial_grounding")
 """The signals a constraint can be put on, R_C, R_S and R_G; their names are an interface (metrics, checkpoints)."""
@@ -255,6 +256,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
 # ----------------------------------------------------------------------------------------------- what must not combine
 def _check_data(config: Config) -> None:
     data = config.data
+    find_style(data.prompt)
     if data.min_pixels > data.max_pixels:
         raise ValueError(f"config.data.min_pixels={data.min_pixels} exceeds max_pixels={data.max_pixels}; swap them")
     if data.source != "world" and not data.path:
@@ -311,8 +313,8 @@ def _check_training(config: Config, door: Door) -> None:
     if model.param_dtype != "float32":
         # Measured: 20 AdamW steps at lr 1e-6 change 2% of N(0, 0.02) bfloat16 weights; the others round back.
         raise ValueError(
-            "config.model.param_dtype='bfloat16' loses small updates (bfloat16 keeps 8 bits); train with float32 masters "
-            "(param_dtype='float32') and set compute_dtype='bfloat16' for speed"
+            "config.model.param_dtype='bfloat16' loses small updates (bfloat16 keeps 8 bits); train with float32 "
+            "masters (param_dtype='float32') and set compute_dtype='bfloat16' for speed"
         )
     if any(rule in ("*", "**") for rule in freeze):
         raise ValueError(f"freeze rules {list(freeze)} leave nothing to train; remove '*' or '**'")

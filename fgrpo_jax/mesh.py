@@ -33,8 +33,11 @@ TRAIN_RULES: Rules = {
     "patch": None,
     "vision_embed": "fsdp",
     "vision_heads": "tensor",
+    "vision_head_dim": None,
+    "qkv": None,
     "vision_mlp": "tensor",
-    "merged": "tensor",
+    "merged": "fsdp",
+    "merged_mlp": "tensor",
 }
 """Logical axis → mesh axis of masters, gradients and optimiser state."""
 
@@ -55,7 +58,7 @@ class Spec(Protocol):
     def axes(self) -> tuple[str, ...]: ...
 
 
-def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A data × fsdp × tensor mesh over all devices; -1 on one axis takes what the others leave.
 
     Raises:
