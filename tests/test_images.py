@@ -4,9 +4,10 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from fgrpo_jax.data import images
 from fgrpo_jax.records import ImageSize
-from PIL import Image
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 400 * 400}
 
@@ -26,7 +27,15 @@ def reference():
 
 def test_patches_equal_the_reference_processor(reference):
     rng = np.random.default_rng(0)
-    sizes = [(28, 28), (56, 560), (100, 400), (112, 112), (300, 17), (640, 480), *rng.integers(20, 700, (10, 2)).tolist()]
+    sizes = [
+        (28, 28),
+        (56, 560),
+        (100, 400),
+        (112, 112),
+        (300, 17),
+        (640, 480),
+        *rng.integers(20, 700, (10, 2)).tolist(),
+    ]
     for height, width in sizes:
         image = _image(rng, height, width)
         want = reference[1](images=[image], return_tensors="np", input_data_format="channels_last")

@@ -3,8 +3,8 @@
 The numbers equal `transformers`' `Qwen2VLImageProcessorPil` (bicubic by PIL, 1/255, CLIP mean and deviation, patches in
 merge-block order). Everything is numpy on the host and runs in Grain workers: a 1280x960 image costs some 0.1 s.
 
-Frames of a box: `original` (pixels of the image as published), `processed` (pixels of the image as the model sees it; what
-Qwen2.5-VL speaks), `unit` (0..1) and `thousand` (0..1000, what Qwen3-VL speaks).
+Frames of a box: `original` (pixels of the image as published), `processed` (pixels of the image as the model sees it;
+what Qwen2.5-VL speaks), `unit` (0..1) and `thousand` (0..1000, what Qwen3-VL speaks).
 """
 
 from __future__ import annotations
@@ -73,13 +73,11 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------------------------ resize
-def smart_resize(
-    height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = FACTOR
-) -> tuple[int, int]:
+def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, factor: int = FACTOR) -> tuple[int, int]:
     """Processed (height, width) of an image: multiples of `factor`, area within the limits, aspect nearly kept.
 
-    Sides are rounded half to even, as Python does; too large an area is scaled down with floors, too small a one up with
-    ceilings.
+    Sides are rounded half to even, as Python does; too large an area is scaled down with floors, too small a one up
+    with ceilings.
 
     Raises:
       ValueError: a side is below 1, the limits are crossed, or the aspect ratio exceeds 200.
@@ -149,7 +147,7 @@ def patchify(
     return normalise_patches(patches), grid, size
 
 
-# ----------------------------------------------------------------------------------------------------- where patches are
+# ---------------------------------------------------------------------------------------------------- where patches are
 @functools.lru_cache(maxsize=256)
 def patch_positions(h: int, w: int) -> np.ndarray:
     """int32 [h*w, 2]: (row, column) of each patch of an h x w grid, in merge-block order."""

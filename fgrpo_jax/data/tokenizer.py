@@ -28,7 +28,7 @@ ADDED = (
     *("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
     *("<|repo_name|>", "<|file_sep|>"),
 )
-# One piece is: a tag, glued to the bracket of a box; a word with its leading space; up to four digits; one mark; one blank.
+# One piece is: a tag, glued to the bracket of a box; a word with its leading space; up to four digits; a mark; a blank.
 PIECES = r"\]?</\p{L}+>| ?<\p{L}+>\[?| ?\p{L}+|\p{N}{1,4}|[^\s\p{L}\p{N}]|\s"
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<bbox>", "</bbox>", "<bbox>[", " <bbox>[", "]</bbox>", ",")
@@ -76,7 +76,9 @@ def train(
     vocab = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab += [atom for atom in map(_one_piece, atoms) if len(atom) > 1]
     if room < len(vocab):
-        raise ValueError(f"vocab_size {vocab_size} is below {vocab_size - room + len(vocab)}: bytes, atoms, added tokens")
+        raise ValueError(
+            f"vocab_size {vocab_size} is below {vocab_size - room + len(vocab)}: bytes, atoms, added tokens"
+        )
     known = set(vocab)
     whole = [piece for piece, count in pieces.items() if len(piece) > 1 and count > 1 and piece not in known]
     whole.sort(key=lambda piece: (-pieces[piece] * (len(piece) - 1), piece))
@@ -137,13 +139,11 @@ def _assemble(model: models.Model, *, added: bool = True) -> tokenizers.Tokenize
 
 
 # ------------------------------------------------------------------------------------------------------------- files
-def save(
-    folder: str | pathlib.Path, tokenizer: tokenizers.Tokenizer, *, min_pixels: int, max_pixels: int
-) -> None:
+def save(folder: str | pathlib.Path, tokenizer: tokenizers.Tokenizer, *, min_pixels: int, max_pixels: int) -> None:
     """Writes the tokenizer and the files that travel with it in HF format.
 
-    `tokenizer.json`, `tokenizer_config.json` (chat template in it), `preprocessor_config.json` with the pixel limits, and
-    `generation_config.json` with two EOS ids and the released repetition penalty.
+    `tokenizer.json`, `tokenizer_config.json` (chat template in it), `preprocessor_config.json` with the pixel limits,
+    and `generation_config.json` with two EOS ids and the released repetition penalty.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

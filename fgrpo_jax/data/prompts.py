@@ -1,0 +1,405 @@
+"""Prompts: an example becomes chat text, tokens, positions and patches; encoded prompts become one static batch.
+
+    example ──Processor.encode──▶ EncodedPrompt (ragged, patches still 8-bit) ──collate──▶ PromptBatch (padded)
+    trace ──Processor.encode_response──▶ completion ids, boxes moved into the processed frame
+
+The policy speaks of boxes in pixels of the processed first image; whatever is published is rewritten here, once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrpo_jax.data import images
+from fgrpo_jax.data.styles import PromptStyle, find_style
+from fgrpo_jax.model import rope
+from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.records import Example, ImageSize, PromptBatch, VisionInputs
+
+
+# ------------------------------------------------------------------------------------------------------------ records
+@dataclasses.dataclass(frozen=True)
+class EncodedPrompt:
+    """One prompt, ready to be padded. s = its tokens, n = patches of an image."""
+
+    id: str
+    prompt_id: int  # uint32, the same for the same example in every run
+    text: str  # the chat text, one placeholder an image
+    tokens: np.ndarray  # int32 [s]
+    positions: np.ndarray  # int32 [s, 3]    M-RoPE
+    next_position: int
+    image_index: np.ndarray  # int32 [s]     which image feeds this token; -1 for text
+    feature_index: np.ndarray  # int32 [s]   which merged token of that image; 0 for text
+    patches: tuple[np.ndarray, ...]  # uint8 [n, 3, 14, 14] an image, merge-block order, not normalised
+    grids: tuple[tuple[int, int, int], ...]  # (t, h, w) in patches
+    sizes: tuple[ImageSize, ...]
+
+    def image_slot(self, features: int) -> np.ndarray:
+        """int32 [s]: index into the prompt's image features laid out with F = `features` an image; -1 for text."""
+        return np.where(self.image_index < 0, -1, self.image_index * features + self.feature_index).astype(np.int32)
+
+
+def stable_id(example: Example) -> int:
+    """uint32 that names a prompt in sampling keys, whatever the order or the process."""
+    return zlib.crc32(f"{example.source}/{example.id}".encode())
+
+
+# ---------------------------------------------------------------------------------------------------------- processor
+@dataclasses.dataclass(frozen=True)
+class Processor:
+    """Tokenizer, chat template and image limits of one checkpoint folder.
+
+    Attributes:
+      tokenizer: a fast tokenizer of `transformers`.
+      config: the model's config, for placeholder ids, vocabulary and M-RoPE.
+      eos_ids: any of them ends a completion; the first is the turn's end.
+      pad_id: fills completions after their end; never used to find the end.
+      min_pixels, max_pixels: limits of the processed image area, from the folder.
+      repetition_penalty: always 1.0, though released folders say 1.05: the learner's log-probs know of no penalty.
+      banned: bool [V], ids that can never be sampled.
+    """
+
+    tokenizer: Any
+    config: ModelConfig
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    min_pixels: int
+    max_pixels: int
+    banned: np.ndarray
+    repetition_penalty: float = 1.0
+
+    @classmethod
+    def load(cls, folder: str | pathlib.Path) -> Processor:
+        """Reads a checkpoint folder in HF format. Needs neither torch nor torchvision.
+
+        Raises:
+          ValueError: a file is missing, or holds settings this package does not follow.
+        """
+        import transformers  # takes seconds, and only folders need it
+
+        folder = pathlib.Path(folder)
+        _need(folder, "tokenizer.json", "tokenizer_config.json", "config.json", "preprocessor_config.json")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+        if tokenizer.chat_template is None:
+            raise ValueError(f"{folder} has no chat template; copy tokenizer_config.json or chat_template.jinja to it")
+        config = ModelConfig.load(folder)
+        eos_ids = _eos_ids(folder, tokenizer)
+        low, high = _pixel_limits(folder / "preprocessor_config.json")
+        pad_id = tokenizer.pad_token_id
+        return cls(
+            tokenizer=tokenizer,
+            config=config,
+            eos_ids=eos_ids,
+            pad_id=eos_ids[-1] if pad_id is None else pad_id,
+            min_pixels=low,
+            max_pixels=high,
+            banned=_banned(tokenizer, config, eos_ids),
+        )
+
+    def encode(
+        self,
+        example: Example,
+        *,
+        style: PromptStyle | str = "paper",
+        system: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        max_prompt_tokens: int = 32768,
+    ) -> EncodedPrompt:
+        """Chat text, tokens and patches of one question.
+
+        Args:
+          style: a `PromptStyle` or the name of a preset.
+          system: another system turn than the style's.
+          min_pixels, max_pixels: other limits than the folder's.
+
+        Raises:
+          ValueError: the example's text holds reserved tokens, placeholders and images differ in number, or the prompt
+            is too long.
+        """
+        style = find_style(style) if isinstance(style, str) else style
+        system = style.system if system is None else system
+        low = self.min_pixels if min_pixels is None else min_pixels
+        high = self.max_pixels if max_pixels is None else max_pixels
+        self._refuse_reserved(example)
+        cut = [images.pixel_patches(image, min_pixels=low, max_pixels=high) for image in example.images]
+        grids = tuple(grid for _, grid, _ in cut)
+        text = self._chat_text(system, style.user_text(example.question, example.options), count=len(grids))
+        tokens, image_index, feature_index = self._expand(text, grids, name=example.id)
+        if len(tokens) > max_prompt_tokens:
+            raise ValueError(
+                f"example {example.id!r}: a prompt of {len(tokens)} tokens ({int((image_index >= 0).sum())} of images) "
+                f"exceeds max_prompt_tokens {max_prompt_tokens}; raise it, lower max_pixels (now {high}) "
+                "or remove the example"
+            )
+        positions, next_position = rope.mrope_positions(tokens, list(grids), self.config)
+        return EncodedPrompt(
+            id=example.id,
+            prompt_id=stable_id(example),
+            text=text,
+            tokens=tokens,
+            positions=np.asarray(positions, np.int32),
+            next_position=int(next_position),
+            image_index=image_index,
+            feature_index=feature_index,
+            patches=tuple(patches for patches, _, _ in cut),
+            grids=grids,
+            sizes=tuple(size for _, _, size in cut),
+        )
+
+    def encode_response(self, trace: str, size: ImageSize | None) -> np.ndarray:
+        """int32 [t]: a reference response in the published frame as completion ids, the turn's end included.
+
+        Args:
+          size: sizes of the first image, into whose processed frame boxes are moved; None without images.
+        """
+        if reserved := self._reserved.search(trace):
+            raise ValueError(f"a response holds the reserved token {reserved.group()!r}; remove it from {trace[:80]!r}")
+        if size is not None:
+            trace = images.convert_boxes_in_text(trace, size, src="original", dst="processed")
+        ids = self.tokenizer(trace, add_special_tokens=False)["input_ids"]
+        return np.array([*ids, self.eos_ids[0]], np.int32)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of completion ids, without special tokens."""
+        ids = [int(index) for index in ids]
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def decode_rollouts(self, tokens: np.ndarray, mask: np.ndarray) -> list[list[str]]:
+        """Texts [M][G] of completions [M, G, T]; only masked-in tokens count."""
+        tokens, mask = np.asarray(tokens), np.asarray(mask)
+        return [
+            [self.decode(row[keep]) for row, keep in zip(*pair, strict=True)] for pair in zip(tokens, mask, strict=True)
+        ]
+
+    @functools.cached_property
+    def _reserved(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, _special_tokens(self.tokenizer).values())))
+
+    def _refuse_reserved(self, example: Example) -> None:
+        for text in (example.question, *example.options):
+            if reserved := self._reserved.search(text):
+                raise ValueError(
+                    f"example {example.id!r}: its text holds the reserved token {reserved.group()!r}, which the chat "
+                    "layout would take for its own; remove it"
+                )
+
+    def _chat_text(self, system: str, user: str, *, count: int) -> str:
+        content = [{"type": "image"}] * count + [{"type": "text", "text": user}]
+        messages = [{"role": "user", "content": content}]
+        if system:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _expand(
+        self, text: str, grids: Sequence[tuple[int, int, int]], *, name: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens with each placeholder repeated to its image's merged tokens, and which image and feature feed each."""
+        ids = np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
+        places = np.flatnonzero(ids == self.config.image_token_id)
+        if len(places) != len(grids):
+            raise ValueError(
+                f"example {name!r}: {len(places)} image placeholders for {len(grids)} images; check the chat template"
+            )
+        features = np.array([t * h * w // images.MERGE**2 for t, h, w in grids], np.int32)
+        repeats, image_index = np.ones(len(ids), np.int32), np.full(len(ids), -1, np.int32)
+        repeats[places], image_index[places] = features, np.arange(len(grids))
+        feature_index = np.concatenate([np.arange(n, dtype=np.int32) for n in repeats])
+        return np.repeat(ids, repeats), np.repeat(image_index, repeats), feature_index
+
+
+def _special_tokens(tokenizer: Any) -> dict[int, str]:
+    return {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def _banned(tokenizer: Any, config: ModelConfig, eos_ids: tuple[int, ...]) -> np.ndarray:
+    """bool [V]: special tokens that end nothing, placeholders, and ids that the tokenizer does not know."""
+    vocab = config.text.vocab_size
+    if len(tokenizer) > vocab:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model {vocab}; they are not of one checkpoint"
+        )
+    banned = np.arange(vocab) >= len(tokenizer)
+    vision = (config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id)
+    banned[[index for index in (*_special_tokens(tokenizer), *vision) if index is not None and index < vocab]] = True
+    banned[list(eos_ids)] = False
+    return banned
+
+
+def _need(folder: pathlib.Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} does not exist; a checkpoint folder in HF format has {', '.join(names)}")
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); copy it again from its checkpoint") from error
+
+
+def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
+    """EOS ids, the end of a turn first. The released config.json names one, generation_config.json both."""
+    for name in ("generation_config.json", "config.json"):
+        found = _read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
+        if found is not None:
+            ids = [int(index) for index in (found if isinstance(found, list) else [found])]
+            return tuple(sorted(dict.fromkeys(ids), key=lambda index: index != tokenizer.eos_token_id))
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{folder} names no eos_token_id; add it to generation_config.json")
+    return (int(tokenizer.eos_token_id),)
+
+
+def _pixel_limits(path: pathlib.Path) -> tuple[int, int]:
+    """(min, max) pixels from either dialect; as in the reference, the flat names win."""
+    settings = _read_json(path)
+    size = settings.get("size") or {}
+    low = settings.get("min_pixels", size.get("shortest_edge", size.get("min_pixels")))
+    high = settings.get("max_pixels", size.get("longest_edge", size.get("max_pixels")))
+    if low is None or high is None:
+        raise ValueError(f"{path} has neither min_pixels/max_pixels nor size.shortest_edge/longest_edge; add them")
+    expected = {"patch_size": images.PATCH, "temporal_patch_size": images.FRAMES, "merge_size": images.MERGE}
+    expected |= {"image_mean": list(images.MEAN), "image_std": list(images.STD), "do_resize": True, "resample": 3}
+    for key, value in expected.items():
+        if settings.get(key, value) != value:
+            raise ValueError(
+                f"{path}: {key} is {settings[key]}, but images are prepared with {value}; it is not Qwen2.5-VL's"
+            )
+    return int(low), int(high)
+
+
+# ------------------------------------------------------------------------------------------------------------ buckets
+def ladder(smallest: int, largest: int, *, multiple: int) -> tuple[int, ...]:
+    """Lengths in steps of about 1.25, each a multiple: few enough to compile, close enough to waste at most a fifth."""
+    rungs = [smallest]
+    while rungs[-1] < largest:
+        rungs.append(max(rungs[-1] + multiple, -(-rungs[-1] * 5 // (4 * multiple)) * multiple))
+    return tuple(rungs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """The padded lengths that batches may have. One compile serves each combination met; single entries fix a shape.
+
+    Attributes:
+      prompt: S, prompt tokens.
+      completion: T of supervised batches, completion tokens.
+      patches: P, patches of an image slot, multiples of 4.
+      images: I, image slots of a prompt. Text-only batches have one, all invalid.
+      window_slack: W, windows of an image slot, is P/64 times one of these; 4 always suffices (images one cell high).
+    """
+
+    prompt: tuple[int, ...] = ladder(32, 40960, multiple=32)
+    completion: tuple[int, ...] = ladder(32, 20480, multiple=32)
+    patches: tuple[int, ...] = (64, *ladder(128, 65536, multiple=128))
+    images: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+    window_slack: tuple[float, ...] = (1.0, 1.25, 2.0, 4.0)
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "completion", "patches", "images", "window_slack"):
+            rungs = getattr(self, name)
+            if not rungs or min(rungs) <= 0 or list(rungs) != sorted(set(rungs)):
+                raise ValueError(f"buckets.{name} must rise and be positive, got {rungs}")
+        if odd := [rung for rung in self.patches if rung % images.MERGE**2]:
+            raise ValueError(f"buckets.patches must be multiples of 4, got {odd}")
+
+    def windows(self, patches: int) -> tuple[int, ...]:
+        """The window counts W that go with a patch bucket."""
+        cells = images.WINDOW_PATCHES
+        return tuple(sorted({-(-int(patches * slack) // cells) for slack in self.window_slack}))
+
+
+def _rung(needed: int, rungs: Sequence[int], what: str) -> int:
+    for rung in rungs:
+        if rung >= needed:
+            return rung
+    raise ValueError(
+        f"{needed} {what} do not fit the largest bucket, {rungs[-1]}; add a larger bucket or shorten the input"
+    )
+
+
+def collate(
+    prompts: Sequence[EncodedPrompt], *, buckets: Buckets, pad_id: int = 0, occurrence: np.ndarray | None = None
+) -> PromptBatch:
+    """Pads prompts to one batch of numpy leaves, in the smallest buckets that hold them.
+
+    Args:
+      pad_id: stands in unused places of `tokens`; only `mask` says which those are.
+      occurrence: uint32 [M], how often each prompt stood in its step before; counted within `prompts` when None.
+
+    Raises:
+      ValueError: no prompts, or a length that no bucket holds.
+    """
+    if not prompts:
+        raise ValueError("a batch needs at least one prompt")
+    batch, length = len(prompts), _rung(max(len(p.tokens) for p in prompts), buckets.prompt, "prompt tokens")
+    vision = _collate_vision(prompts, buckets)
+    features = vision.patches.shape[2] // images.MERGE**2
+    tokens, mask = np.full((batch, length), pad_id, np.int32), np.zeros((batch, length), bool)
+    positions, slots = np.zeros((batch, length, 3), np.int32), np.full((batch, length), -1, np.int32)
+    for row, prompt in enumerate(prompts):
+        n = len(prompt.tokens)
+        tokens[row, :n], mask[row, :n], positions[row, :n] = prompt.tokens, True, prompt.positions
+        slots[row, :n] = prompt.image_slot(features)
+    return PromptBatch(
+        tokens=tokens,
+        mask=mask,
+        positions=positions,
+        next_position=np.array([prompt.next_position for prompt in prompts], np.int32),
+        image_slot=slots,
+        prompt_id=np.array([prompt.prompt_id for prompt in prompts], np.uint32),
+        occurrence=count_occurrences([p.prompt_id for p in prompts]) if occurrence is None else occurrence,
+        vision=vision,
+    )
+
+
+def count_occurrences(ids: Sequence[int]) -> np.ndarray:
+    """uint32 [M]: how often each id stood earlier in the sequence."""
+    seen: Counter[int] = Counter()
+    counts = np.zeros(len(ids), np.uint32)
+    for row, index in enumerate(ids):
+        counts[row] = seen[index]
+        seen[index] += 1
+    return counts
+
+
+def _collate_vision(prompts: Sequence[EncodedPrompt], buckets: Buckets) -> VisionInputs:
+    grids = [grid for prompt in prompts for grid in prompt.grids]
+    many = _rung(max(len(prompt.grids) for prompt in prompts), buckets.images, "images of a prompt")
+    room = _rung(max((t * h * w for t, h, w in grids), default=0), buckets.patches, "patches of an image")
+    need = max((images.count_windows(h, w) for _, h, w in grids), default=0)
+    windows_room = _rung(need, buckets.windows(room), "windows of an image")
+    lead = (len(prompts), many)
+    patches, valid = np.zeros((*lead, room, images.PATCH_VALUES), np.float32), np.zeros((*lead, room), bool)
+    positions, slots = np.zeros((*lead, room, 2), np.int32), np.zeros((*lead, room), np.int32)
+    windows = np.full((*lead, windows_room, images.WINDOW_PATCHES), room, np.int32)
+    for row, prompt in enumerate(prompts):
+        for i, (_, h, w) in enumerate(prompt.grids):
+            n = h * w
+            index, slot = images.window_index(h, w, empty=room)
+            patches[row, i, :n] = images.normalise_patches(prompt.patches[i])
+            positions[row, i, :n], slots[row, i, :n], valid[row, i, :n] = images.patch_positions(h, w), slot, True
+            windows[row, i, : len(index)] = index
+    return VisionInputs(patches=patches, positions=positions, windows=windows, slots=slots, valid=valid)
+
+
+def collate_supervised(
+    pairs: Sequence[tuple[EncodedPrompt, np.ndarray]], *, buckets: Buckets, pad_id: int
+) -> tuple[PromptBatch, np.ndarray, np.ndarray]:
+    """Prompts with one reference completion each: (PromptBatch, tokens int32 [M, 1, T], mask bool [M, 1, T])."""
+    room = _rung(max(len(ids) for _, ids in pairs), buckets.completion, "completion tokens")
+    tokens, mask = np.full((len(pairs), 1, room), pad_id, np.int32), np.zeros((len(pairs), 1, room), bool)
+    for row, (_, ids) in enumerate(pairs):
+        tokens[row, 0, : len(ids)], mask[row, 0, : len(ids)] = ids, True
+    return collate([prompt for prompt, _ in pairs], buckets=buckets, pad_id=pad_id), tokens, mask
