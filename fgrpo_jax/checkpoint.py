@@ -61,7 +61,7 @@ class Meta:
     step: int
 
 
-# --------------------------------------------------------------------------------------- side files as a checkpoint item
+# -------------------------------------------------------------------------------------- side files as a checkpoint item
 @dataclasses.dataclass
 class _FilesSave(ocp.args.CheckpointArgs):
     folder: str
