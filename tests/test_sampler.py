@@ -15,7 +15,7 @@ from fgrpo_jax.rollout import sampler as sampler_lib
 from fgrpo_jax.rollout.generate import generate
 from fgrpo_jax.rollout.sampler import Sampler
 
-V, S, T = 11, 5, 6
+V, S, T = 67, 5, 6
 PAD, EOS, EOS2, PLACEHOLDER = 0, 1, 2, 3
 
 
@@ -94,9 +94,16 @@ BANNED = np.arange(V) == PLACEHOLDER
 BANNED[PAD] = True
 
 
+QUICK = {"xla_backend_optimization_level": 0}  # these programs are compiled for longer than they run
+
+
 def make(**kwargs) -> Sampler:
-    defaults = dict(group_size=4, max_new_tokens=T, eos_ids=(EOS, EOS2), pad_id=PAD, banned=BANNED)
-    return Sampler(Bigram(), **(defaults | kwargs))
+    defaults = {"group_size": 8, "max_new_tokens": T, "eos_ids": (EOS, EOS2), "pad_id": PAD, "banned": BANNED}
+    return Sampler(Bigram(), **(defaults | {"compiler_options": QUICK} | kwargs))
+
+
+FIRSTS = [5, 6, 7, 8]
+SAMPLER = make()
 
 
 def table(seed: int = 0, eos: float = 0.0) -> dict:
@@ -120,19 +127,19 @@ def assert_same(a, b):
 def test_first_token_eos(eos):
     params = table()
     params["table"] = params["table"].at[:, eos].set(100.0)
-    out = draw(make(), params, batch([5, 6, 7]))
+    out = draw(SAMPLER, params, batch(FIRSTS))
     assert (out.tokens[:, :, 0] == eos).all() and (out.tokens[:, :, 1:] == PAD).all()
     assert out.mask[:, :, 0].all() and not out.mask[:, :, 1:].any()
     assert out.finished.all() and (out.logps[:, :, 1:] == 0).all()
 
 
 def test_truncated_rollouts_are_not_finished():
-    out = draw(make(), table(eos=-100.0), batch([5, 6, 7]))
+    out = draw(SAMPLER, table(eos=-100.0), batch(FIRSTS))
     assert not out.finished.any() and out.mask.all() and not np.isin(out.tokens, (EOS, EOS2)).any()
 
 
 def test_mask_ends_at_the_first_eos_of_either_kind():
-    out = draw(make(group_size=64), table(eos=1.0), batch([5, 6, 7, 8]))
+    out = draw(make(group_size=64), table(eos=2.5), batch(FIRSTS))
     kinds = set()
     for tokens, mask, logps, finished in zip(
         *(x.reshape(-1, *x.shape[2:]) for x in (out.tokens, out.mask, out.logps, out.finished)), strict=True
@@ -148,33 +155,34 @@ def test_mask_ends_at_the_first_eos_of_either_kind():
 
 def test_pad_equal_to_an_eos_is_content_where_drawn():
     sampler = make(pad_id=EOS, banned=np.arange(V) == PLACEHOLDER, group_size=64)
-    params = table(eos=1.0)
+    params = table(eos=2.5)
     params["table"] = params["table"].at[:, PAD].add(-9.0)
-    out = draw(sampler, params, batch([5, 6]))
+    out = draw(sampler, params, batch(FIRSTS))
     drawn = (out.tokens == EOS) & out.mask
     assert drawn.any() and (drawn.sum(-1) <= 1).all() and out.finished[drawn.any(-1)].all()
 
 
 def test_no_eos_ids_runs_to_the_end():
-    assert draw(make(eos_ids=()), table(eos=3.0), batch([5, 6])).mask.all()
+    assert draw(make(eos_ids=()), table(eos=3.0), batch(FIRSTS)).mask.all()
 
 
 # ---------------------------------------------------------------------------------------------------------- banned ids
-@pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
-@pytest.mark.parametrize("truncation", [{}, {"top_k": 2}, {"top_p": 0.5}])
-def test_banned_ids_are_never_drawn(temperature, truncation):
-    out = draw(make(group_size=64, temperature=temperature, **truncation), table(), batch([5, 6, 7]))
+@pytest.mark.parametrize(
+    "setting", [{"temperature": 0.0}, {"temperature": 5.0}, {"top_k": 2}, {"top_p": 0.5, "temperature": 2.0}], ids=str
+)
+def test_banned_ids_are_never_drawn(setting):
+    out = draw(make(group_size=64, **setting), table(), batch(FIRSTS))
     assert not np.isin(out.tokens[out.mask], np.flatnonzero(BANNED)).any()
     assert np.isfinite(out.logps).all()
 
 
 # ----------------------------------------------------------------------------------------------------------- log-probs
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize("temperature", [0.5, 1.7])
 def test_log_probs_are_of_the_sampled_distribution(temperature):
-    params, prompts, firsts = table(eos=-1.0), batch([5, 6, 7]), [5, 6, 7]
+    params, prompts = table(eos=-1.0), batch(FIRSTS)
     out = draw(make(temperature=temperature), params, prompts)
-    for m, first in enumerate(firsts):
-        for g in range(4):
+    for m, first in enumerate(FIRSTS):
+        for g in range(8):
             n = out.mask[m, g].sum()
             want = Bigram().exact(params, first, out.tokens[m, g, :n], temperature=temperature, banned=BANNED)
             np.testing.assert_allclose(out.logps[m, g, :n], want, atol=1e-5)
@@ -182,7 +190,7 @@ def test_log_probs_are_of_the_sampled_distribution(temperature):
 
 def test_greedy_takes_the_best_and_reports_temperature_one():
     params = table(eos=-1.0)
-    out = draw(make(temperature=0.0), params, batch([5, 6]))
+    out = draw(make(temperature=0.0), params, batch(FIRSTS))
     assert (out.tokens == out.tokens[:, :1]).all()  # all members of a group are the same
     n = out.mask[0, 0].sum()
     want = Bigram().exact(params, 5, out.tokens[0, 0, :n], temperature=1.0, banned=BANNED)
@@ -204,7 +212,7 @@ def test_truncated_distributions_against_numpy():
 
 
 def test_truncated_log_probs_are_renormalised():
-    out = draw(make(top_k=1, group_size=2), table(eos=-1.0), batch([5]))
+    out = draw(make(top_k=1), table(eos=-1.0), batch([5]))
     np.testing.assert_allclose(out.logps, 0.0, atol=1e-6)
     assert make(top_k=1).truncated and make(top_p=0.9).truncated and not make().truncated
 
@@ -228,10 +236,6 @@ def test_frequencies_pass_a_chi_square_test(temperature):
 
 
 # ---------------------------------------------------------------------------------------------------------- randomness
-SAMPLER = make(group_size=8, max_new_tokens=T)
-FIRSTS = [5, 6, 7, 8]
-
-
 def tokens(prompts=None, *, sampler=SAMPLER, **kwargs):
     return draw(sampler, table(eos=-3.0), batch(FIRSTS) if prompts is None else prompts, **kwargs).tokens
 
@@ -302,13 +306,13 @@ def test_noise_that_ignores_a_part_of_the_key_is_caught(name, monkeypatch):
     if name == "token":
         monkeypatch.setattr(sampler_lib, "gumbel", lambda keys, t, vocab: noise(keys, 0, vocab))
     with pytest.raises(AssertionError):
-        CHECKS[name](make(group_size=8))
+        CHECKS[name](make())
 
 
 def test_a_resumed_step_repeats_exactly():
     first = draw(SAMPLER, table(), batch(FIRSTS), seed=7, step=3)
     draw(SAMPLER, table(), batch(FIRSTS), seed=7, step=4)
-    assert_same(first, draw(make(group_size=8), table(), batch(FIRSTS), seed=7, step=3))
+    assert_same(first, draw(make(), table(), batch(FIRSTS), seed=7, step=3))
 
 
 def pick(prompts, rows):
@@ -325,7 +329,7 @@ def test_batch_order_batch_size_and_group_size_do_not_matter():
     assert_same(jax.tree.map(lambda x: x[:, :3], whole), fewer)
 
 
-@pytest.mark.parametrize("vocab", [11, 1000, 4099])
+@pytest.mark.parametrize("vocab", [67, 1000])
 def test_noise_is_bit_equal_for_every_layout(vocab):
     words = sampler_lib.key_words(5, purpose="train", step=2)
     ids, again = np.arange(6, dtype=np.uint32) * 77, np.zeros(6, np.uint32)
@@ -354,16 +358,16 @@ def test_left_and_right_padding_agree():
 
 # ------------------------------------------------------------------------------------------------- loop and compilation
 def test_check_every_changes_nothing():
-    params, prompts = table(eos=1.5), batch(FIRSTS)
+    params, prompts = table(eos=4.0), batch(FIRSTS)
     want = draw(make(check_every=1, max_new_tokens=23), params, prompts)
     assert want.finished.all()  # so that the early stop is taken
-    for every in (2, 7, 22, 23, 100):
+    for every in (3, 22, 100):
         assert_same(want, draw(make(check_every=every, max_new_tokens=23), params, prompts))
 
 
 def test_one_token_window():
     out = draw(make(max_new_tokens=1), table(), batch(FIRSTS))
-    assert out.tokens.shape == (4, 4, 1) and out.mask.all()
+    assert out.tokens.shape == (4, 8, 1) and out.mask.all()
 
 
 def test_filling_rows_emit_nothing_and_are_not_waited_for():
@@ -397,9 +401,9 @@ def test_compilations_are_counted_and_steps_do_not_compile():
         ({"top_k": 0}, "top_k is 0"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"impl": "rbg"}, "'rbg' draws other bits"),
-        ({"banned": np.ones(V, bool)}, "forbids all 11"),
+        ({"banned": np.ones(V, bool)}, f"forbids all {V}"),
         ({"banned": np.zeros(V, np.int32)}, "bool"),
-        ({"eos_ids": (EOS, V)}, "eos id 11 is outside the vocabulary of 11"),
+        ({"eos_ids": (EOS, V)}, f"eos id {V} is outside the vocabulary of {V}"),
         ({"eos_ids": (PLACEHOLDER,)}, "could never end"),
         ({"pad_id": -1}, "pad_id -1"),
     ],
@@ -416,7 +420,7 @@ def test_seeds_out_of_range_are_refused():
 
 # ----------------------------------------------------------------------------------------------------------- host side
 def test_generate_decodes_by_mask_and_counts():
-    params, prompts = table(eos=1.0), batch(FIRSTS)
+    params, prompts = table(eos=2.5), batch(FIRSTS)
     got = generate(SAMPLER, params, prompts, decode=lambda ids: " ".join(map(str, ids)), seed=0, purpose="t", step=0)
     want = draw(SAMPLER, params, prompts, purpose="t")
     assert_same(got.rollouts, want)
