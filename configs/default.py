@@ -65,7 +65,7 @@ def _rollout() -> ConfigDict:
     rollout.max_new_tokens = 1024  # T; a completion without an end by then counts as truncated
     rollout.temperature = 1.0  # not stated in the paper; divides logits in sampler and learner alike
     rollout.top_p = 1.0  # training refuses anything but 1.0 here and 0 below: the learner sees the full distribution
-    rollout.top_k = 0
+    rollout.top_k = 0  # 0 is off
     rollout.batch_prompts = 16  # prompts a sampler call; divides data.prompts_per_step
     # Δp = |exp(logp of the sampler) − exp(logp of the learner)| a token says whether the two run the same model.
     rollout.logp_max_warn = 0.005  # float32 compute: warn when the largest Δp of a step exceeds this,
@@ -79,7 +79,7 @@ def _rollout() -> ConfigDict:
 def _rewards() -> ConfigDict:
     rewards = ConfigDict()
     rewards.accuracy_weight = 0.5  # R_task = 0.5 R_acc + 0.5 R_fmt
-    rewards.format_weight = 0.5
+    rewards.format_weight = 0.5  # weight of R_fmt
     rewards.judge = "rules"  # rules (exact, for data with known scenes) | none (R_S masked, R_C by rules where it can)
     rewards.ciou_mapping = "clamp"  # clamp: max(CIoU, 0) | shift: (CIoU + 1)/2; the paper states no map to [0, 1]
     rewards.dedupe_boxes = False  # True: a box predicted twice counts once in N of Eq. 1
@@ -116,7 +116,7 @@ def _algorithm() -> ConfigDict:
     algorithm.eps = 1e-6  # added to the std
     algorithm.whiten = "live"  # divide by the RMS over groups that carry signal (live), over all groups (all), or none
     algorithm.clip_low = 0.2  # the paper says "0.28"; read as the asymmetric 0.2 / 0.28
-    algorithm.clip_high = 0.28
+    algorithm.clip_high = 0.28  # bound of the ratio above, 1 + this
     algorithm.dual_clip = placeholder(float)  # lower bound c > 1 of the surrogate at negative advantages; None is off
     algorithm.kl_coef = 0.01  # 0.001 in the text, 0.01 in the table; 0 drops the reference altogether
     algorithm.kl_estimator = "k3"  # k1 | k2 | k3; not stated in the paper
@@ -129,13 +129,13 @@ def _algorithm() -> ConfigDict:
 
 def _optim() -> ConfigDict:
     optim = ConfigDict()
-    optim.learning_rate = 1e-6
+    optim.learning_rate = 1e-6  # the peak, where there is a schedule
     optim.schedule = "constant"  # constant | cosine | linear (both to 0 at the end of the run)
     optim.warmup_updates = 0  # optimiser updates of linear warm-up
-    optim.b1 = 0.9
-    optim.b2 = 0.999
-    optim.eps = 1e-8
-    optim.weight_decay = 0.01
+    optim.b1 = 0.9  # AdamW: decay of the mean of gradients,
+    optim.b2 = 0.999  # of the mean of their squares,
+    optim.eps = 1e-8  # added to the root of the latter
+    optim.weight_decay = 0.01  # decoupled, on every trained parameter
     optim.clip_norm = 1.0  # global gradient norm
     optim.max_skipped = 5  # updates in a row skipped for a non-finite gradient before the run stops
     return optim
@@ -178,14 +178,14 @@ def _sft() -> ConfigDict:
     sft.steps = 4200  # 3 epochs of the paper's 45K traces at 32
     sft.batch = 32  # traces an update
     sft.micro_batch = 8  # traces a gradient is computed on at once
-    sft.learning_rate = 1e-6
+    sft.learning_rate = 1e-6  # the peak
     sft.schedule = "cosine"  # constant | cosine | linear
     sft.warmup_ratio = 0.03  # share of the steps
-    sft.weight_decay = 0.01
-    sft.clip_norm = 1.0
+    sft.weight_decay = 0.01  # as for optim
+    sft.clip_norm = 1.0  # as for optim
     sft.max_response_tokens = 1024  # a longer trace is an error
     sft.eval_every = 200  # steps between two validation losses; the best checkpoint is kept
-    sft.eval_examples = 256
+    sft.eval_examples = 256  # traces of the validation loss
     sft.freeze = ("visual/blocks/**", "visual/patch_embed/**")  # the encoder; projector and language model are trained
     sft.describe = 0.0  # share of tasks that ask to list the scene's objects instead of answering (learning to see)
     return sft

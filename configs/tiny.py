@@ -1,6 +1,8 @@
 """FGRPO on the built-in world from the shipped warm start: minutes on two CPU cores.
 
-python -m fgrpo_jax.train --config=configs/tiny.py --workdir=runs/tiny
+    python -m fgrpo_jax.train --config=configs/tiny.py --workdir=runs/tiny
+
+The same file trains the warm start itself, from random weights: see the card in fgrpo_jax/assets/warmstart.
 """
 
 from ml_collections import ConfigDict
@@ -13,8 +15,8 @@ def get_config() -> ConfigDict:
     config.num_steps = 60
     config.data.prompts_per_step = 16
     config.data.max_prompt_tokens = 256
-    config.data.min_pixels = 28 * 28
-    config.data.max_pixels = 112 * 112
+    config.data.min_pixels = 84 * 84
+    config.data.max_pixels = 140 * 140  # the tiny world draws 84 to 140 pixels a side: nothing is resized
     config.data.prompt = "tiny"
     config.rollout.group_size = 8
     config.rollout.max_new_tokens = 64

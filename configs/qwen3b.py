@@ -1,0 +1,27 @@
+"""Qwen2.5-VL-3B with the paper's hyperparameters.
+
+    python -m fgrpo_jax.train --config=configs/qwen3b.py --config.model.hf=SFT_FOLDER --config.data.path=DATA_FOLDER --workdir=runs/3b
+
+SFT_FOLDER is the warm start in HF format (python -m fgrpo_jax.sft, then export); DATA_FOLDER holds train.jsonl and
+validation.jsonl (docs/data.md). Sizes suit 16 devices of 16 GB and more; see python -m fgrpo_jax.preflight.
+"""  # noqa: E501
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    config = default.get_config()
+    config.model.hf = "Qwen2.5-VL-3B-SFT"
+    config.model.compute_dtype = "bfloat16"
+    config.model.remat = True
+    config.data.source = "jsonl"
+    config.data.eval_split = "validation"
+    config.data.workers = 8
+    config.rollout.batch_prompts = 32
+    config.algorithm.micro_batch_prompts = 16
+    config.mesh.data = 1
+    config.mesh.fsdp = -1  # optimiser state and masters are 12 bytes a weight: 45 GB that one chip cannot hold
+    config.eval.batch_prompts = 32
+    return config

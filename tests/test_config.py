@@ -1,0 +1,282 @@
+"""Config: every mistake is named, nothing is lost on the way, every field is read by something."""
+
+import ast
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import default, nlvr, qwen3b, qwen7b, tiny
+from fgrpo_jax import config as configs
+from fgrpo_jax import doors
+
+ROOT = Path(__file__).parent.parent
+FILES = {"default": default, "tiny": tiny, "nlvr": nlvr, "qwen3b": qwen3b, "qwen7b": qwen7b}
+
+
+def changed(**fields: object) -> ConfigDict:
+    """tiny.py with fields changed; '.' in names is written '__'."""
+    config = tiny.get_config()
+    for name, value in fields.items():
+        *sections, leaf = name.split("__")
+        here = config
+        for section in sections:
+            here = here[section]
+        with here.ignore_type():
+            here[leaf] = value
+    return config
+
+
+def with_data(name: str) -> ConfigDict:
+    config = FILES[name].get_config()
+    if config.data.source != "world":
+        config.data.path = "somewhere"
+    return config
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_config_loads_and_survives_json(name: str) -> None:
+    loaded = configs.load(with_data(name))
+    again = configs.load(json.loads(json.dumps(configs.to_dict(loaded))))
+    assert again == loaded
+    assert configs.to_dict(again) == configs.to_dict(loaded)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_config_starts_with_its_run_command(name: str) -> None:
+    assert f"--config=configs/{name}.py" in (FILES[name].__doc__ or "")
+
+
+@pytest.mark.parametrize("name", ["default", "qwen3b", "qwen7b"])
+def test_hyperparameters_are_the_papers(name: str) -> None:
+    c = configs.load(with_data(name))
+    assert [(k.name, k.threshold) for k in c.constraints] == [
+        ("consistency", 0.95), ("semantic_grounding", 0.95), ("spatial_grounding", 0.65)]  # fmt: skip
+    assert {(k.lr, k.init, k.max, k.min_applicable, k.direction) for k in c.constraints} == {(0.05, 1.0, 5.0, 8, ">=")}
+    assert (c.rollout.group_size, c.data.prompts_per_step, c.algorithm.updates_per_batch) == (5, 128, 2)
+    assert (c.data.max_prompt_tokens, c.rollout.max_new_tokens) == (8192, 1024)
+    assert (c.data.min_pixels, c.data.max_pixels) == (262_144, 4_194_304)
+    assert (c.optim.learning_rate, c.optim.weight_decay, c.optim.clip_norm) == (1e-6, 0.01, 1.0)
+    assert (c.algorithm.clip_low, c.algorithm.clip_high, c.algorithm.kl_coef) == (0.2, 0.28, 0.01)
+    assert c.model.freeze == ("visual/**",)
+
+
+def test_every_field_of_default_is_commented() -> None:
+    lines = (ROOT / "configs" / "default.py").read_text().splitlines()
+    fields = [line.strip() for line in lines if re.match(r"    \w+(\.\w+)+ = (?!_|ConfigDict)", line)]
+    assert len(fields) > 60
+    assert [line for line in fields if "#" not in line] == []
+
+
+WRONG = [
+    (dict(rollout__group_size=1), "group_size=1 is out of range"),
+    (dict(rollout__top_p=0.9), "top_p=1.0"),
+    (dict(rollout__top_k=5), "top_k=0"),
+    (dict(rollout__batch_prompts=5), "does not divide config.data.prompts_per_step=16"),
+    (dict(algorithm__updates_per_batch=3), "updates_per_batch=3 does not divide"),
+    (dict(algorithm__micro_batch_prompts=3), "micro_batch_prompts=3 does not divide"),
+    (dict(algorithm__kl_coef=-1.0), "kl_coef=-1.0 is out of range"),
+    (dict(algorithm__kl_estimator="k4"), "use one of 'k1', 'k2', 'k3'"),
+    (dict(algorithm__dual_clip=0.5), "dual_clip=0.5 is out of range"),
+    (dict(algorithm__whiten="token"), "use one of 'live', 'all', 'none'"),
+    (dict(model__param_dtype="bfloat16"), "float32 masters"),
+    (dict(model__freeze=("**",)), "nothing to train"),
+    (dict(model__freeze="visual/**"), "must be a sequence"),
+    (dict(data__min_pixels=10**9), "exceeds max_pixels"),
+    (dict(data__source="nlvr"), "needs config.data.path"),
+    (dict(data__path="x"), "not read by the built-in world"),
+    (dict(data__eval_split="train"), "held-out figures"),
+    (dict(data__prompt="papr"), "unknown prompt style"),
+    (dict(data__world__families={"between": 0.0}), "every family weight 0"),
+    (dict(rewards__accuracy_weight=0.0, rewards__format_weight=0.0), "no task reward"),
+    (dict(rewards__judge="none"), "semantic_grounding' needs a judge"),
+    (dict(constraints__consistency__init=9.0), "consistency.init=9.0 exceeds max=5.0"),
+    (dict(constraints__consistency__direction="=="), "use one of '>=', '<='"),
+    (dict(rollout__logp_max_warn=1.0), "logp_max_warn=1.0 exceeds"),
+    (dict(optim__learning_rate=float("nan")), "not a finite number"),
+    (dict(optim__learning_rate="fast"), "must be a number, not str"),
+    (dict(optim__schedule="cosine", optim__warmup_updates=10**6), "leaves nothing"),
+    (dict(num_steps=2.5), "must be a whole number"),
+    (dict(num_steps=True), "must be a whole number"),
+    (dict(log__rollouts=1), "must be True or False"),
+    (dict(mesh__fsdp=0), "config.mesh.fsdp=0"),
+    (dict(sft__micro_batch=5), "config.sft.micro_batch=5 does not divide"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), WRONG, ids=[m for _, m in WRONG])
+def test_wrong_values_are_named(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        configs.load(changed(**fields))
+
+
+def test_evaluation_may_truncate_and_use_bfloat16_parameters() -> None:
+    config = changed(rollout__top_p=0.9, model__param_dtype="bfloat16")
+    assert configs.load(config, door="evaluate").rollout.top_p == 0.9
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [("num_step", "num_steps"), ("optim.learning_rat", "learning_rate"), ("data.world.flaw", "flawed")],
+)
+def test_unknown_key_fails_with_the_nearest_name(key: str, nearest: str) -> None:
+    raw = configs.to_dict(configs.load(tiny.get_config()))
+    *sections, leaf = key.split(".")
+    here = raw
+    for section in sections:
+        here = here[section]
+    here[leaf] = 1
+    with pytest.raises(ValueError, match=f"config.{key}'; did you mean '{nearest}'"):
+        configs.load(raw)
+    with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
+        doors.load_config(ROOT / "configs/tiny.py", [f"--config.{key}=1"])
+
+
+def test_missing_key_and_unknown_constraint() -> None:
+    raw = configs.to_dict(configs.load(tiny.get_config()))
+    del raw["optim"]["b1"]
+    with pytest.raises(ValueError, match=r"'config.optim.b1' is missing"):
+        configs.load(raw)
+    raw = configs.to_dict(configs.load(tiny.get_config()))
+    raw["constraints"]["politeness"] = raw["constraints"]["consistency"]
+    with pytest.raises(ValueError, match="unknown constraint 'config.constraints.politeness'"):
+        configs.load(raw)
+
+
+def test_constraints_keep_their_order_and_can_be_switched_off() -> None:
+    config = configs.load(changed(constraints__semantic_grounding__enabled=False))
+    assert [c.name for c in config.constraints] == list(configs.CONSTRAINT_NAMES)
+    assert [c.name for c in config.active_constraints] == ["consistency", "spatial_grounding"]
+
+
+def test_number_of_steps_is_free_on_resume_only_without_a_decaying_rate() -> None:
+    assert "num_steps" in configs.resume_free(configs.load(tiny.get_config()))
+    assert "num_steps" not in configs.resume_free(configs.load(changed(optim__schedule="cosine")))
+
+
+# ------------------------------------------------------------------------------------------------------------- the doors
+def test_overrides_keep_the_type_of_the_field() -> None:
+    config = doors.load_config(
+        ROOT / "configs/tiny.py",
+        [
+            "--config.num_steps=7",
+            "--config.model.freeze=('visual/**','text/embed/**')",
+            "--config.algorithm.dual_clip=3",
+        ],
+    )
+    loaded = configs.load(config)
+    assert (loaded.num_steps, loaded.algorithm.dual_clip) == (7, 3.0)
+    assert loaded.model.freeze == ("visual/**", "text/embed/**")
+
+
+def run_door(capsys: pytest.CaptureFixture[str], *argv: str, main: object = None) -> tuple[int, str]:
+    def load(args: object) -> None:
+        configs.load(args.config)  # type: ignore[attr-defined]
+
+    code = doors.run(main or load, doors.parser("test", config=True), argv)  # type: ignore[arg-type]
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.num_step=3", "did you mean 'num_steps'?"),
+        ("--config.optm.b1=3", "did you mean 'optim'?"),
+        ("--config.num_steps.x=3", "is a value, not a section"),
+        ("--config.num_steps=many", "--config.num_steps=many"),
+        ("--config.num_steps=0", "must be at least 1"),
+        ("--config.num_steps", "needs a value"),
+    ],
+)
+def test_user_mistakes_end_in_one_line_and_exit_code_1(
+    override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, err = run_door(capsys, f"--config={ROOT / 'configs/tiny.py'}", override)
+    assert code == 1
+    assert err.startswith("error: ") and message in err and "Traceback" not in err
+
+
+def test_missing_config_file_and_good_config(capsys: pytest.CaptureFixture[str]) -> None:
+    code, err = run_door(capsys, "--config=configs/none.py")
+    assert (code, "no config file at" in err) == (1, True)
+    assert run_door(capsys, f"--config={ROOT / 'configs/tiny.py'}", "--config.num_steps", "3") == (0, "")
+
+
+def test_a_fault_of_ours_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(args: object) -> None:
+        int("x")  # raised outside the package, as a library's error would be
+
+    code, err = run_door(capsys, f"--config={ROOT / 'configs/tiny.py'}", main=broken)
+    assert code == 1 and "Traceback" in err
+
+
+# ------------------------------------------------------------------------------------------------- every leaf is read
+SECTIONS = {f.name: f.type for f in dataclasses.fields(configs.Config) if "Section" in str(f.type)}
+
+
+def leaves() -> set[tuple[str, str]]:
+    """(section, field) of every leaf of the config; '' is the top."""
+    found = {("", f.name) for f in dataclasses.fields(configs.Config) if f.name not in SECTIONS}
+    for section, annotation in {**SECTIONS, "world": "WorldSection"}.items():
+        cls = vars(configs)[re.search(r"\w+Section", str(annotation))[0]]  # type: ignore[index]
+        found |= {(section, f.name) for f in dataclasses.fields(cls) if "Section" not in str(f.type)}
+    return found - {("constraints", "name")}
+
+
+def reads(tree: ast.AST) -> set[tuple[str, str]]:
+    """(section, field) pairs read as config.section.field, or through a local name that stands for the section.
+
+    A local name stands for a section when it has its name, is assigned from it, loops over it or is annotated as it.
+    """
+    known = {*SECTIONS, "world", "active_constraints"}
+    alias: dict[str, set[str]] = {name: {name} for name in known} | {"config": {""}}
+
+    def stand_for(target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            for t, v in zip(target.elts, value.elts, strict=True):
+                stand_for(t, v)
+        elif isinstance(target, ast.Name) and isinstance(value, ast.Attribute) and value.attr in known:
+            alias.setdefault(target.id, set()).add(value.attr)
+        elif isinstance(target, ast.Name) and isinstance(value, ast.IfExp):
+            stand_for(target, value.body)
+            stand_for(target, value.orelse)
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            stand_for(node.targets[0], node.value)
+        elif isinstance(node, ast.For | ast.comprehension):
+            stand_for(node.target, node.iter)
+        elif isinstance(node, ast.arg) and node.annotation is not None:
+            for section, annotation in SECTIONS.items():
+                if str(annotation) in ast.unparse(node.annotation):
+                    alias.setdefault(node.arg, set()).add(section)
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name):
+                found |= {(section, node.attr) for section in alias.get(node.value.id, ())}
+            elif isinstance(node.value, ast.Attribute):
+                owner = node.value.attr
+                found |= {(owner if owner in known else "", node.attr)} if owner in {*known, "config"} else set()
+    return {("constraints" if section == "active_constraints" else section, field) for section, field in found}
+
+
+def test_every_config_leaf_is_read() -> None:
+    # config.py reads fields only to check them; what counts is the rest of the package.
+    found: set[tuple[str, str]] = set()
+    for file in (ROOT / "fgrpo_jax").rglob("*.py"):
+        if file.name not in ("config.py", "config_schema.py") or file.parent.name == "model":
+            found |= reads(ast.parse(file.read_text()))
+    derived = {"micro_batches": ("algorithm", "micro_batch_prompts"), "sign": ("constraints", "direction")}
+    found |= {leaf for name, leaf in derived.items() if any(field == name for _, field in found)}
+    unread = sorted(leaves() - found)
+    assert not unread, f"config fields nobody reads: {['.'.join(filter(None, leaf)) for leaf in unread]}"
+
+
+def test_the_reading_test_sees_what_is_not_read() -> None:
+    code = "def f(config, section: OptimSection):\n  a = config.algorithm\n  return a.eps, section.b1, config.seed, other.b2"
+    assert reads(ast.parse(code)) >= {("algorithm", "eps"), ("optim", "b1"), ("", "seed")}
+    assert ("optim", "b2") not in reads(ast.parse(code))
