@@ -3,8 +3,8 @@
 Letters: B batch, T queries, S keys, K kv heads, Q = heads per kv head, H head_dim.
 
 `attend` walks blocks of keys with a running maximum (Milakov & Gimelshein 2018; Dao 2022), and its backward pass
-recomputes each block from the saved log-sum-exp, so nothing of size T·S is ever kept. Masks are validity of keys plus an
-index comparison: no additive mask, no [T, S] array. Softmax runs in at least float32. A query that may see no key at
+recomputes each block from the saved log-sum-exp, so nothing of size T·S is ever kept. Masks are validity of keys plus
+an index comparison: no additive mask, no [T, S] array. Softmax runs in at least float32. A query that may see no key at
 all yields output 0 and log-sum-exp -inf, with zero gradients, so empty parts merge as if absent.
 """
 
@@ -26,8 +26,9 @@ class Part(NamedTuple):
     lse: jax.Array
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Array, causal: bool = False,
-           block: int = BLOCK) -> Part:  # fmt: skip
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Array, causal: bool = False, block: int = BLOCK
+) -> Part:
     """Softmax attention of q over the keys that `key_mask` allows.
 
     Args:

@@ -14,7 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_HUB_NAMES = {"num_layers": "num_hidden_layers", "num_heads": "num_attention_heads", "num_kv_heads": "num_key_value_heads"}
+_HUB_NAMES = {
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +133,10 @@ class ModelConfig:
         ids = {name: config[name] for name in _TOKEN_IDS if name in config}
         special = {name: _frozen(source[name]) for name in _SPECIAL_IDS if name in source}
         return cls(
-            text=_text_from_hf(source, tied=tied), vision=_vision_from_hf(config.get("vision_config") or {}), **ids, **special
+            text=_text_from_hf(source, tied=tied),
+            vision=_vision_from_hf(config.get("vision_config") or {}),
+            **ids,
+            **special,
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -159,7 +166,9 @@ class ModelConfig:
         vision = dataclasses.asdict(self.vision)
         theta = vision.pop("rope_theta")
         vision["fullatt_block_indexes"] = list(vision["fullatt_block_indexes"])
-        rope = {} if theta == VisionConfig.rope_theta else {"rope_parameters": {"rope_type": "axial", "rope_theta": theta}}
+        rope = (
+            {} if theta == VisionConfig.rope_theta else {"rope_parameters": {"rope_type": "axial", "rope_theta": theta}}
+        )
         return {"model_type": "qwen2_5_vl", "hidden_act": "silu", **vision, **rope}
 
     @classmethod

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Init = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+_SMALL = 1 << 22  # numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,21 @@ class HFTensor:
 
 
 @dataclasses.dataclass(frozen=True)
+class Init:
+    """Initial distribution of a weight: mean + std · N(0, 1)."""
+
+    mean: float = 0.0
+    std: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class ParamSpec:
-    """Shape, logical axes (one name a dimension) and checkpoint home of one leaf of the params dict."""
+    """Shape, logical axes (one name a dimension), checkpoint home and initial values of one leaf of the params dict."""
 
     shape: tuple[int, ...]
     axes: tuple[str, ...]
     hf: HFTensor
+    init: Init
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,28 +64,23 @@ class Axes:
         return math.prod(self.sizes)
 
 
-def normal(std: float) -> Init:
-    return lambda key, shape: std * jax.random.normal(key, shape, jnp.float32)
+def weight(shape: tuple[int, ...], *, axes: tuple[str, ...], hf: HFTensor, init: Init) -> nnx.Param:
+    """Declare one weight, with its logical `axes`, checkpoint home `hf` and initial distribution `init`.
 
-
-def constant(value: float) -> Init:
-    return lambda key, shape: jnp.full(shape, value, jnp.float32)
-
-
-def weight(rngs: nnx.Rngs, shape: tuple[int, ...], *, axes: tuple[str, ...], hf: HFTensor, init: Init) -> nnx.Param:
-    """Declare one weight: float32 value, logical `axes`, checkpoint home `hf`."""
+    The value here is `init.mean` only: modules are built abstractly, and `draw` makes the numbers of all of them.
+    """
     if len(axes) != len(shape):
         raise ValueError(f"{hf.name}: {len(axes)} axes {axes} for a weight of {len(shape)} dimensions {shape}")
-    return nnx.Param(init(rngs.params(), shape), axes=axes, hf=hf)
+    return nnx.Param(jnp.full(shape, init.mean, jnp.float32), axes=axes, hf=hf, init=init)
 
 
 class RMSNorm(nnx.Module):
     """x / rms(x) · scale, the mean square in at least float32 (bfloat16 keeps 8 bits of it)."""
 
-    def __init__(self, size: int, *, eps: float, hf: str, rngs: nnx.Rngs):
+    def __init__(self, size: int, *, eps: float, hf: str):
         self.eps = eps
         home = HFTensor(hf + ".weight", (size,), transposed=False)
-        self.scale = weight(rngs, (size,), axes=("norm",), hf=home, init=constant(1.0))
+        self.scale = weight((size,), axes=("norm",), hf=home, init=Init(mean=1.0))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -90,16 +94,26 @@ class Linear(nnx.Module):
     Initial standard deviation is fan_in^-1/2 times `gain` (residual writers pass 1/sqrt(2·layers)).
     """
 
-    def __init__(self, inputs: Axes, outputs: Axes, *, hf: str, bias: bool, rngs: nnx.Rngs, gain: float = 1.0,
-                 hf_shape: tuple[int, ...] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        inputs: Axes,
+        outputs: Axes,
+        *,
+        hf: str,
+        bias: bool,
+        gain: float = 1.0,
+        hf_shape: tuple[int, ...] | None = None,
+    ):
         self.inputs, self.outputs = inputs, outputs
         home = HFTensor(hf + ".weight", hf_shape or (outputs.total, inputs.total), transposed=True)
-        self.kernel = weight(rngs, inputs.sizes + outputs.sizes, axes=inputs.names + outputs.names, hf=home,
-                             init=normal(gain * inputs.total**-0.5))  # fmt: skip
-        home = HFTensor(hf + ".bias", (outputs.total,), transposed=False)
-        self.bias = nnx.data(
-            weight(rngs, outputs.sizes, axes=outputs.names, hf=home, init=constant(0.0)) if bias else None
+        self.kernel = weight(
+            inputs.sizes + outputs.sizes,
+            axes=inputs.names + outputs.names,
+            hf=home,
+            init=Init(std=gain * inputs.total**-0.5),
         )
+        home = HFTensor(hf + ".bias", (outputs.total,), transposed=False)
+        self.bias = nnx.data(weight(outputs.sizes, axes=outputs.names, hf=home, init=Init()) if bias else None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # One [tokens, in] x [in, out] product: XLA on CPU runs it twice as fast as one with several leading axes.
@@ -114,27 +128,51 @@ class Linear(nnx.Module):
 class GatedMLP(nnx.Module):
     """down(silu(gate(x)) · up(x))."""
 
-    def __init__(self, model: Axes, hidden: Axes, *, hf: str, bias: bool, gain: float, rngs: nnx.Rngs):
-        self.gate = Linear(model, hidden, hf=hf + ".gate_proj", bias=bias, rngs=rngs)
-        self.up = Linear(model, hidden, hf=hf + ".up_proj", bias=bias, rngs=rngs)
-        self.down = Linear(hidden, model, hf=hf + ".down_proj", bias=bias, rngs=rngs, gain=gain)
+    def __init__(self, model: Axes, hidden: Axes, *, hf: str, bias: bool, gain: float):
+        self.gate = Linear(model, hidden, hf=hf + ".gate_proj", bias=bias)
+        self.up = Linear(model, hidden, hf=hf + ".up_proj", bias=bias)
+        self.down = Linear(hidden, model, hf=hf + ".down_proj", bias=bias, gain=gain)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
 
 
-def stack(make: Callable[[nnx.Rngs], nnx.Module], count: int, *, rngs: nnx.Rngs) -> nnx.Module:
+def draw(key: jax.Array, specs: list[ParamSpec]) -> list[jax.Array]:
+    """Initial float32 values of `specs`.
+
+    Small weights are cut from one shared draw: every separate use of the generator costs XLA on CPU about a second of
+    compilation, and a tiny model has some twenty weights.
+    """
+    small_key, large_key = jax.random.split(key)
+    random = [spec for spec in specs if spec.init.std]
+    small = [math.prod(spec.shape) for spec in random if math.prod(spec.shape) <= _SMALL]
+    pool = jax.random.normal(small_key, (sum(small),), jnp.float32)
+    values, used = [], 0
+    for index, spec in enumerate(specs):
+        size = math.prod(spec.shape)
+        if not spec.init.std:
+            noise = jnp.zeros(spec.shape, jnp.float32)
+        elif size <= _SMALL:
+            noise = jax.lax.slice(pool, (used,), (used + size,)).reshape(spec.shape)
+            used += size
+        else:
+            noise = jax.random.normal(jax.random.fold_in(large_key, index), spec.shape, jnp.float32)
+        values.append(spec.init.mean + spec.init.std * noise)
+    return values
+
+
+def stack(make: Callable[[], nnx.Module], count: int) -> nnx.Module:
     """`count` layers as one module whose every weight has a leading `layers` axis."""
-    create = nnx.vmap(make, in_axes=(0,), out_axes=0)
-    layers = create(rngs.fork(split=count))
+    layers = nnx.vmap(make, in_axes=(), out_axes=0, axis_size=count)()
     for _, param in nnx.iter_graph(layers):
         if isinstance(param, nnx.Param):
             param.set_metadata(axes=("layers", *param.get_metadata("axes")))
     return layers
 
 
-def scan_layers(layers: nnx.Module, body: Callable[..., tuple[Any, Any]], init: Any, *, xs: Any = None,
-                remat: bool) -> tuple[Any, Any]:  # fmt: skip
+def scan_layers(
+    layers: nnx.Module, body: Callable[..., tuple[Any, Any]], init: Any, *, xs: Any = None, remat: bool
+) -> tuple[Any, Any]:
     """`jax.lax.scan` of `body(layer, carry, x) -> (carry, y)` over stacked `layers` and `xs`.
 
     With `remat` only the carries are kept for the backward pass; a layer is recomputed when its gradient is needed.

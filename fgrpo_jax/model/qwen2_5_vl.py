@@ -1,7 +1,7 @@
 """Qwen2.5-VL as pure functions of a params dict.
 
-`Model` is a frozen, hashable description; its methods take the params as an argument, so policy, reference and judge are
-one model with different arguments. Letters as in `fgrpo_jax/records.py`.
+`Model` is a frozen, hashable description; its methods take the params as an argument, so policy, reference and judge
+are one model with different arguments. Letters as in `fgrpo_jax/records.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fgrpo_jax.model import layers
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
 from fgrpo_jax.model.text import KV, Embedding, TextModel
@@ -30,17 +31,17 @@ BANNED = -1e30
 class Qwen2_5VL(nnx.Module):
     """The whole model as modules; `Model` runs its parts."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.visual = Tower(config.vision, rngs=rngs)
-        self.text = TextModel(config.text, rngs=rngs)
+    def __init__(self, config: ModelConfig):
+        self.visual = Tower(config.vision)
+        self.text = TextModel(config.text)
         if not config.text.tie_word_embeddings:
-            self.lm_head = Embedding(config.text, hf="lm_head", rngs=rngs)
+            self.lm_head = Embedding(config.text, hf="lm_head")
 
 
 @functools.lru_cache(maxsize=32)
 def _declared(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
     """Module structure and abstract weights; nothing is allocated."""
-    return nnx.split(nnx.eval_shape(lambda: Qwen2_5VL(config, rngs=nnx.Rngs(0))))
+    return nnx.split(nnx.eval_shape(lambda: Qwen2_5VL(config)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Model:
         """`ParamSpec` of every leaf, as a nested dict."""
         _, state = _declared(self.config)
         return _map_state(
-            lambda p: ParamSpec(p.get_value().shape, p.get_metadata("axes"), p.get_metadata("hf")), state
+            lambda p: ParamSpec(p.get_value().shape, *(p.get_metadata(name) for name in ("axes", "hf", "init"))), state
         )
 
     def abstract(self, dtype: Any = jnp.float32) -> Params:
@@ -75,15 +76,15 @@ class Model:
 
     def init(self, key: jax.Array, *, dtype: Any = jnp.float32) -> Params:
         """Random params (projections fan-in normal, embeddings N(0, 0.02), biases 0, scales 1)."""
-        _, state = nnx.split(Qwen2_5VL(self.config, rngs=nnx.Rngs(params=key)))
-        return _map_state(lambda p: p.get_value().astype(dtype), state)
+        leaves, structure = jax.tree.flatten(self.specs)
+        return jax.tree.unflatten(structure, [value.astype(dtype) for value in layers.draw(key, leaves)])
 
     def _bind(self, params: Params) -> Qwen2_5VL:
         graph, state = _declared(self.config)
         return nnx.merge(graph, _fill(state, params))
 
     def encode(self, params: Params, vision: VisionInputs) -> jax.Array:
-        """Image tokens [M, I·F, D], F = P/4, in natural order; rows of unused patches are arbitrary (no token reads them)."""
+        """Image tokens [M, I·F, D], F = P/4, in natural order; rows of unused patches are arbitrary: no token reads them."""
         m, i, p = vision.valid.shape
         if m * i * p == 0:
             return jnp.zeros((m, 0, self.config.text.hidden_size), self.compute_dtype)
@@ -101,8 +102,16 @@ class Model:
             x = jnp.where((prompts.image_slot >= 0)[..., None], rows.astype(x.dtype), x)
         return text.prefix(x, prompts.positions, prompts.mask, remat=self.remat)
 
-    def suffix(self, params: Params, tokens: jax.Array, mask: jax.Array, next_position: jax.Array, *, prefix: KV,
-               prefix_mask: jax.Array) -> jax.Array:  # fmt: skip
+    def suffix(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        mask: jax.Array,
+        next_position: jax.Array,
+        *,
+        prefix: KV,
+        prefix_mask: jax.Array,
+    ) -> jax.Array:
         """Completions after a prefix that is computed and stored once a prompt: hidden [M, G, T, D].
 
         Args:
@@ -119,8 +128,17 @@ class Model:
         positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
         return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, remat=self.remat)
 
-    def decode(self, params: Params, tokens: jax.Array, t: jax.Array, next_position: jax.Array, *, prefix: KV,
-               prefix_mask: jax.Array, cache: KV) -> tuple[jax.Array, KV]:  # fmt: skip
+    def decode(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        t: jax.Array,
+        next_position: jax.Array,
+        *,
+        prefix: KV,
+        prefix_mask: jax.Array,
+        cache: KV,
+    ) -> tuple[jax.Array, KV]:
         """One step: tokens [M, G] at completion index t -> (hidden [M, G, D], cache [L, M, G, Tmax, K, H])."""
         text = self._bind(params).text
         x = text.embed(tokens, dtype=self.compute_dtype)
@@ -141,8 +159,16 @@ class Model:
         out = jnp.einsum("nd,vd->nv", flat, table, preferred_element_type=wide)
         return out.reshape(*hidden.shape[:-1], table.shape[0])
 
-    def token_logps(self, params: Params, hidden: jax.Array, targets: jax.Array, *, temperature: float | jax.Array = 1.0,
-                    banned: jax.Array | None = None, chunk: int = 1024) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    def token_logps(
+        self,
+        params: Params,
+        hidden: jax.Array,
+        targets: jax.Array,
+        *,
+        temperature: float | jax.Array = 1.0,
+        banned: jax.Array | None = None,
+        chunk: int = 1024,
+    ) -> tuple[jax.Array, jax.Array]:
         """Log-prob of each target and entropy of its distribution, both float32 of the shape of `targets`.
 
         The distribution is softmax(logits / temperature) with banned ids removed. Positions are handled `chunk` at a

@@ -1,7 +1,7 @@
 """Rotary positions: M-RoPE position ids on the host, rotation tables in float32 on the device.
 
-Frequencies are made with jnp in float32, which agrees with torch to an ulp; numpy's float32 power puts the tables off by
-1.2e-4 at position 2,048. Tables stay in float32 whatever the model's dtype: bfloat16 rounds 257 to 256.
+Frequencies are made with jnp in float32, which agrees with torch to an ulp; numpy's float32 power puts the tables off
+by 1.2e-4 at position 2,048. Tables stay in float32 whatever the model's dtype: bfloat16 rounds 257 to 256.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def text_rotation(positions: jax.Array, *, head_dim: int, theta: float, sections
 
 
 def vision_rotation(positions: jax.Array, *, head_dim: int, theta: float) -> Rotation:
-    """Tables for patch (row, column) int32 [..., 2]: the first half of the half-dims turns by row, the rest by column."""
+    """Tables for patch (row, column) int32 [..., 2]: half of the half-dims turns by row, the rest by column."""
     frequencies = inverse_frequencies(head_dim // 2, theta)
     angles = positions.astype(jnp.float32)[..., None] * frequencies
     angles = angles.reshape(*positions.shape[:-1], head_dim // 2)
@@ -60,8 +60,8 @@ def mrope_positions(
 ) -> tuple[np.ndarray, int]:
     """M-RoPE positions of one prompt, as `Qwen2_5_VLModel.get_rope_index` of transformers has them.
 
-    Text advances all three axes together. An image or video takes (t, h, w) of its merged grid, counted from the current
-    position; the text after it goes on from there plus the longer merged side. A video's frames are apart by
+    Text advances all three axes together. An image or video takes (t, h, w) of its merged grid, counted from the
+    current position; the text after it goes on from there plus the longer merged side. A video's frames are apart by
     `tokens_per_second` times the seconds between grid steps, rounded down.
 
     Args:
@@ -95,8 +95,8 @@ def mrope_positions(
             if stop > len(tokens) or np.any(kinds[at:stop] != kinds[at]):
                 found = int(np.argmax(np.append(kinds[at:], 0) != kinds[at]))
                 raise ValueError(
-                    f"image {used} has grid {tuple(grid)}, which needs {len(block)} placeholder tokens, but {found} stand "
-                    f"at token {at}: encode the prompt with the grid of its image"
+                    f"image {used} has grid {tuple(grid)}, which needs {len(block)} placeholder tokens, but {found} "
+                    f"stand at token {at}: encode the prompt with the grid of its image"
                 )
             out[at:stop] = block
             position += max(grid[1], grid[2]) // merge
@@ -109,12 +109,14 @@ def mrope_positions(
 
 def _grid(grids: Sequence[tuple[int, int, int]], index: int, at: int) -> tuple[int, int, int]:
     if index >= len(grids):
-        raise ValueError(f"the prompt has a placeholder at token {at} for image {index}, but only {len(grids)} grids are given")
+        raise ValueError(
+            f"the prompt has a placeholder at token {at} for image {index}, but only {len(grids)} grids are given"
+        )
     return grids[index]
 
 
 def _block_positions(grid: tuple[int, int, int], *, merge: int, interval: float) -> np.ndarray:
-    """(t, h, w) of each merged token of a grid, int [n, 3], from 0; frame times are rounded down, as in torch float32."""
+    """(t, h, w) of each merged token of a grid, int [n, 3], from 0; frame times rounded down in float32, as in torch."""
     t, h, w = grid[0], grid[1] // merge, grid[2] // merge
     axes = np.meshgrid(np.arange(t), np.arange(h), np.arange(w), indexing="ij")
     block = np.stack([axis.reshape(-1) for axis in axes], axis=-1)

@@ -17,7 +17,7 @@ from flax import nnx, struct
 from fgrpo_jax.model import layers
 from fgrpo_jax.model.attention import attend, merge
 from fgrpo_jax.model.config import TextConfig
-from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Linear, RMSNorm
+from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -33,28 +33,28 @@ class KV:
 
 
 class Attention(nnx.Module):
-    def __init__(self, config: TextConfig, *, gain: float, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, *, gain: float):
         hf = "model.layers.{}.self_attn"
         width = Axes((config.hidden_size,), ("embed",))
         heads = Axes((config.num_heads, config.head_dim), ("heads", "head_dim"))
         kv_heads = Axes((config.num_kv_heads, config.head_dim), ("kv_heads", "head_dim"))
-        self.q = Linear(width, heads, hf=hf + ".q_proj", bias=True, rngs=rngs)
-        self.k = Linear(width, kv_heads, hf=hf + ".k_proj", bias=True, rngs=rngs)
-        self.v = Linear(width, kv_heads, hf=hf + ".v_proj", bias=True, rngs=rngs)
-        self.o = Linear(heads, width, hf=hf + ".o_proj", bias=False, rngs=rngs, gain=gain)
+        self.q = Linear(width, heads, hf=hf + ".q_proj", bias=True)
+        self.k = Linear(width, kv_heads, hf=hf + ".k_proj", bias=True)
+        self.v = Linear(width, kv_heads, hf=hf + ".v_proj", bias=True)
+        self.o = Linear(heads, width, hf=hf + ".o_proj", bias=False, gain=gain)
 
 
 class Layer(nnx.Module):
-    def __init__(self, config: TextConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig):
         gain = (2 * config.num_layers) ** -0.5
         hf = "model.layers.{}"
         eps = config.rms_norm_eps
-        self.input_norm = RMSNorm(config.hidden_size, eps=eps, hf=hf + ".input_layernorm", rngs=rngs)
-        self.attn = Attention(config, gain=gain, rngs=rngs)
-        self.post_norm = RMSNorm(config.hidden_size, eps=eps, hf=hf + ".post_attention_layernorm", rngs=rngs)
+        self.input_norm = RMSNorm(config.hidden_size, eps=eps, hf=hf + ".input_layernorm")
+        self.attn = Attention(config, gain=gain)
+        self.post_norm = RMSNorm(config.hidden_size, eps=eps, hf=hf + ".post_attention_layernorm")
         width = Axes((config.hidden_size,), ("embed",))
         hidden = Axes((config.intermediate_size,), ("mlp",))
-        self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=False, gain=gain, rngs=rngs)
+        self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=False, gain=gain)
 
     def __call__(self, x: jax.Array, rotation: Rotation, attention: Attend) -> tuple[jax.Array, Any]:
         """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps)."""
@@ -70,21 +70,21 @@ class Layer(nnx.Module):
 class Embedding(nnx.Module):
     """A table [V, D]: token embeddings, or the output projection."""
 
-    def __init__(self, config: TextConfig, *, hf: str, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, *, hf: str):
         shape = (config.vocab_size, config.hidden_size)
         home = HFTensor(hf + ".weight", shape, transposed=False)
-        self.table = layers.weight(rngs, shape, axes=("vocab", "embed"), hf=home, init=layers.normal(0.02))
+        self.table = layers.weight(shape, axes=("vocab", "embed"), hf=home, init=Init(std=0.02))
 
     def __call__(self, tokens: jax.Array, *, dtype: jnp.dtype) -> jax.Array:
         return self.table[...][tokens].astype(dtype)
 
 
 class TextModel(nnx.Module):
-    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig):
         self.config = config
-        self.embed = Embedding(config, hf="model.embed_tokens", rngs=rngs)
-        self.layers = layers.stack(functools.partial(Layer, config), config.num_layers, rngs=rngs)
-        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, hf="model.norm", rngs=rngs)
+        self.embed = Embedding(config, hf="model.embed_tokens")
+        self.layers = layers.stack(functools.partial(Layer, config), config.num_layers)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, hf="model.norm")
 
     def rotation(self, positions: jax.Array) -> Rotation:
         config = self.config
@@ -110,8 +110,9 @@ class TextModel(nnx.Module):
             x, kv = layers.scan_layers(self.layers, body, x, remat=remat)
             return self.norm(x), kv
 
-    def suffix(self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, prefix: KV, prefix_mask: jax.Array,
-               remat: bool) -> jax.Array:  # fmt: skip
+    def suffix(
+        self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, prefix: KV, prefix_mask: jax.Array, remat: bool
+    ) -> jax.Array:
         """Completions x [M, G, T, D] that share the prefix of their prompt -> hidden [M, G, T, D]."""
         m, g, t, _ = x.shape
         rotation = self.rotation(positions)
@@ -119,8 +120,11 @@ class TextModel(nnx.Module):
         def body(layer, x, shared):
             def both(q, k, v):
                 q = self._groups(q)
-                ours = attend(*(a.reshape(m * g, t, *a.shape[3:]) for a in (q, k, v)), key_mask=mask.reshape(m * g, t),
-                              causal=True)  # fmt: skip
+                ours = attend(
+                    *(a.reshape(m * g, t, *a.shape[3:]) for a in (q, k, v)),
+                    key_mask=mask.reshape(m * g, t),
+                    causal=True,
+                )
                 theirs = attend(q.reshape(m, g * t, *q.shape[3:]), shared.k, shared.v, key_mask=prefix_mask)
                 return _merge_groups(theirs, ours, groups=g).reshape(m, g, t, -1, q.shape[-1]), None
 
@@ -130,8 +134,9 @@ class TextModel(nnx.Module):
             x, _ = layers.scan_layers(self.layers, body, x, xs=prefix, remat=remat)
             return self.norm(x)
 
-    def decode(self, x: jax.Array, t: jax.Array, positions: jax.Array, *, prefix: KV, prefix_mask: jax.Array,
-               cache: KV) -> tuple[jax.Array, KV]:  # fmt: skip
+    def decode(
+        self, x: jax.Array, t: jax.Array, positions: jax.Array, *, prefix: KV, prefix_mask: jax.Array, cache: KV
+    ) -> tuple[jax.Array, KV]:
         """One token a rollout: x [M, G, D] at completion index t -> (hidden [M, G, D], cache with row t written).
 
         The cache is the carry of the layer scan and is written in place: as scanned input and output it was copied,

@@ -27,24 +27,24 @@ _EPS = 1e-6  # every norm of the tower; not in any config file
 
 
 class Attention(nnx.Module):
-    def __init__(self, config: VisionConfig, *, gain: float, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, *, gain: float):
         width = Axes((config.hidden_size,), ("vision_embed",))
         heads = Axes((config.num_heads, config.head_dim), ("vision_heads", "vision_head_dim"))
         three = Axes((3, *heads.sizes), ("qkv", *heads.names))
-        self.qkv = Linear(width, three, hf="visual.blocks.{}.attn.qkv", bias=True, rngs=rngs)
-        self.proj = Linear(heads, width, hf="visual.blocks.{}.attn.proj", bias=True, rngs=rngs, gain=gain)
+        self.qkv = Linear(width, three, hf="visual.blocks.{}.attn.qkv", bias=True)
+        self.proj = Linear(heads, width, hf="visual.blocks.{}.attn.proj", bias=True, gain=gain)
 
 
 class Block(nnx.Module):
-    def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig):
         gain = (2 * config.depth) ** -0.5
         hf = "visual.blocks.{}"
-        self.norm1 = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".norm1", rngs=rngs)
-        self.attn = Attention(config, gain=gain, rngs=rngs)
-        self.norm2 = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".norm2", rngs=rngs)
+        self.norm1 = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".norm1")
+        self.attn = Attention(config, gain=gain)
+        self.norm2 = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".norm2")
         width = Axes((config.hidden_size,), ("vision_embed",))
         hidden = Axes((config.intermediate_size,), ("vision_mlp",))
-        self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=True, gain=gain, rngs=rngs)
+        self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=True, gain=gain)
 
     def __call__(self, x: jax.Array, rotation: Rotation, inputs: VisionInputs, is_full: jax.Array) -> jax.Array:
         """x [B, P, C]; `inputs` with the image axes merged to B; `is_full` a traced flag of this layer."""
@@ -57,14 +57,14 @@ class Block(nnx.Module):
 
 
 class Merger(nnx.Module):
-    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig):
         merged = config.hidden_size * config.merge_unit
         hf = "visual.merger"
-        self.norm = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".ln_q", rngs=rngs)
+        self.norm = RMSNorm(config.hidden_size, eps=_EPS, hf=hf + ".ln_q")
         inner = Axes((merged,), ("merged_mlp",))
-        self.fc1 = Linear(Axes((merged,), ("merged",)), inner, hf=hf + ".mlp.0", bias=True, rngs=rngs)
+        self.fc1 = Linear(Axes((merged,), ("merged",)), inner, hf=hf + ".mlp.0", bias=True)
         out = Axes((config.out_hidden_size,), ("embed",))
-        self.fc2 = Linear(inner, out, hf=hf + ".mlp.2", bias=True, rngs=rngs)
+        self.fc2 = Linear(inner, out, hf=hf + ".mlp.2", bias=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, P, C] -> [B, P/4, D]."""
@@ -74,15 +74,15 @@ class Merger(nnx.Module):
 
 
 class Tower(nnx.Module):
-    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig):
         self.config = config
         patch = Axes((config.patch_width,), ("patch",))
         width = Axes((config.hidden_size,), ("vision_embed",))
         side = config.patch_size
         conv = (config.hidden_size, config.in_channels, config.temporal_patch_size, side, side)
-        self.patch_embed = Linear(patch, width, hf="visual.patch_embed.proj", bias=False, rngs=rngs, hf_shape=conv)
-        self.blocks = layers.stack(functools.partial(Block, config), config.depth, rngs=rngs)
-        self.merger = Merger(config, rngs=rngs)
+        self.patch_embed = Linear(patch, width, hf="visual.patch_embed.proj", bias=False, hf_shape=conv)
+        self.blocks = layers.stack(functools.partial(Block, config), config.depth)
+        self.merger = Merger(config)
 
     def __call__(self, inputs: VisionInputs, *, dtype: jnp.dtype, remat: bool) -> jax.Array:
         """Image tokens [M, I·F, D] in the natural (merge-block) order; rows of unused patches are arbitrary."""
@@ -149,7 +149,7 @@ def _from_windows_fwd(x, windows, slots, valid):
 
 
 def _from_windows_bwd(saved, gradient):
-    windows, slots, valid = saved
+    windows, _, valid = saved
     index = windows.reshape(windows.shape[0], -1)
     return _gather(gradient, index, index < valid.shape[1]), None, None, None
 
