@@ -56,7 +56,7 @@ def world_texts(difficulty: str, count: int) -> Iterator[str]:
 
 
 def tiny_config(vocab_size: int, token_ids: dict[str, int]) -> ModelConfig:
-    """The model the flags describe; of the rotary frequencies a quarter goes to time, 3/8 to each of height and width."""
+    """The model the flags describe; of the rotary frequencies a quarter is for time, 3/8 for height, 3/8 for width."""
     head_dim = HIDDEN_SIZE.value // HEADS.value
     half = head_dim // 2
     section = (half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8)

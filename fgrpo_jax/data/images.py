@@ -131,12 +131,21 @@ def _levels() -> np.ndarray:
     return (scaled.astype(np.float32)[None] - mean) / std
 
 
-def normalise_patches(patches: np.ndarray) -> np.ndarray:
-    """uint8 [n, 3, 14, 14] to the model's float32 [n, 1176] (channel, frame, row, column), the one frame twice."""
-    values = np.empty((len(patches), 3, FRAMES, PATCH, PATCH), np.float32)
+def normalise_patches(patches: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """uint8 [n, 3, 14, 14] to the model's float32 [n, 1176] (channel, frame, row, column), the one frame twice.
+
+    Written into `out` (C-contiguous) when given.
+    """
+    out = np.empty((len(patches), PATCH_VALUES), np.float32) if out is None else out
+    values, pixels = (
+        out.reshape(len(patches), 3, FRAMES, PATCH * PATCH),
+        patches.reshape(len(patches), 3, PATCH * PATCH),
+    )
     for channel, levels in enumerate(_levels()):
-        values[:, channel] = levels[patches[:, channel]][:, None]
-    return values.reshape(len(patches), PATCH_VALUES)
+        values[:, channel] = np.take(levels, pixels[:, channel], mode="wrap")[
+            :, None
+        ]  # wrap: no bounds check, 4x faster
+    return out
 
 
 def patchify(

@@ -388,7 +388,7 @@ def _collate_vision(prompts: Sequence[EncodedPrompt], buckets: Buckets) -> Visio
         for i, (_, h, w) in enumerate(prompt.grids):
             n = h * w
             index, slot = images.window_index(h, w, empty=room)
-            patches[row, i, :n] = images.normalise_patches(prompt.patches[i])
+            images.normalise_patches(prompt.patches[i], out=patches[row, i, :n])
             positions[row, i, :n], slots[row, i, :n], valid[row, i, :n] = images.patch_positions(h, w), slot, True
             windows[row, i, : len(index)] = index
     return VisionInputs(patches=patches, positions=positions, windows=windows, slots=slots, valid=valid)

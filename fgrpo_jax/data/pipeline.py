@@ -1,0 +1,237 @@
+"""The Grain pipeline: shuffled indices become batches of prompts, prepared ahead of the step that needs them.
+
+    indices of a step ─▶ rows of this process ─▶ source (decode) ─▶ encoder (resize, tokenise)   a thread, or workers
+                                                                 ─▶ padding (normalise, collate)  a thread
+
+The stream is a function of (source, seed, batch size) alone: batch k holds the same prompts whatever the number of
+processes, workers or threads, so that the state of an iterator is the number of batches taken, and resuming is exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, Processor, collate, collate_supervised, count_occurrences
+from fgrpo_jax.data.sources import Source
+from fgrpo_jax.data.styles import PromptStyle
+from fgrpo_jax.records import Example, PromptBatch
+
+REMAINDERS = ("drop", "pad")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """How examples become prompts. Travels to the workers.
+
+    Attributes:
+      style, system, min_pixels, max_pixels, max_prompt_tokens: see `Processor.encode`.
+      responses: whether reference responses are encoded too (supervised training).
+      keep_images: whether examples keep their pixels after encoding; without, less travels from the workers.
+    """
+
+    processor: Processor
+    style: PromptStyle | str = "paper"
+    system: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    max_prompt_tokens: int = 32768
+    responses: bool = False
+    keep_images: bool = True
+
+    def __call__(self, example: Example) -> tuple[Example, EncodedPrompt, np.ndarray | None]:
+        prompt = self.processor.encode(
+            example,
+            style=self.style,
+            system=self.system,
+            min_pixels=self.min_pixels,
+            max_pixels=self.max_pixels,
+            max_prompt_tokens=self.max_prompt_tokens,
+        )
+        response = self._response(example, prompt) if self.responses else None
+        return (example if self.keep_images else dataclasses.replace(example, images=())), prompt, response
+
+    def _response(self, example: Example, prompt: EncodedPrompt) -> np.ndarray:
+        if example.trace is None:
+            raise ValueError(
+                f"example {example.id!r} of {example.source!r} has no trace; supervised training needs one"
+            )
+        return self.processor.encode_response(example.trace, prompt.sizes[0] if prompt.sizes else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """M prompts of this process. `count` of them are real, the others repeat the last (`remainder='pad'`)."""
+
+    examples: tuple[Example, ...]
+    encoded: tuple[EncodedPrompt, ...]
+    prompts: PromptBatch  # numpy leaves
+    count: int
+    tokens: np.ndarray | None = None  # int32 [M, 1, T]   reference completions, in supervised training
+    mask: np.ndarray | None = None  # bool [M, 1, T]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """One step as it leaves a worker."""
+
+    items: list[tuple[Example, EncodedPrompt, np.ndarray | None]]
+    occurrence: np.ndarray
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepare:
+    """From the indices of a step to the encoded rows of one process."""
+
+    source: Source
+    encoder: Encoder
+    batch_size: int
+    process_index: int
+    process_count: int
+
+    def __call__(self, indices: np.ndarray) -> _Rows:
+        full = np.concatenate([indices, np.repeat(indices[-1:], self.batch_size - len(indices))])
+        rows = self.batch_size // self.process_count
+        mine = slice(self.process_index * rows, (self.process_index + 1) * rows)
+        return _Rows(
+            items=[self.encoder(self.source[int(index)]) for index in full[mine]],
+            occurrence=count_occurrences(full.tolist())[mine],
+            count=int(np.clip(len(indices) - mine.start, 0, rows)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pad:
+    """From encoded rows to arrays."""
+
+    buckets: Buckets
+    pad_id: int
+
+    def __call__(self, rows: _Rows) -> Batch:
+        examples, encoded, responses = zip(*rows.items, strict=True)
+        known = {"examples": examples, "encoded": encoded, "count": rows.count}
+        if responses[0] is None:
+            prompts = collate(encoded, buckets=self.buckets, pad_id=self.pad_id, occurrence=rows.occurrence)
+            return Batch(prompts=prompts, **known)
+        pairs = list(zip(encoded, responses, strict=True))
+        prompts, tokens, mask = collate_supervised(pairs, buckets=self.buckets, pad_id=self.pad_id)
+        return Batch(prompts=prompts.replace(occurrence=rows.occurrence), tokens=tokens, mask=mask, **known)
+
+
+class PromptIterator:
+    """Batches of prompts with a state that can be stored and restored.
+
+    Args:
+      source: where examples come from.
+      encoder: how they become prompts.
+      batch_size: prompts of a step, over all processes; each process gets its contiguous share of rows.
+      buckets: padded lengths. With several processes give buckets of one entry, since all must agree on shapes.
+      seed: of the shuffle; None keeps the source's order. Every epoch is shuffled anew.
+      epochs: passes over the source; None goes on for ever.
+      remainder: what becomes of a last incomplete batch: 'drop' it or 'pad' it by repeating its last prompt.
+      process_index, process_count: this process among those that share the batch.
+      workers: worker processes; 0 prepares in a thread of this process.
+      prefetch: batches prepared ahead, by each worker or the thread.
+
+    Raises:
+      ValueError: an empty source, a batch that the processes cannot share, or an unknown remainder.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        encoder: Encoder,
+        *,
+        batch_size: int,
+        buckets: Buckets | None = None,
+        seed: int | None = None,
+        epochs: int | None = None,
+        remainder: str = "drop",
+        process_index: int = 0,
+        process_count: int = 1,
+        workers: int = 0,
+        prefetch: int = 2,
+    ) -> None:
+        if remainder not in REMAINDERS:
+            raise ValueError(f"unknown remainder {remainder!r}; one of {', '.join(REMAINDERS)}")
+        if batch_size < 1 or batch_size % process_count:
+            raise ValueError(
+                f"a batch of {batch_size} prompts cannot be shared by {process_count} processes; use a multiple"
+            )
+        if not len(source):
+            raise ValueError("the source holds no examples; check data.path and the split")
+        self._workers, self._prefetch = workers, prefetch
+        self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed}
+        self._steps = _step_indices(len(source), batch_size, seed=seed, epochs=epochs, drop=remainder == "drop")
+        self._prepare = _Prepare(source, encoder, batch_size, process_index, process_count)
+        self._pad = _Pad(Buckets() if buckets is None else buckets, encoder.processor.pad_id)
+        self._taken = 0
+        self._batches: Any = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __len__(self) -> int:
+        """Batches of the whole stream; astronomically many when `epochs` is None."""
+        return len(self._steps)
+
+    def __next__(self) -> Batch:
+        if self._batches is None:
+            self._batches = self._start()
+        batch = next(self._batches)
+        self._taken += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, in JSON types."""
+        return {"batches_taken": self._taken, **self._identity}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes to a stored position, whatever the number of workers or processes was.
+
+        Raises:
+          ValueError: the state is of another stream.
+        """
+        for key, value in self._identity.items():
+            if state.get(key) != value:
+                raise ValueError(
+                    f"the stored data position has {key} {state.get(key)}, this run {value}; resume with the settings "
+                    "it was stored with, or start a new workdir"
+                )
+        self.close()
+        self._taken = int(state["batches_taken"])
+
+    def close(self) -> None:
+        """Ends threads and workers. The iterator starts them again if asked for more."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+    def _start(self) -> Any:
+        steps = self._steps[self._taken :].map(self._prepare)
+        read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=self._prefetch)
+        if not self._workers:
+            return iter(steps.map(self._pad).to_iter_dataset(read))
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags; as a library we may run without an absl app
+        workers = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=self._prefetch)
+        # Padding floats eightfold, so it happens on this side of the border, in a thread.
+        batches = steps.to_iter_dataset(read).mp_prefetch(workers).map(self._pad)
+        return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))
+
+
+def _step_indices(
+    length: int, batch_size: int, *, seed: int | None, epochs: int | None, drop: bool
+) -> grain.MapDataset[np.ndarray]:
+    """Indices int [batch_size] of each step, lazily. Epochs follow each other without a seam."""
+    indices: Any = grain.MapDataset.range(length)
+    if seed is not None:
+        indices = indices.seed(seed).shuffle()
+    indices = indices.repeat(epochs) if epochs != 1 else indices
+    return indices.batch(batch_size, drop_remainder=drop)
