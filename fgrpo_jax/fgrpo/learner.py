@@ -1,0 +1,287 @@
+"""The FGRPO step: rollouts and signals in, new policy and new multipliers out, one compiled program.
+
+    signals ──► advantages with λ(t)  (Eq. 6) ──┐
+    prompts ──► frozen vision, once ────────────┤
+    reference and old log-probs (no gradient) ──┴─► scan over updates ─► scan over micro-batches ─► AdamW
+    signals ──► constraint means ──► λ(t+1)  (Eq. 4, 5)
+
+Order matters and is the paper's: advantages use λ(t), the same step returns λ(t+1). Every sum is normalised by global
+counts, so neither the number of micro-batches nor that of devices changes loss, gradient or λ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from fgrpo_jax.fgrpo import advantages, forward, losses, multipliers, optimizer
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """One constraint on the mean of a signal. Defaults are the paper's (its table of hyperparameters)."""
+
+    name: str
+    threshold: float
+    direction: int = 1  # +1: mean ≥ threshold, −1: mean ≤ threshold
+    lr: float = 0.05
+    init: float = 1.0
+    lam_max: float = 5.0
+    min_applicable: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerConfig:
+    """Everything the compiled step depends on but the model; see docs/method.md for each choice."""
+
+    constraints: tuple[Constraint, ...]
+    optimizer: optimizer.OptimizerConfig
+    freeze: tuple[str, ...] = ("visual/**",)
+    masked: str = "masked"  # 'masked' | 'zero_fill'
+    ddof: int = 1
+    eps: float = 1e-6
+    whiten: str = "live"  # 'live' | 'all' | 'none'
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    dual_clip: float | None = None
+    kl_coef: float = 0.01
+    kl_estimator: str = "k3"
+    kl_clamp: float = 10.0
+    loss_aggregation: str = "token_mean"  # 'token_mean' | 'sequence_mean' | 'constant'
+    temperature: float = 1.0
+    updates: int = 2  # optimiser updates a rollout batch
+    micro_batches: int = 1  # micro-batches an update
+
+
+@struct.dataclass
+class _Batch:
+    """One micro-batch of the learner; leaves lead with prompts."""
+
+    prompts: PromptBatch
+    rollouts: Rollouts
+    advantages: jax.Array  # float32 [m, G]
+    features: jax.Array | None  # [m, I*F, D], None when the tower is trained
+    ref_logps: jax.Array | None  # float32 [m, G, T]
+    old_logps: jax.Array | None  # float32 [m, G, T], None with one update a rollout batch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: its bound methods are jitted
+class Learner:
+    """Builds and owns the compiled step. `banned` is bool [V], the ids whose logits are masked."""
+
+    model: Model
+    config: LearnerConfig
+    banned: jax.Array
+
+    def init(self, params: Any) -> TrainState:
+        """A fresh state around `params` (which the first step donates)."""
+        trainable, _ = optimizer.partition(params, self.config.freeze)
+        lam = jnp.asarray([c.init for c in self.config.constraints], jnp.float32)
+        tx = optimizer.make(self.config.optimizer)
+        return TrainState(jnp.int32(0), params, tx.init(trainable), lam, jnp.int32(0))
+
+    def reference(self, params: Any) -> optimizer.Flat:
+        """A copy of the trainable leaves, to serve as the frozen reference; {} when the KL term is off."""
+        if self.config.kl_coef == 0:
+            return {}
+        trainable, _ = optimizer.partition(params, self.config.freeze)
+        return jax.tree.map(jnp.copy, trainable)
+
+    @functools.cached_property
+    def step(self) -> Any:
+        """jitted (state, reference, prompts, rollouts, signals) → (state, metrics, learner log-probs [M, G, T]).
+
+        The state is donated. Log-probs are those under the policy that entered the step, for comparison with the
+        sampler's. M must be a multiple of updates × micro_batches.
+        """
+        return jax.jit(self._step, donate_argnums=0)
+
+    # ------------------------------------------------------------------------------------------------ pieces
+    def _frozen_vision(self, params: Any) -> bool:
+        visual = optimizer.flatten({"visual": params["visual"]})
+        return all(optimizer.matches(path, self.config.freeze) for path in visual)
+
+    def _logps(self, params: Any, batch: _Batch) -> tuple[jax.Array, jax.Array]:
+        features = batch.features
+        if features is None:
+            with jax.named_scope("vision"):
+                features = self.model.encode(params, batch.prompts.vision)
+        return forward.completion_logps(
+            self.model,
+            params,
+            batch.prompts,
+            features,
+            batch.rollouts.tokens,
+            batch.rollouts.mask,
+            temperature=self.config.temperature,
+            banned=self.banned,
+        )
+
+    def _scan_logps(self, params: Any, batches: _Batch) -> jax.Array:
+        """Log-probs without gradient, micro-batch by micro-batch: leaves [U, n, m, ...] → [U, n, m, G, T]."""
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
+        logps = jax.lax.map(lambda batch: self._logps(params, batch)[0], flat)
+        return jax.lax.stop_gradient(logps.reshape(*batches.advantages.shape[:2], *logps.shape[1:]))
+
+    def _features(self, params: Any, batches: _Batch) -> jax.Array:
+        vision = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches.prompts.vision)
+        out = jax.lax.map(lambda v: self.model.encode(params, v), vision)
+        return jax.lax.stop_gradient(out.reshape(*batches.advantages.shape[:2], *out.shape[1:]))
+
+    def _normaliser(self, rollouts: Rollouts) -> jax.Array:
+        """Global count that the loss of one update is divided by; `rollouts` leaves are [n, m, G, T]."""
+        aggregation = self.config.loss_aggregation
+        length = float(rollouts.mask.shape[-1]) if aggregation == "constant" else None
+        return losses.count(rollouts.mask, aggregation=aggregation, length=length)
+
+    def _loss(
+        self, weights: optimizer.Flat, batch: _Batch, *, frozen: optimizer.Flat, first: jax.Array, normaliser: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Loss of one micro-batch, already divided by the update's global normaliser, and its metric sums."""
+        config, mask = self.config, batch.rollouts.mask
+        logps, entropy = self._logps(optimizer.merge(weights, frozen), batch)
+        # The first update of a rollout batch is on-policy: its ratio is exactly 1, its gradient the policy gradient.
+        old = jax.lax.stop_gradient(logps)
+        if batch.old_logps is not None:
+            old = jnp.where(first, old, batch.old_logps)
+        policy, counts = losses.policy_loss(
+            logps,
+            old,
+            advantages=batch.advantages,
+            mask=mask,
+            normaliser=normaliser,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+            dual_clip=config.dual_clip,
+            aggregation=config.loss_aggregation,
+        )
+        sums = {
+            "policy": policy,
+            "kl": jnp.float32(0),
+            "clipped": counts.clipped_low + counts.clipped_high + counts.dual_clipped,
+            "entropy": entropy.sum(),
+            "tokens": counts.tokens,
+        }
+        total = policy
+        if batch.ref_logps is not None:
+            kl = losses.kl(logps, batch.ref_logps, mask=mask, estimator=config.kl_estimator, clamp=config.kl_clamp)
+            sums["kl"] = losses.aggregate(kl, mask, aggregation=config.loss_aggregation, normaliser=normaliser)
+            total = total + config.kl_coef * sums["kl"]
+        return total, {**sums, "logps": jax.lax.stop_gradient(logps)}
+
+    # -------------------------------------------------------------------------------------------------- step
+    def _prepare(self, state: TrainState, reference: optimizer.Flat, batches: _Batch, frozen: optimizer.Flat) -> _Batch:
+        """Adds what needs no gradient: frozen features, reference log-probs, log-probs under the old policy."""
+        if self._frozen_vision(state.params):
+            with jax.named_scope("vision"):
+                batches = batches.replace(features=self._features(state.params, batches))
+        ref = old = None
+        if self.config.kl_coef != 0:
+            with jax.named_scope("reference"):
+                ref = self._scan_logps(optimizer.merge(reference, frozen), batches)
+        if self.config.updates > 1:
+            with jax.named_scope("old_policy"):
+                later = jax.tree.map(lambda x: x[1:], batches)
+                old = self._scan_logps(state.params, later)
+                old = jnp.concatenate([jnp.zeros_like(old[:1]), old])  # update 0 uses its own
+        return batches.replace(ref_logps=ref, old_logps=old)
+
+    def _updates(
+        self, state: TrainState, trainable: optimizer.Flat, frozen: optimizer.Flat, batches: _Batch
+    ) -> tuple[tuple[optimizer.Flat, Any, jax.Array], dict[str, jax.Array]]:
+        """Scan over the optimiser updates of this rollout batch."""
+        tx = optimizer.make(self.config.optimizer)
+
+        def body(carry: Any, item: tuple[jax.Array, _Batch]) -> tuple[Any, dict[str, jax.Array]]:
+            weights, opt_state, skipped = carry
+            index, update = item
+            loss = functools.partial(
+                self._loss, frozen=frozen, first=index == 0, normaliser=self._normaliser(update.rollouts)
+            )
+            with jax.named_scope("gradient"):
+                grads, total, aux = forward.accumulate(loss, weights, update)
+            with jax.named_scope("optimizer"):
+                done = optimizer.apply_guarded(tx, grads, opt_state, weights)
+            skipped = jnp.where(done.finite, 0, skipped + 1)
+            logps = aux.pop("logps")
+            sums = {name: value.sum() for name, value in aux.items()}
+            out = {**sums, "loss": total, "grad_norm": done.grad_norm, "finite": done.finite}
+            out |= {"moved": done.moved_share, "logps": logps}
+            return (done.params, done.opt_state, skipped), out
+
+        index = jnp.arange(self.config.updates)
+        return jax.lax.scan(body, (trainable, state.opt_state, state.skipped), (index, batches))
+
+    def _multipliers(self, lam: jax.Array, signals: Signals) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """λ(t+1), the constraint means and the counts behind them (Eq. 4, 5)."""
+        constraints = self.config.constraints
+        mean, applicable = multipliers.constraint_means(signals.values, signals.mask)
+        column = lambda name, dtype: jnp.asarray([getattr(c, name) for c in constraints], dtype)  # noqa: E731
+        new = multipliers.update(
+            lam,
+            mean,
+            applicable,
+            threshold=column("threshold", jnp.float32),
+            direction=column("direction", jnp.float32),
+            lr=column("lr", jnp.float32),
+            lam_max=column("lam_max", jnp.float32),
+            min_applicable=column("min_applicable", jnp.int32),
+        )
+        return new, mean, applicable
+
+    def _step(
+        self,
+        state: TrainState,
+        reference: optimizer.Flat,
+        prompts: PromptBatch,
+        rollouts: Rollouts,
+        signals: Signals,
+    ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+        config = self.config
+        with jax.named_scope("advantages"):
+            # A bound from above is one from below on the negated signal; negation is exact.
+            direction = jnp.asarray([c.direction for c in config.constraints], jnp.float32)[:, None, None]
+            adv = advantages.combine(
+                signals.task,
+                signals.values * direction,
+                signals.mask,
+                state.lam,
+                ddof=config.ddof,
+                eps=config.eps,
+                masked=config.masked,
+                whiten=config.whiten,
+            )
+        batch = _Batch(prompts, rollouts, adv.total, features=None, ref_logps=None, old_logps=None)
+        batches = forward.split(batch, updates=config.updates, micro_batches=config.micro_batches)
+        trainable, frozen = optimizer.partition(state.params, config.freeze)
+        batches = self._prepare(state, reference, batches, frozen)
+        (trainable, opt_state, skipped), out = self._updates(state, trainable, frozen, batches)
+        lam, mean, applicable = self._multipliers(state.lam, signals)
+        # Log-probs under the policy that entered the step: update 0's own, the old policy's for the rest.
+        logps = out["logps"][:1]
+        if batches.old_logps is not None:
+            logps = jnp.concatenate([logps, batches.old_logps[1:]])
+        tokens = jnp.maximum(out["tokens"].sum(), 1)
+        metrics = {
+            "loss/policy": out["policy"].mean(),
+            "loss/kl": out["kl"].mean(),
+            "loss/total": out["loss"].mean(),
+            "policy/entropy": out["entropy"].sum() / tokens,
+            "policy/clip_share": out["clipped"].sum() / tokens,
+            "optim/grad_norm": out["grad_norm"].mean(),
+            "optim/skipped": (~out["finite"]).sum(),
+            "optim/moved_share": out["moved"].mean(),
+            "constraint/mean": mean,
+            "constraint/applicable": applicable,
+            "constraint/lambda": state.lam,
+            "advantage/share": adv.share,
+        }
+        state = TrainState(state.step + 1, optimizer.merge(trainable, frozen), opt_state, lam, skipped)
+        return state, metrics, forward.unsplit(logps)

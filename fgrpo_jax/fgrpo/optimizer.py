@@ -1,0 +1,149 @@
+"""The optimiser, and which parameters it may touch.
+
+Frozen parameters are found by path rules ('visual/**') and take no gradient, no moments and no update: the learner
+differentiates with respect to the trainable leaves alone, held as one flat dict {path: array}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = Mapping[str, Any]
+Flat = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW. The paper: lr 1e-6 constant, weight decay 0.01, clipped at a global norm of 1."""
+
+    learning_rate: float = 1e-6
+    schedule: str = "constant"  # 'constant' | 'cosine' | 'linear' (to 0 at `total_updates`)
+    warmup_updates: int = 0
+    total_updates: int = 0  # needed by 'cosine' and 'linear'
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+
+def flatten(params: Params, prefix: str = "") -> Flat:
+    """{'a': {'b': x}} → {'a/b': x}, in sorted order of the paths."""
+    flat: Flat = {}
+    for name in sorted(params):
+        value = params[name]
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{path}/"))
+        else:
+            flat[path] = value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = value
+    return tree
+
+
+def matches(path: str, rules: Sequence[str]) -> bool:
+    """True if the path meets one of the rules; 'visual/**' takes everything below visual, '*' crosses '/'."""
+    return any(fnmatch.fnmatchcase(path, rule.replace("**", "*")) for rule in rules)
+
+
+def partition(params: Params, freeze: Sequence[str]) -> tuple[Flat, Flat]:
+    """Splits parameters into (trainable, frozen) flat dicts.
+
+    Raises:
+      ValueError: if a rule matches nothing (a typo would otherwise train what was meant to be frozen), or if nothing
+        is left to train.
+    """
+    flat = flatten(params)
+    for rule in freeze:
+        if not any(matches(path, [rule]) for path in flat):
+            tops = sorted({path.split("/")[0] for path in flat})
+            raise ValueError(f"freeze rule '{rule}' matches no parameter; top-level names are {', '.join(tops)}")
+    trainable = {path: x for path, x in flat.items() if not matches(path, freeze)}
+    if not trainable:
+        raise ValueError(f"freeze rules {list(freeze)} leave nothing to train; remove one")
+    return trainable, {path: x for path, x in flat.items() if path not in trainable}
+
+
+def merge(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `partition`."""
+    return unflatten({**frozen, **trainable})
+
+
+def schedule(config: OptimizerConfig) -> optax.Schedule:
+    """Learning rate against the number of updates done.
+
+    Raises:
+      ValueError: unknown schedule, or a decaying one without `total_updates`.
+    """
+    peak, warmup = config.learning_rate, config.warmup_updates
+    if config.schedule == "constant":
+        tail = optax.constant_schedule(peak)
+    elif config.schedule in ("cosine", "linear"):
+        decay = config.total_updates - warmup
+        if decay <= 0:
+            raise ValueError(
+                f"schedule '{config.schedule}' needs total_updates ({config.total_updates}) above warmup_updates ({warmup})"
+            )
+        tail = (
+            optax.cosine_decay_schedule(peak, decay)
+            if config.schedule == "cosine"
+            else optax.linear_schedule(peak, 0.0, decay)
+        )
+    else:
+        raise ValueError(f"unknown schedule '{config.schedule}'; use 'constant', 'cosine' or 'linear'")
+    if warmup == 0:
+        return tail
+    # Starts at peak/warmup, not at 0: an update with a zero rate is a wasted batch.
+    return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, warmup), tail], [warmup])
+
+
+def make(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Clipping by global norm, then AdamW with decay on every trainable parameter (as the paper's framework does)."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(schedule(config), b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Applied:
+    """Result of one guarded update."""
+
+    params: Flat
+    opt_state: Any
+    grad_norm: jax.Array  # float32 []
+    finite: jax.Array  # bool []
+    moved_share: jax.Array  # float32 []  share of trainable weights whose stored value changed
+
+
+def apply_guarded(tx: optax.GradientTransformation, grads: Flat, opt_state: Any, params: Flat) -> Applied:
+    """One optimiser update, or none at all when the gradient norm is not finite."""
+    norm = optax.global_norm(grads)
+    finite = jnp.isfinite(norm)
+    # Zeros, not NaN, flow through the discarded branch: `where` below picks, and nothing non-finite is ever computed.
+    safe = jax.tree.map(lambda g: jnp.where(finite, g, jnp.zeros_like(g)), grads)
+    updates, new_opt = tx.update(safe, opt_state, params)
+    new_params = optax.apply_updates(params, updates)
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+    new_params, new_opt = keep(new_params, params), keep(new_opt, opt_state)
+    total = sum(x.size for x in params.values())
+    moved = sum(jnp.sum(new_params[k] != params[k], dtype=jnp.float32) for k in params) / total
+    return Applied(new_params, new_opt, norm, finite, moved)

@@ -1,0 +1,88 @@
+"""Supervised fine-tuning step: next-token cross-entropy on reference responses, one compiled program."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from fgrpo_jax.fgrpo import forward, optimizer
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.records import PromptBatch
+
+
+@struct.dataclass
+class SupervisedBatch:
+    """M prompts and their reference responses (G = 1)."""
+
+    prompts: PromptBatch
+    tokens: jax.Array  # int32 [M, 1, T]
+    mask: jax.Array  # bool [M, 1, T]
+
+
+@struct.dataclass
+class SupervisedState:
+    """What supervised training must remember."""
+
+    step: jax.Array  # int32 []
+    params: Any
+    opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: its bound methods are jitted
+class SupervisedLearner:
+    """Cross-entropy on responses; token-mean over the global batch, whatever the number of micro-batches."""
+
+    model: Model
+    optimizer_config: optimizer.OptimizerConfig
+    freeze: Sequence[str]
+    banned: jax.Array  # bool [V]
+    micro_batches: int = 1
+
+    def init(self, params: Any) -> SupervisedState:
+        trainable, _ = optimizer.partition(params, self.freeze)
+        return SupervisedState(jnp.int32(0), params, optimizer.make(self.optimizer_config).init(trainable))
+
+    @functools.cached_property
+    def step(self) -> Any:
+        """jitted (state, batch) → (state, metrics); the state is donated."""
+        return jax.jit(self._step, donate_argnums=0)
+
+    @functools.cached_property
+    def evaluate(self) -> Any:
+        """jitted (params, batch) → (summed negative log-likelihood, number of tokens)."""
+        return jax.jit(self._evaluate)
+
+    def _nll(self, params: Any, batch: SupervisedBatch) -> jax.Array:
+        features = self.model.encode(params, batch.prompts.vision)
+        logps, _ = forward.completion_logps(
+            self.model, params, batch.prompts, features, batch.tokens, batch.mask, temperature=1.0, banned=self.banned
+        )
+        return -logps
+
+    def _evaluate(self, params: Any, batch: SupervisedBatch) -> tuple[jax.Array, jax.Array]:
+        return self._nll(params, batch).sum(), batch.mask.sum()
+
+    def _step(self, state: SupervisedState, batch: SupervisedBatch) -> tuple[SupervisedState, dict[str, jax.Array]]:
+        tx = optimizer.make(self.optimizer_config)
+        trainable, frozen = optimizer.partition(state.params, self.freeze)
+        count = jnp.maximum(batch.mask.sum(), 1)
+
+        def loss(weights: optimizer.Flat, micro: SupervisedBatch) -> tuple[jax.Array, None]:
+            return self._nll(optimizer.merge(weights, frozen), micro).sum() / count, None
+
+        batches = jax.tree.map(lambda x: x[0], forward.split(batch, updates=1, micro_batches=self.micro_batches))
+        grads, value, _ = forward.accumulate(loss, trainable, batches)
+        done = optimizer.apply_guarded(tx, grads, state.opt_state, trainable)
+        state = SupervisedState(state.step + 1, optimizer.merge(done.params, frozen), done.opt_state)
+        return state, {
+            "loss": value,
+            "optim/grad_norm": done.grad_norm,
+            "optim/skipped": (~done.finite).astype(jnp.int32),
+            "tokens": count,
+        }
