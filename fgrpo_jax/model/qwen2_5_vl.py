@@ -84,7 +84,7 @@ class Model:
         return nnx.merge(graph, _fill(state, params))
 
     def encode(self, params: Params, vision: VisionInputs) -> jax.Array:
-        """Image tokens [M, I·F, D], F = P/4, in natural order; rows of unused patches are arbitrary: no token reads them."""
+        """Image tokens [M, I·F, D], F = P/4, in natural order; no token reads the rows of unused patches."""
         m, i, p = vision.valid.shape
         if m * i * p == 0:
             return jnp.zeros((m, 0, self.config.text.hidden_size), self.compute_dtype)

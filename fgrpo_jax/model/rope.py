@@ -116,7 +116,7 @@ def _grid(grids: Sequence[tuple[int, int, int]], index: int, at: int) -> tuple[i
 
 
 def _block_positions(grid: tuple[int, int, int], *, merge: int, interval: float) -> np.ndarray:
-    """(t, h, w) of each merged token of a grid, int [n, 3], from 0; frame times rounded down in float32, as in torch."""
+    """(t, h, w) of each merged token of a grid, int [n, 3], from 0; frame times rounded down in float32."""
     t, h, w = grid[0], grid[1] // merge, grid[2] // merge
     axes = np.meshgrid(np.arange(t), np.arange(h), np.arange(w), indexing="ij")
     block = np.stack([axis.reshape(-1) for axis in axes], axis=-1)
