@@ -385,7 +385,10 @@ def test_compilations_are_counted_and_steps_do_not_compile():
     for step in range(3):
         draw(sampler, params, batch(FIRSTS), step=step, seed=step)
     assert sampler.compilations == 1
-    draw(sampler, params, batch(FIRSTS, length=S + 2))
+    longer = batch(FIRSTS, length=S + 2)
+    sampler.compile(params, longer)
+    assert sampler.compilations == 2
+    draw(sampler, params, longer)
     assert sampler.compilations == 2
 
 
@@ -398,7 +401,7 @@ def test_compilations_are_counted_and_steps_do_not_compile():
         ({"check_every": 0}, "check_every is 0"),
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_k": 0}, "top_k is 0"),
+        ({"top_k": -1}, "top_k is -1"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"impl": "rbg"}, "'rbg' draws other bits"),
         ({"banned": np.ones(V, bool)}, f"forbids all {V}"),

@@ -19,6 +19,7 @@ import numpy as np
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fgrpo_jax.mesh import BATCH_AXES
 from fgrpo_jax.records import PromptBatch, Rollouts
 
 IMPL = "threefry2x32"
@@ -53,11 +54,14 @@ class Sampler:
       pad_id: id written after the end. It may equal an EOS id: the mask, not the id, says what is content.
       banned: bool [V], ids that must never be drawn (image placeholders, ids beyond the tokenizer).
       temperature: divides the logits before the softmax; 0 is greedy, whose log-probs are those at temperature 1.
-      top_k, top_p: truncation, for evaluation only. Log-probs are of the truncated distribution, the one that was drawn
-        from, so a learner without an importance correction must refuse them (`truncated`).
+      top_k, top_p: truncation, for evaluation only; 0 and 1.0 leave the distribution whole. Log-probs are of the
+        truncated distribution, the one drawn from, so a learner without an importance correction must refuse them
+        (`truncated`).
       check_every: tokens between two checks whether all rollouts have ended; no effect on the output.
       cache_dtype: dtype of the suffix cache; None is the model's compute dtype.
-      mesh: when given, prefix, cache and rollouts are held to M over `batch_axes` of it.
+      mesh: when given, prefix, cache and rollouts are split over its batch axes by prompt.
+      param_shardings: layout of the parameters while sampling (mesh.SAMPLE_RULES), in their structure. They are brought
+        into it once a call, so that no decode step gathers a weight; None leaves them as they come.
       impl: random generator; anything but threefry2x32 is refused.
       compiler_options: XLA options of this program alone.
     Raises:
@@ -74,12 +78,12 @@ class Sampler:
         pad_id: int,
         banned: np.ndarray,
         temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        top_k: int = 0,
+        top_p: float = 1.0,
         check_every: int = 8,
         cache_dtype: Any = None,
         mesh: Mesh | None = None,
-        batch_axes: tuple[str, ...] = ("data", "fsdp"),
+        param_shardings: Any = None,
         impl: str = IMPL,
         compiler_options: dict[str, Any] | None = None,
     ) -> None:
@@ -94,11 +98,12 @@ class Sampler:
         self.check_every = check_every
         self.cache_dtype = model.compute_dtype if cache_dtype is None else cache_dtype
         self.mesh = mesh
-        self.batch_axes = tuple(a for a in batch_axes if mesh is not None and a in mesh.axis_names)
+        self.param_shardings = param_shardings
         _check_sizes(group_size=group_size, max_new_tokens=max_new_tokens, check_every=check_every)
         _check_distribution(self.temperature, top_k=top_k, top_p=top_p)
         _check_ids(self.banned, eos_ids=self.eos_ids, pad_id=self.pad_id)
         _check_generator(impl)
+        self._traces = 0
         self._jitted = jax.jit(self._run, compiler_options=compiler_options)
 
     @property
@@ -109,12 +114,13 @@ class Sampler:
     @property
     def truncated(self) -> bool:
         """Top-k or top-p cut the distribution: log-probs are not the policy's own, and training must refuse them."""
-        return self.top_k is not None or self.top_p is not None
+        return self.top_k > 0 or self.top_p < 1.0
 
     @property
     def compilations(self) -> int:
         """Programs compiled so far: one a combination of batch shapes, dtypes and shardings."""
-        return self._jitted._cache_size()
+        # The traces count what `compile` did ahead of a call, the cache what a change of sharding alone compiled.
+        return max(self._traces, self._jitted._cache_size())
 
     def sample(
         self, params: Any, prompts: PromptBatch, *, seed: int, purpose: int | str, step: int, features: Any = None
@@ -133,13 +139,19 @@ class Sampler:
         """
         return self._jitted(params, prompts, features, key_words(seed, purpose=purpose, step=step))
 
-    def lower(self, params: Any, prompts: PromptBatch, *, features: Any = None) -> jax.stages.Lowered:
-        """The program for these shapes (arrays or ShapeDtypeStructs), lowered but not run."""
-        return self._jitted.lower(params, prompts, features, key_words(0, purpose=0, step=0))
+    def compile(self, params: Any, prompts: PromptBatch, *, features: Any = None) -> jax.stages.Compiled:
+        """Compiles for these shapes (arrays or ShapeDtypeStructs) ahead of the first call, which then finds it done.
+
+        What it returns knows its memory (`memory_analysis()`) and its text.
+        """
+        return self._jitted.lower(params, prompts, features, key_words(0, purpose=0, step=0)).compile()
 
     # ------------------------------------------------------------------------------------------------ traced from here
     def _run(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> Rollouts:
-        """Prefill, first token, decode loop. words: uint32 [3] of `key_words`."""
+        """Prefill, then the decode loop. words: uint32 [3] of `key_words`."""
+        self._traces += 1
+        if self.param_shardings is not None:
+            params = jax.lax.with_sharding_constraint(params, self.param_shardings)
         with jax.named_scope("vision"):
             if features is None:
                 features = self.model.encode(params, prompts.vision)
@@ -215,17 +227,17 @@ class Sampler:
         """
         scores = jnp.where(self.banned, -jnp.inf, logits.astype(jnp.float32))
         scores = scores if self.greedy else scores / self.temperature
-        scores = scores if self.top_k is None else keep_top_k(scores, self.top_k)
-        return scores if self.top_p is None else keep_top_p(scores, self.top_p)
+        scores = keep_top_k(scores, self.top_k) if self.top_k > 0 else scores
+        return keep_top_p(scores, self.top_p) if self.top_p < 1.0 else scores
 
     def _constrain(self, tree: Any, *, axis: int) -> Any:
-        """Holds `axis` (the prompt axis) of every leaf to the batch axes of the mesh; other axes stay free."""
-        if not self.batch_axes:
+        """Splits `axis` (the prompt axis) of every leaf over the batch axes of the mesh; other axes stay free."""
+        if self.mesh is None:
             return tree
         free = PartitionSpec.UNCONSTRAINED
 
         def hold(x: jax.Array) -> jax.Array:
-            spec = PartitionSpec(*(self.batch_axes if i == axis else free for i in range(x.ndim)))
+            spec = PartitionSpec(*(BATCH_AXES if i == axis else free for i in range(x.ndim)))
             return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
         return jax.tree.map(hold, tree)
@@ -304,13 +316,13 @@ def _check_sizes(**sizes: int) -> None:
             raise ValueError(f"sampler {name} is {value}; it must be at least 1")
 
 
-def _check_distribution(temperature: float, *, top_k: int | None, top_p: float | None) -> None:
+def _check_distribution(temperature: float, *, top_k: int, top_p: float) -> None:
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"sampler temperature is {temperature}; it must be finite and at least 0 (0 is greedy)")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"sampler top_k is {top_k}; it must be at least 1, or None for the whole vocabulary")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"sampler top_p is {top_p}; it must be in (0, 1], or None for the whole vocabulary")
+    if top_k < 0:
+        raise ValueError(f"sampler top_k is {top_k}; it must be at least 1, or 0 for the whole vocabulary")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"sampler top_p is {top_p}; it must be in (0, 1], 1 for the whole vocabulary")
 
 
 def _check_ids(banned: np.ndarray, *, eos_ids: tuple[int, ...], pad_id: int) -> None:

@@ -1,0 +1,188 @@
+"""The sampler on the real model: image prompts of several sizes, text-only rows, filling rows, one batch."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, collate
+from fgrpo_jax.model import rope
+from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.rollout.sampler import Sampler
+
+VOCAB, IMAGE, VIDEO, START, END = 97, 90, 91, 92, 93
+EOS, PAD = 1, 0
+G, T = 3, 7
+CONFIG = ModelConfig(
+    text=TextConfig(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        intermediate_size=48,
+        vocab_size=VOCAB,
+        rope_theta=10000.0,
+        mrope_section=(2, 1, 1),
+        tie_word_embeddings=True,
+    ),
+    vision=VisionConfig(
+        depth=2,
+        hidden_size=16,
+        num_heads=2,
+        intermediate_size=24,
+        fullatt_block_indexes=(1,),
+        out_hidden_size=32,
+    ),
+    image_token_id=IMAGE,
+    video_token_id=VIDEO,
+    vision_start_token_id=START,
+    vision_end_token_id=END,
+)
+BANNED = np.isin(np.arange(VOCAB), (IMAGE, VIDEO, START, END, PAD))
+BUCKETS = Buckets(prompt=(32,), patches=(64,), images=(2,), window_slack=(4.0,))
+
+
+def prompt(number: int, grids: tuple[tuple[int, int], ...]) -> EncodedPrompt:
+    """Images (patch grids h x w), then a few tokens of text."""
+    rng = np.random.default_rng(number)
+    parts, index = [], []
+    for i, (h, w) in enumerate(grids):
+        parts += [START] + [IMAGE] * (h * w // 4) + [END]
+        index += [-1] + [i] * (h * w // 4) + [-1]
+    words = rng.integers(2, 80, size=4 + number % 3).tolist()
+    tokens = np.array([5, *parts, *words], np.int32)
+    image_index = np.array([-1, *index, *[-1] * len(words)], np.int32)
+    feature_index = np.where(image_index < 0, 0, 0).astype(np.int32)
+    for i, (h, w) in enumerate(grids):
+        feature_index[image_index == i] = np.arange(h * w // 4)
+    full = [(1, h, w) for h, w in grids]
+    positions, following = rope.mrope_positions(tokens, full, CONFIG)
+    return EncodedPrompt(
+        id=str(number),
+        prompt_id=number,
+        text="",
+        tokens=tokens,
+        positions=np.asarray(positions, np.int32),
+        next_position=int(following),
+        image_index=image_index,
+        feature_index=feature_index,
+        patches=tuple(rng.integers(0, 256, size=(h * w, 3, 14, 14), dtype=np.uint8) for h, w in grids),
+        grids=tuple(full),
+        sizes=(),
+    )
+
+
+PROMPTS = [prompt(1, ((4, 6),)), prompt(2, ((2, 2), (6, 4))), prompt(3, ()), prompt(4, ((8, 8),))]
+MODEL = Model.create(CONFIG)
+
+
+@functools.cache
+def params():
+    """Random weights, scaled so that the logits are far from flat and images matter."""
+    out = MODEL.init(jax.random.key(0))
+    out["text"]["embed"]["table"] = out["text"]["embed"]["table"] * 20
+    return out
+
+
+def batch(prompts=PROMPTS):
+    return collate(prompts, buckets=BUCKETS, pad_id=80)
+
+
+def make(**kwargs) -> Sampler:
+    defaults = {"group_size": G, "max_new_tokens": T, "eos_ids": (EOS, 7), "pad_id": PAD, "banned": BANNED}
+    return Sampler(MODEL, **(defaults | kwargs))
+
+
+SAMPLER = make()
+
+
+def draw(sampler=SAMPLER, prompts=None, **kwargs):
+    out = sampler.sample(params(), batch() if prompts is None else prompts, seed=3, purpose="train", step=0, **kwargs)
+    return jax.device_get(out)
+
+
+@jax.jit
+def recompute(params, prompts, rollouts, temperature):
+    """Log-probs [M, G, T] as the learner computes them: token t from the hidden state before it."""
+    hidden, prefix = MODEL.prefix(params, prompts, MODEL.encode(params, prompts.vision))
+    suffix = MODEL.suffix(
+        params, rollouts.tokens, rollouts.mask, prompts.next_position, prefix=prefix, prefix_mask=prompts.mask
+    )
+    last = prompts.mask.sum(1) - 1
+    first = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, :, None]
+    before = jnp.concatenate([jnp.broadcast_to(first, (len(last), G, 1, first.shape[-1])), suffix[:, :, :-1]], axis=2)
+    logps, _ = MODEL.token_logps(params, before, rollouts.tokens, temperature=temperature, banned=jnp.asarray(BANNED))
+    return jnp.where(rollouts.mask, logps, 0.0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_log_probs_equal_those_of_the_learner(temperature):
+    rollouts = draw(SAMPLER if temperature == 1.0 else make(temperature=temperature))
+    want = np.asarray(recompute(params(), batch(), rollouts, temperature))
+    np.testing.assert_allclose(rollouts.logps, want, atol=1e-5)
+    assert (rollouts.logps[rollouts.mask] < 0).all() and rollouts.mask.sum() > 4 * G
+
+
+def test_a_temperature_on_one_side_only_shows():
+    """The mutation of the test above: log-probs at another temperature are far off."""
+    rollouts = draw()
+    want = np.asarray(recompute(params(), batch(), rollouts, 0.9))
+    assert np.abs(rollouts.logps - want).max() > 1e-2
+
+
+def test_images_reach_the_completion():
+    """Other pixels, other log-probs, in that row alone; or the tests above would pass on a blind sampler."""
+    other = PROMPTS[0].__class__(**(vars(PROMPTS[0]) | {"patches": (255 - PROMPTS[0].patches[0],)}))
+    a, b = draw(), draw(prompts=batch([other, *PROMPTS[1:]]))
+    assert np.abs(a.logps[0, :, 0] - b.logps[0, :, 0]).max() > 1e-4
+    np.testing.assert_array_equal(a.tokens[1:], b.tokens[1:])
+
+
+def test_rows_do_not_depend_on_their_batch():
+    whole = draw()
+    for order in ([2, 0, 3, 1], [3], [1, 2]):
+        part = draw(prompts=batch([PROMPTS[i] for i in order]))
+        np.testing.assert_array_equal(part.tokens, whole.tokens[order])
+        np.testing.assert_allclose(part.logps, whole.logps[order], atol=1e-5)
+
+
+def test_given_features_are_those_encoded_inside():
+    features = jax.jit(MODEL.encode)(params(), batch().vision)
+    given, inside = draw(features=features), draw()
+    np.testing.assert_array_equal(given.tokens, inside.tokens)
+    np.testing.assert_allclose(given.logps, inside.logps, atol=1e-5)
+
+
+def test_filling_rows_do_no_harm():
+    prompts = batch()
+    prompts = prompts.replace(mask=prompts.mask & (np.arange(4) != 3)[:, None])
+    out, whole = draw(prompts=prompts), draw()
+    assert not out.mask[3].any() and np.isfinite(out.logps).all()
+    np.testing.assert_array_equal(out.tokens[:3], whole.tokens[:3])
+
+
+def test_a_narrow_cache_is_close():
+    sampler = make(cache_dtype=jnp.bfloat16)
+    narrow, exact = draw(sampler), draw()
+    same = (narrow.tokens == exact.tokens).all(-1)
+    assert same.mean() > 0.5
+    np.testing.assert_allclose(narrow.logps[same], exact.logps[same], atol=0.05)
+
+
+def test_the_cache_is_written_in_place():
+    """When the window grows, temporary memory of the program grows by no more than the arrays that are its state."""
+
+    def temporary(window: int) -> tuple[int, int]:
+        sampler = make(max_new_tokens=window)
+        memory = sampler.compile(MODEL.abstract(), batch()).memory_analysis()
+        cache = jax.eval_shape(lambda: MODEL.empty_cache(4, G, window, jnp.float32))
+        return memory.temp_size_in_bytes, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
+
+    (small, small_cache), (large, large_cache) = temporary(256), temporary(1280)
+    assert large - small < 1.35 * (large_cache - small_cache)
