@@ -28,11 +28,19 @@ ADDED = (
     *("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
     *("<|repo_name|>", "<|file_sep|>"),
 )
-# One piece is: a tag, glued to the bracket of a box; a word with its leading space; up to four digits; a mark; a blank.
-PIECES = r"\]?</\p{L}+>| ?<\p{L}+>\[?| ?\p{L}+|\p{N}{1,4}|[^\s\p{L}\p{N}]|\s"
+# One piece is: a closing tag with the bracket before it and the tag or full stop after it; an opening tag with its
+# bracket and the words that lead up to a box; a word with its leading space; an option's letter with its line break; up
+# to four digits with their comma; one mark; one blank. Fewer and surer steps for a small policy: a box is five tokens.
+PIECES = (
+    r"\]?</\p{L}+>(?:<\p{L}+>|\.)?|(?: is at)? ?<\p{L}+>\[?|\n[A-Z]\.(?= )| ?\p{L}+|\p{N}{1,4},?|[^\s\p{L}\p{N}]|\s"
+)
 
-TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<bbox>", "</bbox>", "<bbox>[", " <bbox>[", "]</bbox>", ",")
 CELL_NUMBERS = tuple(str(number) for number in range(0, 141, 7))  # coordinates on the built-in world's grid of cells
+TAGS = (
+    *("system", "user", "assistant"),  # the roles of every prompt
+    *("<think>", "</think>", "</think><answer>", "<answer>", "</answer>", "<bbox>[", " is at <bbox>[", "]</bbox>", "]</bbox>."),
+    *(f"{number}," for number in CELL_NUMBERS),
+)
 
 # Our wording of Qwen2.5-VL's chat layout: turns between im_start and im_end, a default system turn, one placeholder an
 # image or video, to be repeated to its number of merged tokens.
