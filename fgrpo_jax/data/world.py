@@ -16,12 +16,13 @@ from fgrpo_jax.data.world_drawing import draw
 from fgrpo_jax.data.world_questions import FAMILIES, Asked, Plan
 from fgrpo_jax.data.world_scenes import DIFFICULTIES, Difficulty, make_scene
 from fgrpo_jax.data.world_traces import DONE, NO_FLAW, FlawMix, letter, reword, write_trace
-from fgrpo_jax.records import Box, Example, Scene, SceneObject
+from fgrpo_jax.records import Example, Scene
 
 SOURCE = "world"
 SPLITS = ("train", "heldout", "validation")
 _FOLDS = 5  # of 5 checksums, 0 is heldout, 1 validation and the others train
 _ATTEMPTS = 20_000
+_DEFAULT_FLAWS = FlawMix()
 
 
 def default_families(difficulty: str) -> dict[str, float]:
@@ -56,7 +57,7 @@ class World:
     families: Mapping[str, float] | None = None
     flawed: float = 0.28
     split_seed: int = 0
-    flaws: FlawMix = FlawMix()
+    flaws: FlawMix = _DEFAULT_FLAWS
     yes_no: float = 0.5
     reworded: float = 0.0
 
@@ -146,12 +147,3 @@ def split_of(scene: Scene) -> str:
     content = sorted((thing.color, thing.shape, thing.box) for thing in scene.objects)
     fold = zlib.crc32(repr((scene.width, scene.height, content)).encode()) % _FOLDS
     return {0: "heldout", 1: "validation"}.get(fold, "train")
-
-
-def rescale_scene(scene: Scene, boxes: list[Box], width: int, height: int) -> Scene:
-    """The same scene with the objects' boxes replaced, in an image of another size (say, as the model sees it)."""
-    objects = tuple(
-        SceneObject(color=thing.color, shape=thing.shape, size=thing.size, box=box)
-        for thing, box in zip(scene.objects, boxes, strict=True)
-    )
-    return Scene(width=width, height=height, objects=objects)

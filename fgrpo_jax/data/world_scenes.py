@@ -9,9 +9,8 @@ import numpy as np
 
 from fgrpo_jax.records import Box, Scene, SceneObject
 from fgrpo_jax.rewards.relations import area, intersection, is_inside
+from fgrpo_jax.rewards.words import COLORS, SHAPES
 
-COLORS = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "white")
-SHAPES = ("circle", "square", "triangle", "cross", "diamond", "ring")
 CONTAINERS = ("circle", "square", "ring")
 
 
@@ -48,10 +47,6 @@ class Difficulty:
     containers: float = 0.0
     clutter: int = 0
     noise: int = 0
-
-    def size_name(self, index: int) -> str:
-        """Name of the size class `index`."""
-        return self.sizes[index][0]
 
 
 _EVERY_FAMILY = (
@@ -199,8 +194,9 @@ def _contained_pair(
 
 
 def _random_box(rng: np.random.Generator, side: int, room: Box) -> Box:
-    x = int(rng.integers(room[0], room[2] - side + 1))
-    y = int(rng.integers(room[1], room[3] - side + 1))
+    left, top, right, bottom = (int(edge) for edge in room)
+    x = int(rng.integers(left, right - side + 1))
+    y = int(rng.integers(top, bottom - side + 1))
     return (x, y, x + side, y + side)
 
 

@@ -13,9 +13,10 @@ import dataclasses
 import numpy as np
 
 from fgrpo_jax.data.world_questions import PHRASES, Asked, sentence
-from fgrpo_jax.data.world_scenes import COLORS, SHAPES, name_of
+from fgrpo_jax.data.world_scenes import name_of
 from fgrpo_jax.records import Box, Scene, SceneObject
 from fgrpo_jax.rewards.relations import iou, offset
+from fgrpo_jax.rewards.words import COLORS, SHAPES
 
 NO_FLAW = "none"
 DONE = "done"  # the answer of a captioning trace
@@ -122,18 +123,16 @@ def _wrong_box(thing: SceneObject, scene: Scene, rng: np.random.Generator) -> Bo
 
 
 def _false_claim(asked: Asked, scene: Scene, rng: np.random.Generator) -> str:
-    """A false sentence about the scene that does not speak of the pairs asked about, so the conclusion stands."""
-    if rng.random() < 0.3:
-        present = {(thing.color, thing.shape) for thing in scene.objects}
-        absent = [(c, s) for c in COLORS[:5] for s in SHAPES[:4] if (c, s) not in present]
-        color, shape = absent[int(rng.integers(len(absent)))]
-        # A count question could be answered from mentions, so it gets no mention of a thing that is not there.
-        if not {color, shape} & set(asked.query.args):
-            return f"There is {'an' if color[0] in 'aeiou' else 'a'} {color} {shape}."
+    """A false sentence about the scene that leaves the conclusion standing: not on a pair that is asked about."""
     about = set(asked.query.args)
-    order = rng.permutation(len(scene.objects)).tolist()
-    objects = [scene.objects[i] for i in order]
+    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects)).tolist()]
     pairs = [(a, b) for a in objects for b in objects if a is not b and not {name_of(a), name_of(b)} <= about]
+    if not pairs or rng.random() < 0.3:
+        present = {(thing.color, thing.shape) for thing in scene.objects}
+        # Nothing of the kind that a counting question asks about.
+        absent = [(c, s) for c in COLORS[:5] for s in SHAPES[:4] if (c, s) not in present and not about & {c, s}]
+        color, shape = absent[int(rng.integers(len(absent)))]
+        return f"There is {'an' if color[0] in 'aeiou' else 'a'} {color} {shape}."
     a, b = pairs[int(rng.integers(len(pairs)))]
     false = [side for side in ("left", "right", "above", "below") if offset(side, a.box, b.box) < 0]
     return sentence(a, PHRASES[false[int(rng.integers(len(false)))]], b)

@@ -1,0 +1,47 @@
+"""R_acc and R_fmt: is the answer right, and is the response one think block followed by one answer block."""
+
+from __future__ import annotations
+
+from fgrpo_jax.records import Example
+from fgrpo_jax.rewards.parsing import Parsed, answer_index, answer_text, plain
+
+
+def accuracy(parsed: Parsed, example: Example) -> float:
+    """1.0 if the response answers with the gold option (letter or text), or the gold text of an open question.
+
+    Raises:
+      ValueError: the example has no answer, or its answer is none of its options.
+    """
+    if not example.options:
+        return float(plain(answer_text(parsed) or "") == plain(_gold_text(example)))
+    return float(answer_index(parsed, example.options) == gold_index(example))
+
+
+def format_score(parsed: Parsed) -> float:
+    """1.0 if the response has exactly the asked form."""
+    return float(parsed.format_ok)
+
+
+def gold_index(example: Example) -> int:
+    """Index of the right option.
+
+    Raises:
+      ValueError: the example has no answer, or its answer is none of its options.
+    """
+    gold = plain(_gold_text(example))
+    texts = [plain(option) for option in example.options]
+    letter = ord(gold) - ord("a") if len(gold) == 1 else -1
+    if 0 <= letter < len(texts):
+        return letter
+    if gold in texts:
+        return texts.index(gold)
+    raise ValueError(
+        f"example {example.id!r}: answer {example.answer!r} is none of its {len(texts)} options {example.options}; "
+        "give the letter or the text of one of them"
+    )
+
+
+def _gold_text(example: Example) -> str:
+    if not example.answer.strip():
+        raise ValueError(f"example {example.id!r} has no answer; give the letter or the text of the right one")
+    return example.answer
