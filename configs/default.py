@@ -43,7 +43,7 @@ def _data() -> ConfigDict:
     data = ConfigDict()
     data.source = "world"  # world (built in) | nlvr (published layout) | jsonl (your own, docs/data.md)
     data.path = ""  # folder of the data; the built-in world needs none
-    data.train_split = "train"
+    data.train_split = "train"  # world: train | heldout | validation; else a name of the source
     data.eval_split = "heldout"  # never the same as train_split
     data.prompts_per_step = 128  # M of a rollout batch, over all devices
     data.max_prompt_tokens = 8192  # a longer prompt is an error, never cut

@@ -348,7 +348,8 @@ def claim_workdir(
     """
     workdir, config = Path(workdir), json.loads(json.dumps(config))
     stored = workdir / "config.json"
-    if overwrite and stored.exists():
+    afresh = overwrite and stored.exists()
+    if afresh:
         _remove_run(workdir)
     resumed = stored.exists()
     if resumed:
@@ -359,7 +360,7 @@ def claim_workdir(
                 f"{workdir} holds another run, whose config differs:\n  {shown}\n"
                 "use another --workdir, the same config to resume it, or --overwrite to delete it and start afresh"
             )
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif not afresh and workdir.exists() and any(workdir.iterdir()):
         some = ", ".join(sorted(p.name for p in workdir.iterdir())[:3])
         raise ValueError(f"{workdir} is not empty ({some}) and holds no run; choose a new or empty --workdir")
     workdir.mkdir(parents=True, exist_ok=True)

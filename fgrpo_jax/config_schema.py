@@ -56,7 +56,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean …?' for the known name closest to `name`, or the known names when none is close."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
 
 
 def plain(value: Any) -> Any:

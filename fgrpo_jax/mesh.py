@@ -44,8 +44,9 @@ TRAIN_RULES: Rules = {
 SAMPLE_RULES: Rules = {axis: (None if to == "fsdp" else to) for axis, to in TRAIN_RULES.items()}
 """For the sampler: whole over fsdp, since a decode step of one token would gather every weight once a token."""
 
-REPLICABLE = frozenset({"kv_heads", "vision_mlp"})
-"""Axes that stay whole where the mesh does not divide them: 3B has 2 kv heads, and 3420 (the tower's MLP) is 4·855."""
+REPLICABLE = frozenset({"kv_heads", "vision_heads", "vision_mlp"})
+"""Axes that stay whole where the mesh does not divide them: 3B has 2 kv heads, the tower's MLP is 3420 = 4·855 wide, and the
+whole tower is a fifth of the 3B model at most."""
 
 
 class Spec(Protocol):

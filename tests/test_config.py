@@ -157,7 +157,7 @@ def test_number_of_steps_is_free_on_resume_only_without_a_decaying_rate() -> Non
     assert "num_steps" not in configs.resume_free(configs.load(changed(optim__schedule="cosine")))
 
 
-# ------------------------------------------------------------------------------------------------------------- the doors
+# ------------------------------------------------------------------------------------------------------------ the doors
 def test_overrides_keep_the_type_of_the_field() -> None:
     config = doors.load_config(
         ROOT / "configs/tiny.py",
@@ -248,7 +248,8 @@ def reads(tree: ast.AST) -> set[tuple[str, str]]:
         if isinstance(node, ast.Assign):
             stand_for(node.targets[0], node.value)
         elif isinstance(node, ast.For | ast.comprehension):
-            stand_for(node.target, node.iter)
+            if isinstance(node.target, ast.Name):
+                stand_for(node.target, node.iter)
         elif isinstance(node, ast.arg) and node.annotation is not None:
             for section, annotation in SECTIONS.items():
                 if str(annotation) in ast.unparse(node.annotation):
@@ -277,6 +278,8 @@ def test_every_config_leaf_is_read() -> None:
 
 
 def test_the_reading_test_sees_what_is_not_read() -> None:
-    code = "def f(config, section: OptimSection):\n  a = config.algorithm\n  return a.eps, section.b1, config.seed, other.b2"
+    code = (
+        "def f(config, section: OptimSection):\n  a = config.algorithm\n  return a.eps, section.b1, config.seed, x.b2"
+    )
     assert reads(ast.parse(code)) >= {("algorithm", "eps"), ("optim", "b1"), ("", "seed")}
     assert ("optim", "b2") not in reads(ast.parse(code))
