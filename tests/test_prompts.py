@@ -4,6 +4,8 @@ import itertools
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,9 +45,15 @@ def test_what_must_be_one_token_is_one(processor):
         assert pieces(str(number)) == [str(number)]
     got = pieces("<think>The red circle is at <bbox>[0,14,140,7]</bbox>.</think><answer>A</answer>")
     assert got == [
-        *("<think>", "The", " red", " circle", " is", " at", " <bbox>[", "0", ",", "14", ",", "140", ",", "7"),
-        *("]</bbox>", ".", "</think>", "<answer>", "A", "</answer>"),
+        *("<think>", "The", " red", " circle", " is at <bbox>[", "0,", "14,", "140,", "7", "]</bbox>."),
+        *("</think><answer>", "A", "</answer>"),
     ]
+
+
+def test_parts_of_glued_tokens_are_tokens_too(processor):
+    """What a policy may write a little otherwise stays cheap: tags alone, a number before a bracket."""
+    for text in ("<think>", "</think>", "<answer>", "</answer>", "<bbox>[", "]</bbox>", "140", "140,", "\nB."):
+        assert len(processor.tokenizer(text + (" " if text[0] == "\n" else ""))["input_ids"]) <= 2, text
 
 
 @pytest.mark.parametrize("text", ["héllo wörld 日本 🙂", "  two  blanks\t\n\n", "12345678 [1,2,3,4] <b>&amp;</b>", ""])
@@ -307,3 +315,19 @@ def test_buckets_too_small(processor):
         Buckets(prompt=(64, 32))
     with pytest.raises(ValueError, match="at least one prompt"):
         collate([], buckets=Buckets())
+
+
+@pytest.mark.slow
+def test_torch_is_not_needed(folder):
+    """A process that can import neither torch nor torchvision loads and encodes."""
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+        "import numpy as np\n"
+        "from fgrpo_jax.data.prompts import Processor\n"
+        "from fgrpo_jax.records import Example\n"
+        f"processor = Processor.load({str(folder)!r})\n"
+        "example = Example('1', (np.zeros((56, 56, 3), np.uint8),), 'Where?', (), 'here')\n"
+        "print(len(processor.encode(example).patches[0]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.split()[-1] == "16", done.stderr[-2000:]

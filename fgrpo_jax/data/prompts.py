@@ -214,7 +214,8 @@ class Processor:
         features = np.array([t * h * w // images.MERGE**2 for t, h, w in grids], np.int32)
         repeats, image_index = np.ones(len(ids), np.int32), np.full(len(ids), -1, np.int32)
         repeats[places], image_index[places] = features, np.arange(len(grids))
-        feature_index = np.concatenate([np.arange(n, dtype=np.int32) for n in repeats])
+        starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
+        feature_index = (np.arange(len(starts)) - starts).astype(np.int32)
         return np.repeat(ids, repeats), np.repeat(image_index, repeats), feature_index
 
 
@@ -352,16 +353,17 @@ def collate(
         n = len(prompt.tokens)
         tokens[row, :n], mask[row, :n], positions[row, :n] = prompt.tokens, True, prompt.positions
         slots[row, :n] = prompt.image_slot(features)
-    return PromptBatch(
-        tokens=tokens,
-        mask=mask,
-        positions=positions,
-        next_position=np.array([prompt.next_position for prompt in prompts], np.int32),
-        image_slot=slots,
-        prompt_id=np.array([prompt.prompt_id for prompt in prompts], np.uint32),
-        occurrence=count_occurrences([p.prompt_id for p in prompts]) if occurrence is None else occurrence,
-        vision=vision,
-    )
+    fields: dict[str, Any] = {  # numpy where the record says jax: the trainer places them on devices
+        "tokens": tokens,
+        "mask": mask,
+        "positions": positions,
+        "next_position": np.array([prompt.next_position for prompt in prompts], np.int32),
+        "image_slot": slots,
+        "prompt_id": np.array([prompt.prompt_id for prompt in prompts], np.uint32),
+        "occurrence": count_occurrences([p.prompt_id for p in prompts]) if occurrence is None else occurrence,
+        "vision": vision,
+    }
+    return PromptBatch(**fields)
 
 
 def count_occurrences(ids: Sequence[int]) -> np.ndarray:
@@ -391,7 +393,14 @@ def _collate_vision(prompts: Sequence[EncodedPrompt], buckets: Buckets) -> Visio
             images.normalise_patches(prompt.patches[i], out=patches[row, i, :n])
             positions[row, i, :n], slots[row, i, :n], valid[row, i, :n] = images.patch_positions(h, w), slot, True
             windows[row, i, : len(index)] = index
-    return VisionInputs(patches=patches, positions=positions, windows=windows, slots=slots, valid=valid)
+    fields: dict[str, Any] = {
+        "patches": patches,
+        "positions": positions,
+        "windows": windows,
+        "slots": slots,
+        "valid": valid,
+    }
+    return VisionInputs(**fields)
 
 
 def collate_supervised(

@@ -38,7 +38,8 @@ PIECES = (
 CELL_NUMBERS = tuple(str(number) for number in range(0, 141, 7))  # coordinates on the built-in world's grid of cells
 TAGS = (
     *("system", "user", "assistant"),  # the roles of every prompt
-    *("<think>", "</think>", "</think><answer>", "<answer>", "</answer>", "<bbox>[", " is at <bbox>[", "]</bbox>", "]</bbox>."),
+    *("<think>", "</think>", "</think><answer>", "<answer>", "</answer>"),
+    *("<bbox>[", " is at <bbox>[", "]</bbox>", "]</bbox>."),
     *(f"{number}," for number in CELL_NUMBERS),
 )
 
@@ -173,11 +174,10 @@ def token_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
         "image_token_id": "<|image_pad|>",
         "video_token_id": "<|video_pad|>",
     }
-    ids = {name: tokenizer.token_to_id(token) for name, token in names.items()}
-    missing = [names[name] for name, index in ids.items() if index is None]
-    if missing:
+    vocab = tokenizer.get_vocab(with_added_tokens=True)
+    if missing := [token for token in names.values() if token not in vocab]:
         raise ValueError(f"the tokenizer lacks Qwen's tokens {', '.join(missing)}; train it with tokenizer.train")
-    return ids
+    return {name: vocab[token] for name, token in names.items()}
 
 
 def _tokenizer_config(tokenizer: tokenizers.Tokenizer) -> dict:
