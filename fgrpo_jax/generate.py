@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--num", type=_positive, default=1, help="samples to draw (default 1)")
     out.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (default 1)")
     out.add_argument("--max_new_tokens", type=_positive, default=256, help="completion tokens at most (default 256)")
-    out.add_argument("--seed", type=int, default=0, help="same seed, same samples (default 0)")
+    out.add_argument("--seed", type=_seed, default=0, help="same seed, same samples (default 0)")
     out.add_argument("--dtype", choices=DTYPES, help="of weights and computation (default: the checkpoint's)")
     out.add_argument("--json", action="store_true", help="print one JSON line and nothing else")
     return out
@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def encode(processor: Processor, text: str, *, images: Sequence[str], system: str) -> EncodedPrompt:
-    """One user turn: images, then the text. The prompt's id comes from nothing but a constant: the seed is the noise's."""
+    """One user turn: images, then the text. Its id is a constant: of this door, the seed alone decides the noise."""
     pictures = tuple(decode_image(name) for name in images)
     example = Example(id="--prompt", images=pictures, question=text, options=(), answer="", source="generate")
     return processor.encode(example, style=BARE, system=system)
@@ -132,6 +132,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{value} is outside 0 .. {2**32 - 1}")
     return value
 
 

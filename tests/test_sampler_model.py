@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -58,7 +59,7 @@ def prompt(number: int, grids: tuple[tuple[int, int], ...]) -> EncodedPrompt:
     words = rng.integers(2, 80, size=4 + number % 3).tolist()
     tokens = np.array([5, *parts, *words], np.int32)
     image_index = np.array([-1, *index, *[-1] * len(words)], np.int32)
-    feature_index = np.where(image_index < 0, 0, 0).astype(np.int32)
+    feature_index = np.zeros(len(tokens), np.int32)
     for i, (h, w) in enumerate(grids):
         feature_index[image_index == i] = np.arange(h * w // 4)
     full = [(1, h, w) for h, w in grids]
@@ -94,9 +95,12 @@ def batch(prompts=PROMPTS):
     return collate(prompts, buckets=BUCKETS, pad_id=80)
 
 
+QUICK = {"xla_backend_optimization_level": 0}  # these programs are compiled for longer than they run
+
+
 def make(**kwargs) -> Sampler:
     defaults = {"group_size": G, "max_new_tokens": T, "eos_ids": (EOS, 7), "pad_id": PAD, "banned": BANNED}
-    return Sampler(MODEL, **(defaults | kwargs))
+    return Sampler(MODEL, **(defaults | {"compiler_options": QUICK} | kwargs))
 
 
 SAMPLER = make()
@@ -107,7 +111,7 @@ def draw(sampler=SAMPLER, prompts=None, **kwargs):
     return jax.device_get(out)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=QUICK)
 def recompute(params, prompts, rollouts, temperature):
     """Log-probs [M, G, T] as the learner computes them: token t from the hidden state before it."""
     hidden, prefix = MODEL.prefix(params, prompts, MODEL.encode(params, prompts.vision))
@@ -138,7 +142,7 @@ def test_a_temperature_on_one_side_only_shows():
 
 def test_images_reach_the_completion():
     """Other pixels, other log-probs, in that row alone; or the tests above would pass on a blind sampler."""
-    other = PROMPTS[0].__class__(**(vars(PROMPTS[0]) | {"patches": (255 - PROMPTS[0].patches[0],)}))
+    other = dataclasses.replace(PROMPTS[0], patches=(255 - PROMPTS[0].patches[0],))
     a, b = draw(), draw(prompts=batch([other, *PROMPTS[1:]]))
     assert np.abs(a.logps[0, :, 0] - b.logps[0, :, 0]).max() > 1e-4
     np.testing.assert_array_equal(a.tokens[1:], b.tokens[1:])
@@ -153,7 +157,7 @@ def test_rows_do_not_depend_on_their_batch():
 
 
 def test_given_features_are_those_encoded_inside():
-    features = jax.jit(MODEL.encode)(params(), batch().vision)
+    features = jax.jit(MODEL.encode, compiler_options=QUICK)(params(), batch().vision)
     given, inside = draw(features=features), draw()
     np.testing.assert_array_equal(given.tokens, inside.tokens)
     np.testing.assert_allclose(given.logps, inside.logps, atol=1e-5)
@@ -176,13 +180,12 @@ def test_a_narrow_cache_is_close():
 
 
 def test_the_cache_is_written_in_place():
-    """When the window grows, temporary memory of the program grows by no more than the arrays that are its state."""
+    """When the window grows, temporary memory of the program grows by the cache and nothing else: no copy of it."""
 
     def temporary(window: int) -> tuple[int, int]:
-        sampler = make(max_new_tokens=window)
-        memory = sampler.compile(MODEL.abstract(), batch()).memory_analysis()
+        memory = make(max_new_tokens=window).compile(MODEL.abstract(), batch()).memory_analysis()
         cache = jax.eval_shape(lambda: MODEL.empty_cache(4, G, window, jnp.float32))
         return memory.temp_size_in_bytes, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
 
     (small, small_cache), (large, large_cache) = temporary(256), temporary(1280)
-    assert large - small < 1.35 * (large_cache - small_cache)
+    assert large - small <= 1.1 * (large_cache - small_cache)

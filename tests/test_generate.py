@@ -1,0 +1,201 @@
+"""The door `python -m fgrpo_jax.generate`, on a small random checkpoint; greedy tokens against transformers."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgrpo_jax import doors
+from fgrpo_jax import generate as door
+from fgrpo_jax.data import tokenizer as tokenizers
+from fgrpo_jax.data.prompts import Buckets, Processor, collate
+from fgrpo_jax.model import weights
+from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.records import ImageSize, Rollouts
+from fgrpo_jax.rollout.generate import Generation
+from fgrpo_jax.rollout.sampler import Sampler
+
+TEXTS = ["The red circle is left of the blue square. What is it?", "user assistant system You are a helpful assistant."]
+
+
+def small_config(vocab: int, ids: dict[str, int]) -> ModelConfig:
+    text = TextConfig(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        intermediate_size=48,
+        vocab_size=vocab,
+        rope_theta=10000.0,
+        rms_norm_eps=1e-6,
+        mrope_section=(2, 1, 1),
+        tie_word_embeddings=True,
+    )
+    vision = VisionConfig(
+        depth=2,
+        hidden_size=16,
+        num_heads=2,
+        intermediate_size=24,
+        fullatt_block_indexes=(1,),
+        out_hidden_size=32,
+        tokens_per_second=2,
+    )
+    return ModelConfig(text=text, vision=vision, **{k: v for k, v in ids.items() if k != "vision_token_id"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint folder in HF format whose logits are far from flat, and two images."""
+    root = tmp_path_factory.mktemp("generate")
+    tokenizer = tokenizers.train(TEXTS, vocab_size=560)
+    config = small_config(560, tokenizers.token_ids(tokenizer))
+    model = Model.create(config)
+    params = model.init(jax.random.key(0))
+    params["text"]["embed"]["table"] = params["text"]["embed"]["table"] * 20
+    (root / "source").mkdir()
+    tokenizers.save(root / "source", tokenizer, min_pixels=28 * 28, max_pixels=112 * 112)
+    (root / "source" / "config.json").write_text(json.dumps(config.to_hf()))
+    weights.save_hf(root / "hf", params, model, source=root / "source")
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (90, 130)), ("b.png", (60, 60))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / name)
+    return root
+
+
+def run(folder, *flags: str) -> int:
+    return doors.run(door.main, door.parser(), [f"--hf={folder / 'hf'}", *flags])
+
+
+def test_json_is_one_line_of_the_documented_form(folder, capsys):
+    images = [f"--image={folder / name}" for name in ("a.png", "b.png")]
+    assert run(folder, *images, "--prompt=What is {it}?", "--num=3", "--max_new_tokens=6", "--json") == 0
+    first = capsys.readouterr().out
+    assert first.count("\n") == 1
+    out = json.loads(first)
+    assert out["prompt"] == "What is {it}?" and len(out["samples"]) == 3
+    processor = Processor.load(folder / "hf")
+    for sample in out["samples"]:
+        assert list(sample) == ["text", "tokens", "logprob", "boxes"]
+        assert 1 <= len(sample["tokens"]) <= 6 and processor.decode(sample["tokens"]) == sample["text"]
+        assert sample["logprob"] < 0
+    assert len({tuple(s["tokens"]) for s in out["samples"]}) == 3
+    assert run(folder, *images, "--prompt=What is {it}?", "--num=3", "--max_new_tokens=6", "--json") == 0
+    assert capsys.readouterr().out == first  # same seed, same line
+
+
+def test_text_output_says_what_a_person_wants(folder, capsys):
+    assert run(folder, "--prompt=What?", "--temperature=0", "--max_new_tokens=3", "--dtype=bfloat16") == 0
+    out = capsys.readouterr().out
+    assert "--- sample 1: 3 tokens" in out and "log-prob -" in out and "tokens/s" in out
+
+
+def test_boxes_are_shown_in_the_frame_of_the_text_and_of_the_file(capsys):
+    text = "<think>the cube <bbox>[14,28,56,84]</bbox> and <bbox>[bad]</bbox></think>"
+    rollouts = Rollouts(
+        tokens=np.array([[[5, 6]]]),
+        mask=np.ones((1, 1, 2), bool),
+        logps=np.full((1, 1, 2), -0.25, np.float32),
+        finished=np.ones((1, 1), bool),
+    )
+    drawn = Generation(rollouts=rollouts, texts=((text,),), tokens=2, seconds=0.5)
+    assert door.samples(drawn) == [
+        {"text": text, "tokens": [5, 6], "logprob": -0.5, "boxes": [[14.0, 28.0, 56.0, 84.0]]}
+    ]
+    door.report(drawn, images=["a.png"], sizes=[ImageSize(224, 224, 112, 112)])
+    out = capsys.readouterr().out
+    assert "box [14, 28, 56, 84] = [28, 56, 112, 168] in a.png" in out and "4.0 tokens/s" in out
+
+
+def test_the_prompt_is_one_bare_user_turn(folder):
+    processor = Processor.load(folder / "hf")
+    plain = door.encode(processor, "Where?", images=[str(folder / "a.png")], system="")
+    user = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Where?<|im_end|>\n<|im_start|>assistant\n"
+    assert plain.text.endswith(user)
+    told = door.encode(processor, "Where?", images=[], system="Be brief.")
+    assert "system\nBe brief.<|im_end|>" in told.text and "Be brief." not in plain.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--image=nowhere.png"], "nowhere.png does not exist"),
+        (["--temperature=-1"], "temperature is -1.0"),
+        (["--max_new_tokens=0"], "0 is less than 1"),
+        (["--seed=-1"], "outside 0"),
+        (["--dtype=int8"], "invalid choice"),
+    ],
+)
+def test_mistakes_end_in_a_message_and_an_exit_code(folder, capsys, flags, message):
+    try:
+        code = run(folder, "--prompt=What?", *flags)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code not in (0, None) and message in captured.err and not captured.out
+
+
+def test_a_missing_folder_is_named(tmp_path, capsys):
+    assert doors.run(door.main, door.parser(), [f"--hf={tmp_path / 'none'}", "--prompt=What?"]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+def test_the_checkpoints_dtype_is_read_in_every_dialect(tmp_path):
+    for config, want in (
+        ({"torch_dtype": "bfloat16"}, "bfloat16"),
+        ({"dtype": "float16"}, "float16"),
+        ({"text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+        ({}, "float32"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert door.checkpoint_dtype(tmp_path) == want
+
+
+@pytest.mark.slow
+def test_greedy_tokens_equal_those_of_transformers(folder):
+    """Image prompts and a text-only one, 24 tokens each; what we ban is suppressed there, and nothing is penalised."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    processor = Processor.load(folder / "hf")
+    prompts = [
+        door.encode(processor, text, images=[str(folder / name) for name in names], system="")
+        for text, names in (("What is it?", ["a.png"]), ("The blue square", ["b.png", "a.png"]), ("What is left?", []))
+    ]
+    model = Model.create(processor.config)
+    sampler = Sampler(
+        model,
+        group_size=1,
+        max_new_tokens=24,
+        eos_ids=processor.eos_ids,
+        pad_id=processor.pad_id,
+        banned=processor.banned,
+        temperature=0.0,
+    )
+    params = weights.load_hf(folder / "hf", model, dtype="float32")
+    batch = collate(prompts, buckets=Buckets(), pad_id=processor.pad_id)
+    ours = jax.device_get(sampler.sample(params, batch, seed=0, purpose="eval", step=0))
+    theirs = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "hf", dtype=torch.float32)
+    for row, prompt in enumerate(prompts):
+        inputs = {"input_ids": torch.tensor(prompt.tokens[None].astype(np.int64))}
+        if prompt.grids:
+            pixels = [batch.vision.patches[row, i, : t * h * w] for i, (t, h, w) in enumerate(prompt.grids)]
+            inputs["pixel_values"] = torch.tensor(np.concatenate(pixels))
+            inputs["image_grid_thw"] = torch.tensor(prompt.grids)
+            # Without this transformers 5 falls back to text positions and its greedy tokens change.
+            inputs["mm_token_type_ids"] = torch.tensor((prompt.image_index >= 0).astype(np.int64)[None])
+        out = theirs.generate(
+            **inputs,
+            max_new_tokens=24,
+            do_sample=False,
+            repetition_penalty=1.0,
+            suppress_tokens=np.flatnonzero(processor.banned).tolist(),
+            eos_token_id=list(processor.eos_ids),
+            pad_token_id=processor.pad_id,
+        )[0, len(prompt.tokens) :].tolist()
+        mask = ours.mask[row, 0]
+        assert out == ours.tokens[row, 0][mask].tolist()
