@@ -32,8 +32,12 @@ def default_families(difficulty: str) -> dict[str, float]:
 
 def supervised_families(difficulty: str, *, describe: float = 0.25) -> dict[str, float]:
     """The default mix with a share `describe` of dense captions, for learning to see."""
-    families = default_families(difficulty)
-    return {**families, "describe": sum(families.values()) * describe / (1 - describe)}
+    return with_captions(default_families(difficulty), describe)
+
+
+def with_captions(families: Mapping[str, float], share: float) -> dict[str, float]:
+    """The weights with a share, in [0, 1), of tasks that ask to list the scene's objects."""
+    return {**families, "describe": sum(families.values()) * share / (1 - share)}
 
 
 @dataclasses.dataclass(frozen=True)

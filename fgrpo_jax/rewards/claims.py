@@ -67,12 +67,21 @@ class Reading:
     visual: bool
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def read(sentence: str) -> Reading:
     """Reads one sentence. Total: what it can't read comes back with understood=False and no claims."""
+    if len(sentence) > 40 * _LONGEST:  # not read, and not kept in the cache either
+        return Reading((), False, _is_visual(sentence))
+    return _read(sentence)
+
+
+def _is_visual(sentence: str) -> bool:
+    return "<bbox>" in sentence or not VISUAL_WORDS.isdisjoint(re.findall(r"\w+", sentence.lower()))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _read(sentence: str) -> Reading:
     body, conclusions = _take_conclusion(sentence)
-    words = re.findall(r"\w+", sentence[:20_000].lower())
-    visual = "<bbox>" in sentence or not VISUAL_WORDS.isdisjoint(words)
+    visual = _is_visual(sentence)
     symbols = _Symbols.of(body)
     if symbols is None:
         return Reading((), False, visual)
@@ -170,7 +179,7 @@ def _tokens(text: str) -> list[str | Box | int] | None:
     for short, full in _CONTRACTIONS:
         text = text.replace(short, full)
     tokens: list[str | Box | int] = []
-    for match in _TOKEN.finditer(text[: 40 * _LONGEST]):
+    for match in _TOKEN.finditer(text):
         if match.group(1) is not None:
             box = read_box(match.group(1))
             if box is None:
@@ -180,7 +189,7 @@ def _tokens(text: str) -> list[str | Box | int] | None:
             tokens.append(int(match.group(3)))
         else:
             tokens.append(match.group().lower())
-    return tokens if len(tokens) <= _LONGEST and len(text) <= 40 * _LONGEST else None
+    return tokens if len(tokens) <= _LONGEST else None
 
 
 def _mention(tokens: list[str | Box | int], at: int) -> tuple[Thing | None, int]:

@@ -4,7 +4,7 @@
 |---|---|---|
 | task | accuracy_weight · R_acc + format_weight · R_fmt | always |
 | consistency | 1 if the reasoning entails the answer | R_acc > 0, and the judge did not abstain |
-| semantic_grounding | share of CORRECT among CORRECT and INCORRECT sentences | R_acc > 0, known scene, ≥ 1 scored sentence |
+| semantic_grounding | CORRECT / (CORRECT + INCORRECT) sentences | R_acc > 0, known scene, ≥ 1 scored sentence |
 | spatial_grounding | CIoU under the best assignment | the example has gold boxes |
 """
 
