@@ -42,7 +42,7 @@ smoke: $(VENV)/.ready-run  ## two steps of training, to see that the machine can
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .

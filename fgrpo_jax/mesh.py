@@ -45,8 +45,8 @@ SAMPLE_RULES: Rules = {axis: (None if to == "fsdp" else to) for axis, to in TRAI
 """For the sampler: whole over fsdp, since a decode step of one token would gather every weight once a token."""
 
 REPLICABLE = frozenset({"kv_heads", "vision_heads", "vision_mlp"})
-"""Axes that stay whole where the mesh does not divide them: 3B has 2 kv heads, the tower's MLP is 3420 = 4·855 wide, and the
-whole tower is a fifth of the 3B model at most."""
+"""Axes that stay whole where the mesh does not divide them: 3B has 2 kv heads, and the tower, whose MLP is 3420 = 4·855
+wide, is a fifth of the 3B model at most."""
 
 
 class Spec(Protocol):
@@ -59,7 +59,7 @@ class Spec(Protocol):
     def axes(self) -> tuple[str, ...]: ...
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
     """A data × fsdp × tensor mesh over all devices; -1 on one axis takes what the others leave.
 
     Raises:
