@@ -51,6 +51,10 @@ def _data() -> ConfigDict:
     data.max_pixels = 4_194_304  # the framework it was built on
     data.prompt = "paper"  # preset of system turn and question layout: paper | tiny (fgrpo_jax/data/styles.py)
     data.workers = 0  # Grain worker processes that read images and tokenise; 0 works in the main process
+    data.buckets = ConfigDict()  # padded lengths that batches may have; one compile a combination, () is a ladder
+    data.buckets.prompt = ()  # prompt tokens
+    data.buckets.completion = ()  # response tokens, in supervised training
+    data.buckets.patches = ()  # 14-pixel patches an image, multiples of 4
     data.world = ConfigDict()
     data.world.difficulty = "tiny"  # tiny | easy | hard: how large, crowded and varied the scenes are
     data.world.families = ConfigDict()  # weight of each question family; empty is the world's own mix
@@ -184,6 +188,7 @@ def _sft() -> ConfigDict:
     sft.weight_decay = 0.01  # as for optim
     sft.clip_norm = 1.0  # as for optim
     sft.max_response_tokens = 1024  # a longer trace is an error
+    sft.eval_split = "validation"  # traces that choose the best checkpoint; apart from data.eval_split
     sft.eval_every = 200  # steps between two validation losses; the best checkpoint is kept
     sft.eval_examples = 256  # traces of the validation loss
     sft.freeze = ("visual/blocks/**", "visual/patch_embed/**")  # the encoder; projector and language model are trained

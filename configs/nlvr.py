@@ -16,6 +16,8 @@ def get_config() -> ConfigDict:
     config.data.source = "nlvr"
     config.data.train_split = "test"
     config.data.eval_split = "hidden"
+    config.data.buckets.prompt = ()
+    config.data.buckets.patches = (224,)  # 8 × 28 patches, every image
     config.data.max_prompt_tokens = 512  # sentences are read byte by byte where the tokenizer knows no better
     config.data.max_pixels = 64 * 28 * 28  # 400×100 becomes 392×112, 56 image tokens, without being shrunk
     config.rollout.group_size = 4

@@ -2,7 +2,7 @@
 
     python -m fgrpo_jax.train --config=configs/tiny.py --workdir=runs/tiny
 
-The same file trains the warm start itself, from random weights: see the card in fgrpo_jax/assets/warmstart.
+configs/warmstart.py trains that warm start itself, from random weights.
 """
 
 from ml_collections import ConfigDict
@@ -16,18 +16,17 @@ def get_config() -> ConfigDict:
     config.data.prompts_per_step = 16
     config.data.max_prompt_tokens = 256
     config.data.min_pixels = 84 * 84
-    config.data.max_pixels = 140 * 140  # the tiny world draws 84 to 140 pixels a side: nothing is resized
+    config.data.max_pixels = 112 * 112  # the tiny world draws 84 to 112 pixels a side: nothing is resized
+    config.data.buckets.prompt = (64,)  # one shape of everything: one compile
+    config.data.buckets.completion = (56,)
+    config.data.buckets.patches = (64,)
+    config.data.world.flawed = 0.28
     config.data.prompt = "tiny"
     config.rollout.group_size = 8
-    config.rollout.max_new_tokens = 64
+    config.rollout.max_new_tokens = 48
     config.rollout.batch_prompts = 16
     config.algorithm.micro_batch_prompts = 8
     config.optim.learning_rate = 1e-4  # 3M parameters take a larger step than 3B do
     config.eval.batch_prompts = 50
     config.checkpoint.every = 20
-    config.sft.learning_rate = 1e-3
-    config.sft.micro_batch = 32
-    config.sft.max_response_tokens = 64
-    config.sft.describe = 0.25
-    config.sft.freeze = ()  # the eyes are learnt from scratch
     return config

@@ -44,6 +44,13 @@ class WorldSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class BucketsSection:
+    prompt: tuple[Count, ...]
+    completion: tuple[Count, ...]
+    patches: tuple[Count, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSection:
     source: Literal["world", "nlvr", "jsonl"]
     path: str
@@ -55,6 +62,7 @@ class DataSection:
     max_pixels: Count
     prompt: str
     workers: CountOrZero
+    buckets: BucketsSection
     world: WorldSection
 
 
@@ -171,6 +179,7 @@ class SftSection:
     weight_decay: NonNegative
     clip_norm: Positive
     max_response_tokens: Count
+    eval_split: str
     eval_every: Count
     eval_examples: Count
     freeze: tuple[str, ...]

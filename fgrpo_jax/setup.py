@@ -13,10 +13,13 @@ import numpy as np
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import Config
-from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.sources import JsonlSource, NlvrSource, Source, WorldSource
+from fgrpo_jax.data.pipeline import Encoder, PromptIterator
+from fgrpo_jax.data.prompts import Buckets, Processor
+from fgrpo_jax.data.sources import First, JsonlSource, NlvrSource, Source, WorldSource
+from fgrpo_jax.data.world import default_families, with_captions
 from fgrpo_jax.fgrpo.learner import Constraint, Learner, LearnerConfig
 from fgrpo_jax.fgrpo.optimizer import OptimizerConfig
+from fgrpo_jax.fgrpo.supervised import SupervisedLearner
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -24,6 +27,7 @@ from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rollout.sampler import Sampler
 
 SHIPPED = "shipped"
+WORLD_SIZE = 1_000_000  # examples of a split of the built-in world; it has no end of its own
 
 
 def model_folder(hf: str) -> Path:
@@ -56,6 +60,14 @@ class Policy:
         """NamedSharding of every parameter, in the structure of the params."""
         return meshes.shardings(self.model.specs, self.mesh)
 
+    def abstract(self, dtype: str) -> Any:
+        """ShapeDtypeStruct of every parameter with its sharding."""
+        return jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            self.model.abstract(jnp.dtype(dtype)),
+            self.shardings,
+        )
+
     def load(self, dtype: str) -> Any:
         """Parameters of the folder on the mesh."""
         return weights.load_hf(self.folder, self.model, dtype=jnp.dtype(dtype), shardings=self.shardings)
@@ -76,22 +88,99 @@ def policy(config: Config) -> Policy:
     return Policy(folder, model, Processor.load(folder), mesh)
 
 
-def source(config: Config, split: str, *, traces: bool = False) -> Source:
-    """The data source of one split; `traces` asks for reference responses (supervised training)."""
+def source(config: Config, split: str, *, traces: bool = False, size: int | None = None) -> Source:
+    """The data source of one split.
+
+    Args:
+      traces: whether examples carry reference responses (supervised training), captions of scenes among them.
+      size: the first so many examples only; None for all.
+
+    Raises:
+      ValueError: fewer examples than `size`.
+    """
     data = config.data
     if data.source == "world":
         world = data.world
+        families = dict(world.families) or default_families(world.difficulty)
+        if traces and config.sft.describe:
+            families = with_captions(families, config.sft.describe)
         return WorldSource(
             difficulty=world.difficulty,
-            families=dict(world.families) or None,
+            families=families,
             flawed=world.flawed,
             seed=world.seed,
             split=split,
             with_trace=traces,
+            size=WORLD_SIZE if size is None else size,
         )
-    if data.source == "nlvr":
-        return NlvrSource(data.path, split)
-    return JsonlSource(Path(data.path) / f"{split}.jsonl")
+    whole = NlvrSource(data.path, split) if data.source == "nlvr" else JsonlSource(Path(data.path) / f"{split}.jsonl")
+    return whole if size is None else First(whole, size)
+
+
+def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encoder:
+    """How the config's examples become prompts."""
+    data = config.data
+    return Encoder(
+        policy.processor,
+        style=data.prompt,
+        min_pixels=data.min_pixels,
+        max_pixels=data.max_pixels,
+        max_prompt_tokens=data.max_prompt_tokens,
+        responses=responses,
+        keep_images=False,
+    )
+
+
+def buckets(config: Config) -> Buckets:
+    """The padded lengths of the config; an empty list leaves the built-in ladder."""
+    given = config.data.buckets
+    fields = {"prompt": given.prompt, "completion": given.completion, "patches": given.patches}
+    return Buckets(**{name: tuple(rungs) for name, rungs in fields.items() if rungs})
+
+
+def training_batches(config: Config, policy: Policy) -> PromptIterator:
+    """Prompts for rollouts: shuffled by the run's seed, without end."""
+    return PromptIterator(
+        source(config, config.data.train_split),
+        encoder(config, policy),
+        batch_size=config.data.prompts_per_step,
+        buckets=buckets(config),
+        seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=config.data.workers,
+    )
+
+
+def heldout_batches(config: Config, policy: Policy) -> PromptIterator:
+    """The held-out questions of the config, in order, once; the last batch is filled up."""
+    return PromptIterator(
+        source(config, config.data.eval_split, size=config.eval.examples),
+        encoder(config, policy),
+        batch_size=config.eval.batch_prompts,
+        buckets=buckets(config),
+        epochs=1,
+        remainder="pad",
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def supervised_batches(
+    config: Config, policy: Policy, *, split: str, repeat: bool, limit: int | None = None
+) -> PromptIterator:
+    """Prompts with reference responses: shuffled without end (`repeat`), or the first `limit` once in order."""
+    return PromptIterator(
+        source(config, split, traces=True, size=limit),
+        encoder(config, policy, responses=True),
+        batch_size=config.sft.batch,
+        buckets=buckets(config),
+        seed=config.seed if repeat else None,
+        epochs=None if repeat else 1,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=config.data.workers if repeat else 0,
+    )
 
 
 def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
@@ -157,6 +246,29 @@ def learner(config: Config, policy: Policy) -> Learner:
         micro_batches=config.micro_batches,
     )
     return Learner(policy.model, settings, jnp.asarray(policy.processor.banned))
+
+
+def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
+    """The compiled supervised step of the config."""
+    sft, optim = config.sft, config.optim
+    adam = OptimizerConfig(
+        learning_rate=sft.learning_rate,
+        schedule=sft.schedule,
+        warmup_updates=round(sft.warmup_ratio * sft.steps),
+        total_updates=sft.steps,
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=optim.eps,
+        weight_decay=sft.weight_decay,
+        clip_norm=sft.clip_norm,
+    )
+    return SupervisedLearner(
+        policy.model,
+        adam,
+        tuple(sft.freeze),
+        jnp.asarray(policy.processor.banned),
+        micro_batches=sft.batch // sft.micro_batch,
+    )
 
 
 def rewards(config: Config) -> RewardConfig:

@@ -30,6 +30,25 @@ class Source(Protocol):
 
 
 # -------------------------------------------------------------------------------------------------------------- world
+class First:
+    """The first `size` examples of another source.
+
+    Raises:
+      ValueError: the source has fewer.
+    """
+
+    def __init__(self, source: Source, size: int) -> None:
+        if size > len(source):
+            raise ValueError(f"{size} examples were asked of a source that holds {len(source)}; ask for fewer")
+        self._source, self._size = source, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Example:
+        return self._source[_inside(index, self._size)]
+
+
 class WorldSource:
     """The first `size` examples of one split of the built-in world.
 

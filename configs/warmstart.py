@@ -1,0 +1,25 @@
+"""The supervised warm start of the built-in world, from random weights; its product ships with the package.
+
+    python -m fgrpo_jax.sft --config=configs/warmstart.py --config.model.hf=FOLDER --workdir=runs/warmstart
+
+FOLDER is what tools/make_tiny_checkpoint.py writes. `python tools/make_warmstart.py --out=DIR` does it all: random
+weights, this training, export and card.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import tiny
+
+
+def get_config() -> ConfigDict:
+    config = tiny.get_config()
+    config.optim.b2 = 0.98  # a few thousand steps of small batches: the second moment must follow sooner
+    config.sft.steps = 6000
+    config.sft.batch = 32
+    config.sft.micro_batch = 32
+    config.sft.learning_rate = 2e-3
+    config.sft.describe = 0.3
+    config.sft.eval_every = 250
+    config.sft.eval_examples = 512
+    config.sft.freeze = ()  # the eyes are learnt from scratch
+    return config

@@ -1,0 +1,126 @@
+"""Supervised fine-tuning on reference responses: the warm start (stage one of the paper).
+
+    python -m fgrpo_jax.sft --config=configs/warmstart.py --workdir=runs/warmstart
+
+Leaves W/config.json, W/metrics.jsonl (training loss), W/eval.jsonl (validation loss), W/checkpoints/ to resume from and
+W/best/, the checkpoint with the lowest validation loss: `python -m fgrpo_jax.export --checkpoint=W/best` makes an HF
+folder of it. A run that was stopped goes on where its newest checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fgrpo_jax import checkpoint, doors, metrics, setup
+from fgrpo_jax import config as configs
+from fgrpo_jax.data.pipeline import Batch
+from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
+
+
+def main(args: argparse.Namespace) -> None:
+    """Trains, or goes on training, in `args.workdir`."""
+    config = configs.load(args.config, door="sft")
+    resumed = checkpoint.claim_workdir(args.workdir, configs.to_dict(config), free=FREE, overwrite=args.overwrite)
+    SupervisedRun(config, args.workdir).run(resumed=resumed)
+
+
+FREE = ("checkpoint.*", "log.*", "data.path", "data.workers", "mesh.*", "num_steps")
+"""Config fields that may differ when a supervised run is resumed."""
+
+
+@dataclasses.dataclass
+class SupervisedRun:
+    """One supervised run in its workdir."""
+
+    config: configs.Config
+    workdir: Path
+
+    def __post_init__(self) -> None:
+        self.policy = setup.policy(self.config)
+        self.learner = setup.supervised_learner(self.config, self.policy)
+        self.data = setup.supervised_batches(self.config, self.policy, split=self.config.data.train_split, repeat=True)
+        self.checkpoints = checkpoint.Checkpoints(self.workdir / "checkpoints", keep=self.config.checkpoint.keep)
+
+    def run(self, *, resumed: bool) -> None:
+        """To the last step, with a validation loss every `sft.eval_every` steps."""
+        state = self.learner.init(self.policy.load(self.config.model.param_dtype))
+        if resumed and self.checkpoints.latest is not None:
+            state, meta = self.checkpoints.restore(state)
+            self.data.set_state(dict(meta.data))
+        start, sft = int(state.step), self.config.sft
+        log = metrics.JsonlWriter(self.workdir / "metrics.jsonl", resume_step=start)
+        validation = metrics.JsonlWriter(self.workdir / "eval.jsonl", resume_step=start)
+        best = min((r["loss"] for r in metrics.read_jsonl(validation.path)), default=float("inf"))
+        bar = tqdm(range(start, sft.steps), initial=start, total=sft.steps, desc="sft", unit="step", smoothing=0.05)
+        for step in bar:
+            began = time.perf_counter()
+            batch = next(self.data)
+            waited = time.perf_counter() - began
+            state, figures = self.learner.step(state, self.policy.put(to_batch(batch)))
+            row = {name: metrics.number(value) for name, value in figures.items()}
+            row = {"step": step + 1, **row, "time/data": waited, "time/step": time.perf_counter() - began}
+            log.write(row)
+            bar.set_postfix(metrics.postfix(row, {"loss": "loss", "grad": "optim/grad_norm", "data s": "time/data"}))
+            if (step + 1) % sft.eval_every == 0 or step + 1 == sft.steps:
+                loss = self.validate(state)
+                validation.write({"step": step + 1, "loss": loss})
+                tqdm.write(f"step {step + 1}: validation loss {loss:.4f} nats a token")
+                self.save(self.checkpoints, state)
+                if loss < best:
+                    best = loss
+                    self.save_best(state)
+        self.data.close()
+        self.checkpoints.close()
+
+    def validate(self, state: SupervisedState) -> float:
+        """Mean negative log-likelihood a token, nats, over the validation traces."""
+        total, tokens = 0.0, 0
+        for batch in self.validation_batches():
+            nll, count = self.learner.evaluate(state.params, self.policy.put(to_batch(batch)))
+            total, tokens = total + float(nll), tokens + int(count)
+        return total / tokens
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Whole batches of `sft.eval_examples` validation traces, the same every time."""
+        sft = self.config.sft
+        stream = setup.supervised_batches(
+            self.config, self.policy, split=sft.eval_split, repeat=False, limit=sft.eval_examples
+        )
+        yield from stream
+        stream.close()
+
+    def save(self, where: checkpoint.Checkpoints, state: SupervisedState) -> None:
+        """Writes the state into `where`."""
+        where.save(state, config=configs.to_dict(self.config), data=self.data.get_state(), hf=str(self.policy.folder))
+
+    def save_best(self, state: SupervisedState) -> None:
+        """Replaces W/best by this state; the old one goes only once the new one is whole."""
+        beside, place = self.workdir / "best.new", self.workdir / "best"
+        shutil.rmtree(beside, ignore_errors=True)
+        best = checkpoint.Checkpoints(beside, keep=1)
+        self.save(best, state)
+        best.close()
+        shutil.rmtree(place, ignore_errors=True)
+        beside.rename(place)
+
+
+def to_batch(batch: Batch) -> SupervisedBatch:
+    """The learner's record of a pipeline batch (numpy leaves)."""
+    assert batch.tokens is not None and batch.mask is not None
+    return SupervisedBatch(batch.prompts, batch.tokens, batch.mask)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of this door."""
+    return doors.parser(__doc__, config=True, workdir=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(doors.run(main, parser()))

@@ -1,0 +1,347 @@
+"""Faithful GRPO: from an HF folder, over images, to checkpoints.
+
+    python -m fgrpo_jax.train --config=configs/tiny.py --workdir=runs/tiny
+
+One step: prompts → grouped rollouts → signals → one compiled learner step (policy and multipliers together). Leaves
+W/config.json, W/metrics.jsonl (a row a step), W/rollouts/STEP.jsonl, W/checkpoints/, W/eval/ and TensorBoard events;
+prints held-out figures before and after. The same command goes on where a stopped run's newest checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from fgrpo_jax import checkpoint, doors, evaluate, metrics, setup
+from fgrpo_jax import config as configs
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.data.pipeline import Batch, PromptIterator
+from fgrpo_jax.fgrpo.learner import Learner
+from fgrpo_jax.fgrpo.optimizer import Flat
+from fgrpo_jax.records import Rollouts, Signals, TrainState
+from fgrpo_jax.reporting.compare import paired, table
+from fgrpo_jax.rewards.score import score
+from fgrpo_jax.rollout.generate import generate
+from fgrpo_jax.rollout.sampler import Sampler
+
+SHOWN = {
+    "acc": "reward/accuracy",
+    "λC": "constraint/consistency/lambda",
+    "C": "constraint/consistency/mean",
+    "S": "constraint/semantic_grounding/mean",
+    "G": "constraint/spatial_grounding/mean",
+    "kl": "loss/kl",
+}
+EXTRA = ("loss/total", "policy/entropy", "policy/clip_share", "rollout/length", "rollout/truncated", "judge/no_claim")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Trains, or goes on training, in `args.workdir`."""
+    config = configs.load(args.config, door="train")
+    run = Run.create(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
+    resolved = configs.to_dict(config)
+    resumed = checkpoint.claim_workdir(
+        args.workdir, resolved, free=configs.resume_free(config), overwrite=args.overwrite
+    )
+    run.run(resumed=resumed)
+
+
+@dataclasses.dataclass
+class Drawn:
+    """The rollouts of one step on the host and on the devices."""
+
+    rollouts: Rollouts  # numpy leaves
+    texts: Sequence[Sequence[str]]  # [M][G]
+    tokens: int
+    seconds: float
+
+
+@dataclasses.dataclass
+class Run:
+    """One training run in its workdir. `over` counts steps in a row whose mean Δp exceeded its stop limit."""
+
+    config: configs.Config
+    workdir: Path
+    policy: setup.Policy
+    params: Any
+    sampler: Sampler
+    eval_sampler: Sampler
+    learner: Learner
+    data: PromptIterator
+    over: int = 0
+
+    @classmethod
+    def create(cls, config: configs.Config, workdir: Path) -> Run:
+        """Loads the starting policy and builds sampler, learner and data; touches no file of the workdir."""
+        policy = setup.policy(config)
+        meshes.require_divisible(
+            policy.mesh,
+            config__algorithm__micro_batch_prompts=config.algorithm.micro_batch_prompts,
+            config__rollout__batch_prompts=config.rollout.batch_prompts,
+            config__eval__batch_prompts=config.eval.batch_prompts,
+        )
+        if config.eval.examples:
+            setup.heldout_batches(config, policy).close()  # a bad held-out source is better known now than at the end
+        return cls(
+            config,
+            workdir,
+            policy,
+            params=policy.load(config.model.param_dtype),
+            sampler=setup.sampler(config, policy, purpose="train"),
+            eval_sampler=setup.sampler(config, policy, purpose="eval"),
+            learner=setup.learner(config, policy),
+            data=setup.training_batches(config, policy),
+        )
+
+    # ------------------------------------------------------------------------------------------------------- the run
+    def run(self, *, resumed: bool) -> None:
+        """To `num_steps`, then the held-out table."""
+        config = self.config
+        checkpoints = checkpoint.Checkpoints(self.workdir / "checkpoints", keep=config.checkpoint.keep)
+        reference = self.learner.reference(self.params)
+        state = self.learner.init(self.params)
+        if resumed and checkpoints.latest is not None:
+            state, meta = checkpoints.restore(state)
+            self.data.set_state(dict(meta.data))
+        start = int(state.step)
+        self._evaluate_once("before", self.params if start == 0 else None)
+        self.params = None  # the first step donates them
+        names = metrics.train_names([c.name for c in config.constraints], extra=EXTRA)
+        log = metrics.JsonlWriter(self.workdir / "metrics.jsonl", resume_step=start)
+        figures = metrics.JsonlWriter(self.workdir / "eval.jsonl", resume_step=start)
+        board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if config.log.tensorboard else None
+        steps, known = range(start, config.num_steps), {"initial": start, "total": config.num_steps}
+        bar = tqdm(steps, **known, desc="fgrpo", unit="step", smoothing=0.1)
+        for step in bar:
+            state, row = self.step(state, reference, step, names)
+            log.write(row)
+            if board is not None:
+                board.write(step + 1, row)
+            bar.set_postfix(metrics.postfix(row, SHOWN))
+            if config.eval.every and (step + 1) % config.eval.every == 0 and step + 1 < config.num_steps:
+                answers = self._evaluate(state.params, f"held-out at {step + 1}")
+                figures.write({"step": step + 1, **evaluate.means(answers)})
+            last = step + 1 == config.num_steps
+            if last or (config.checkpoint.every and (step + 1) % config.checkpoint.every == 0):
+                self._save(checkpoints, state)
+            self._guard_updates(state, checkpoints)
+        for part in (log, figures, checkpoints, self.data, *([board] if board is not None else [])):
+            part.close()
+        self._evaluate_once("after", state.params)
+        self._report()
+
+    def step(
+        self, state: TrainState, reference: Flat, step: int, names: Sequence[str]
+    ) -> tuple[TrainState, metrics.Row]:
+        """One rollout step: the new state and the row of metrics."""
+        clock = [time.perf_counter()]
+        batch = next(self.data)
+        clock.append(time.perf_counter())
+        prompts = self.policy.put(batch.prompts)
+        drawn = self._draw(state.params, batch, prompts, step)
+        clock.append(time.perf_counter())
+        sizes = [prompt.sizes[0] for prompt in batch.encoded]
+        signals, seen = score(
+            batch.examples,
+            drawn.texts,
+            sizes=sizes,
+            config=setup.rewards(self.config),
+            constraint_names=[c.name for c in self.config.constraints],
+        )
+        clock.append(time.perf_counter())
+        state, figures, logps = self.learner.step(
+            state, reference, prompts, self.policy.put(drawn.rollouts), self._put_signals(signals)
+        )
+        figures, logps = jax.device_get((figures, logps))
+        clock.append(time.perf_counter())
+        lam = figures["constraint/lambda"]
+        values = self._values(step, figures, signals, drawn, seen)
+        values |= self._compare_logps(drawn.rollouts, logps)
+        values |= dict(zip(("time/data", "time/rollout", "time/reward", "time/learner"), np.diff(clock), strict=True))
+        if self.config.log.rollouts:
+            self._write_rollouts(step, batch, drawn, signals, lam)
+        return state, metrics.row(names, values)
+
+    # ------------------------------------------------------------------------------------------------------ one step
+    def _draw(self, params: Any, batch: Batch, prompts: Any, step: int) -> Drawn:
+        """Rollouts of the step's prompts, `rollout.batch_prompts` at a time."""
+        size, total = self.config.rollout.batch_prompts, len(batch.examples) * jax.process_count()
+        parts = []
+        for start in range(0, total, size):
+            part = prompts if size == total else jax.tree.map(lambda x, s=start: x[s : s + size], prompts)
+            parts.append(
+                generate(
+                    self.sampler,
+                    params,
+                    part,
+                    decode=self.policy.processor.decode,
+                    seed=self.config.seed,
+                    purpose="train",
+                    step=step,
+                )
+            )
+        rollouts = jax.tree.map(lambda *xs: np.concatenate(xs), *[part.rollouts for part in parts])
+        texts = [text for part in parts for text in part.texts]
+        return Drawn(rollouts, texts, sum(p.tokens for p in parts), sum(p.seconds for p in parts))
+
+    def _put_signals(self, signals: Signals) -> Signals:
+        """Signals on the mesh; constraint arrays [C, M, G] have the prompt axis second."""
+        mesh = self.policy.mesh
+        second = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, meshes.BATCH_AXES))
+        put = jax.make_array_from_process_local_data
+        flat = self.policy.put({"task": signals.task, "accuracy": signals.accuracy, "format": signals.format})
+        return Signals(**flat, values=put(second, signals.values), mask=put(second, signals.mask))
+
+    def _values(
+        self, step: int, figures: dict[str, Any], signals: Signals, drawn: Drawn, seen: dict[str, np.ndarray]
+    ) -> dict[str, Any]:
+        """The row's values but for times and the comparison of log-probs."""
+        mask = drawn.rollouts.mask
+        out: dict[str, Any] = {
+            "step": step + 1,
+            "reward/task": signals.task.mean(),
+            "reward/accuracy": signals.accuracy.mean(),
+            "reward/format": signals.format.mean(),
+            "sampler/tokens": drawn.tokens,
+            "sampler/tokens_per_second": drawn.tokens / drawn.seconds,
+            "judge/failed": int(seen["judge_failed"].sum()),
+            "judge/no_claim": seen["no_claim"].mean(),
+            "rollout/length": mask.sum(-1).mean(),
+            "rollout/truncated": 1.0 - drawn.rollouts.finished.mean(),
+            "compile/count": self.sampler.compilations + self.learner.step._cache_size(),
+            "advantage/share/task": figures["advantage/share"][0],
+        }
+        for index, constraint in enumerate(self.config.constraints):
+            applicable = int(figures["constraint/applicable"][index])
+            mean = float(figures["constraint/mean"][index]) if applicable else None
+            name = f"constraint/{constraint.name}"
+            out[f"{name}/mean"], out[f"{name}/applicable"] = mean, applicable
+            out[f"{name}/lambda"] = figures["constraint/lambda"][index]
+            out[f"{name}/violation"] = metrics.violation(mean, constraint.threshold, direction=constraint.direction)
+            out[f"advantage/share/{constraint.name}"] = figures["advantage/share"][1 + index]
+        return out | {name: value for name, value in figures.items() if np.ndim(value) == 0}
+
+    def _compare_logps(self, rollouts: Rollouts, logps: np.ndarray) -> dict[str, float]:
+        """Differences between the sampler's and the learner's log-probs, and the stop when they are two models."""
+        mask, limits = rollouts.mask, self.config.rollout
+        difference = np.abs(rollouts.logps - logps)[mask]
+        shift = np.abs(np.exp(rollouts.logps) - np.exp(logps))[mask]
+        exact = self.config.model.compute_dtype == "float32"
+        value, kind = (shift.max(), "max") if exact else (shift.mean(), "mean")
+        warn, stop = getattr(limits, f"logp_{kind}_warn"), getattr(limits, f"logp_{kind}_stop")
+        self.over = self.over + 1 if value > stop else 0
+        message = f"sampler and learner give token probabilities that differ by {value:.3g} ({kind} of the step)"
+        if self.over >= (1 if exact else limits.logp_patience):
+            raise ValueError(
+                f"{message}, above {stop}: they do not run the same model; compare their weights, positions and masks, "
+                f"or raise config.rollout.logp_{kind}_stop"
+            )
+        if value > warn:
+            warnings.warn(message, stacklevel=2)
+        return {"sampler/logp_diff_max": float(difference.max()), "sampler/logp_diff_mean": float(difference.mean())}
+
+    def _write_rollouts(self, step: int, batch: Batch, drawn: Drawn, signals: Signals, lam: np.ndarray) -> None:
+        """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned."""
+        names = [c.name for c in self.config.constraints]
+        lines = []
+        for row, example in enumerate(batch.examples):
+            samples = []
+            for g, text in enumerate(drawn.texts[row]):
+                earned = {
+                    name: float(signals.values[k, row, g]) if signals.mask[k, row, g] else None
+                    for k, name in enumerate(names)
+                }
+                samples.append(
+                    {
+                        "text": text,
+                        "tokens": int(drawn.rollouts.mask[row, g].sum()),
+                        "finished": bool(drawn.rollouts.finished[row, g]),
+                        "accuracy": float(signals.accuracy[row, g]),
+                        "format": float(signals.format[row, g]),
+                        **earned,
+                    }
+                )
+            lines.append(
+                {
+                    "step": step + 1,
+                    "id": example.id,
+                    "question": example.question,
+                    "options": list(example.options),
+                    "gold": example.answer,
+                    "lambda": dict(zip(names, map(float, lam), strict=True)),
+                    "rollouts": samples,
+                }
+            )
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        suffix = f".{jax.process_index()}" if jax.process_count() > 1 else ""
+        evaluate.write_atomically(self.workdir / "rollouts" / f"{step + 1:06d}{suffix}.jsonl", text)
+
+    # --------------------------------------------------------------------------------------------- around the steps
+    def _guard_updates(self, state: TrainState, checkpoints: checkpoint.Checkpoints) -> None:
+        skipped, limit = int(state.skipped), self.config.optim.max_skipped
+        if skipped >= limit:
+            self._save(checkpoints, state)
+            raise ValueError(
+                f"{skipped} updates in a row had a gradient that is not finite (config.optim.max_skipped={limit}); the last "
+                "state is saved; look at the newest rows of metrics.jsonl, lower the learning rate or raise the limit"
+            )
+
+    def _save(self, checkpoints: checkpoint.Checkpoints, state: TrainState) -> None:
+        checkpoints.save(
+            state,
+            config=configs.to_dict(self.config),
+            data=self.data.get_state(),
+            hf=str(self.policy.folder),
+        )
+
+    def _evaluate(self, params: Any, label: str) -> list[evaluate.Answer]:
+        return evaluate.evaluate(self.config, self.policy, params, self.eval_sampler, label=label)
+
+    def _evaluate_once(self, when: str, params: Any) -> None:
+        """W/eval/WHEN.jsonl, unless it is there already or evaluation is off."""
+        path = self.workdir / "eval" / f"{when}.jsonl"
+        if not self.config.eval.examples or (when == "before" and path.exists()):
+            return
+        if params is None:  # a resumed run that lost its first figures: the starting policy is still in its folder
+            params = self.policy.load(self.config.model.param_dtype)
+        began = time.perf_counter()
+        answers = self._evaluate(params, f"held-out {when}")
+        evaluate.write_answers(path, answers)
+        figures = {name: value for name, value in evaluate.means(answers).items() if value is not None}
+        shown = "  ".join(f"{name} {100 * value:.1f}%" for name, value in figures.items())
+        tqdm.write(f"held-out {when} ({len(answers)} questions, {time.perf_counter() - began:.0f} s): {shown}")
+
+    def _report(self) -> None:
+        """The table of held-out figures before and after, with paired intervals."""
+        if not self.config.eval.examples:
+            return
+        before, after = (metrics.read_jsonl(self.workdir / "eval" / f"{w}.jsonl") for w in ("before", "after"))
+        defined = [name for name in evaluate.FIGURES if any(row[name] is not None for row in before)]
+        rows = [paired(name, before, after) for name in defined]
+        results = {
+            "temperature": self.config.eval.temperature,
+            "figures": {row.name: {**dataclasses.asdict(row), "change": row.change} for row in rows},
+        }
+        evaluate.write_atomically(self.workdir / "eval" / "results.json", json.dumps(results, indent=1) + "\n")
+        print(f"\n{table(rows)}\n")
+        print(f"metrics and rollouts are in {self.workdir}; export the policy with")
+        print(f"  python -m fgrpo_jax.export --checkpoint={self.workdir / 'checkpoints'} --out=FOLDER")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of this door."""
+    return doors.parser(__doc__, config=True, workdir=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(doors.run(main, parser()))
