@@ -131,17 +131,18 @@ def test_names_are_unique_and_boxes_lie_in_the_image(difficulty):
 
 
 def test_tiny_scenes_sit_on_cells_of_a_merged_token():
+    low, high = DIFFICULTIES["tiny"].sides
     shapes = set()
     for index in range(SMALL["tiny"]):
         example = World("tiny").example(index, with_trace=False)
         height, width, _ = example.images[0].shape
         assert (width, height) == (example.scene.width, example.scene.height)
-        assert width % 28 == 0 == height % 28 and 84 <= min(width, height) <= max(width, height) <= 140
+        assert width % 28 == 0 == height % 28 and low <= min(width, height) <= max(width, height) <= high
         shapes.add((width, height))
         for thing in example.scene.objects:
             inset = 7 if thing.size == "small" else 0
             assert thing.box[0] % 28 == inset == thing.box[1] % 28 and thing.box[2] - thing.box[0] == 28 - 2 * inset
-    assert len(shapes) == 9
+    assert len(shapes) == ((high - low) // 28 + 1) ** 2
 
 
 def _margin_of(example: Example, margin: float) -> bool:
