@@ -214,16 +214,23 @@ def test_a_fault_of_ours_shows_its_traceback(capsys: pytest.CaptureFixture[str])
 
 
 # ------------------------------------------------------------------------------------------------- every leaf is read
-SECTIONS = {f.name: f.type for f in dataclasses.fields(configs.Config) if "Section" in str(f.type)}
+def sections(cls: type = configs.Config) -> dict[str, type]:
+    """{name of a section: its dataclass}, nested ones included; '' is the top."""
+    found = {"": cls} if cls is configs.Config else {}
+    for f in dataclasses.fields(cls):
+        if match := re.search(r"\w+Section", str(f.type)):
+            found[f.name] = vars(configs)[match[0]]
+            found |= sections(found[f.name])
+    return found
+
+
+SECTIONS = sections()
 
 
 def leaves() -> set[tuple[str, str]]:
-    """(section, field) of every leaf of the config; '' is the top."""
-    found = {("", f.name) for f in dataclasses.fields(configs.Config) if f.name not in SECTIONS}
-    for section, annotation in {**SECTIONS, "world": "WorldSection"}.items():
-        cls = vars(configs)[re.search(r"\w+Section", str(annotation))[0]]  # type: ignore[index]
-        found |= {(section, f.name) for f in dataclasses.fields(cls) if "Section" not in str(f.type)}
-    return found - {("constraints", "name")}
+    """(section, field) of every leaf of the config."""
+    every = {(name, f) for name, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
+    return {(name, f.name) for name, f in every if "Section" not in str(f.type)} - {("constraints", "name")}
 
 
 def reads(tree: ast.AST) -> set[tuple[str, str]]:
@@ -231,7 +238,7 @@ def reads(tree: ast.AST) -> set[tuple[str, str]]:
 
     A local name stands for a section when it has its name, is assigned from it, loops over it or is annotated as it.
     """
-    known = {*SECTIONS, "world", "active_constraints"}
+    known = {*filter(None, SECTIONS), "active_constraints"}
     alias: dict[str, set[str]] = {name: {name} for name in known} | {"config": {""}}
 
     def stand_for(target: ast.expr, value: ast.expr) -> None:
@@ -251,8 +258,8 @@ def reads(tree: ast.AST) -> set[tuple[str, str]]:
             if isinstance(node.target, ast.Name):
                 stand_for(node.target, node.iter)
         elif isinstance(node, ast.arg) and node.annotation is not None:
-            for section, annotation in SECTIONS.items():
-                if str(annotation) in ast.unparse(node.annotation):
+            for section, cls in SECTIONS.items():
+                if cls.__name__ in ast.unparse(node.annotation).replace(".", " ").split():
                     alias.setdefault(node.arg, set()).add(section)
     found = set()
     for node in ast.walk(tree):
