@@ -3,8 +3,8 @@
     python -m fgrpo_jax.evaluate --config=configs/tiny.py --workdir=runs/eval [--hf=DIR | --checkpoint=C]
 
 Without --hf and --checkpoint it evaluates the config's own starting policy. Leaves W/eval/SET.jsonl, a line a question
-with the whole answer, and W/eval/results.json; prints the means. Figures are over all answers, right or wrong (in training
-some are masked): a figure that is undefined for an answer is null and out of its mean.
+with the whole answer, and W/eval/results.json; prints the means. Figures are over all answers, right or wrong (training
+masks some): a figure that is undefined for an answer is null and out of its mean.
 """
 
 from __future__ import annotations

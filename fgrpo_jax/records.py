@@ -130,7 +130,7 @@ class Rollouts:
 
     tokens: jax.Array  # int32 [M, G, T]    pad id after the end
     mask: jax.Array  # bool [M, G, T]     True up to and including the first EOS
-    logps: jax.Array  # float32 [M, G, T]  sampler's log-prob of each token under the sampled distribution; 0 where masked
+    logps: jax.Array  # float32 [M, G, T]  log-prob of each token under the sampled distribution; 0 where masked
     finished: jax.Array  # bool [M, G]        an EOS was sampled inside the window (False = truncated)
 
 
@@ -141,7 +141,7 @@ class Signals:
     task: jax.Array  # float32 [M, G]     R_task
     accuracy: jax.Array  # float32 [M, G]     R_acc
     format: jax.Array  # float32 [M, G]     R_fmt
-    values: jax.Array  # float32 [C, M, G]  constraint signals R_k in the order of the config's constraints; 0 where masked
+    values: jax.Array  # float32 [C, M, G]  constraint signals R_k in the config's order; 0 where masked
     mask: jax.Array  # bool [C, M, G]     m_k: the signal is applicable
 
 

@@ -218,7 +218,7 @@ class Run:
             "judge/no_claim": seen["no_claim"].mean(),
             "rollout/length": mask.sum(-1).mean(),
             "rollout/truncated": 1.0 - drawn.rollouts.finished.mean(),
-            "compile/count": self.sampler.compilations + self.learner.step._cache_size(),
+            "compile/count": self.sampler.compilations + self.learner.step.compilations,
             "advantage/share/task": figures["advantage/share"][0],
         }
         for index, constraint in enumerate(self.config.constraints):
@@ -292,8 +292,8 @@ class Run:
         if skipped >= limit:
             self._save(checkpoints, state)
             raise ValueError(
-                f"{skipped} updates in a row had a gradient that is not finite (config.optim.max_skipped={limit}); the last "
-                "state is saved; look at the newest rows of metrics.jsonl, lower the learning rate or raise the limit"
+                f"{skipped} updates in a row had a gradient that is not finite (config.optim.max_skipped={limit}); the "
+                "last state is saved; look at the newest rows of metrics.jsonl and lower the learning rate"
             )
 
     def _save(self, checkpoints: checkpoint.Checkpoints, state: TrainState) -> None:

@@ -1,4 +1,4 @@
-"""From prompts and completions to log-probs: the one path that the learner, the reference and supervised training share.
+"""From prompts and completions to log-probs: the one path of learner, reference and supervised training.
 
 The prompt (with its images) runs once, its G completions attend to it; nothing is repeated G times.
 """

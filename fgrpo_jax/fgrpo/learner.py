@@ -81,11 +81,11 @@ class Learner:
     banned: jax.Array
 
     def init(self, params: Any) -> TrainState:
-        """A fresh state around `params` (which the first step donates)."""
+        """A fresh state around `params` (which the first step donates); moments are sharded as their parameters."""
         trainable, _ = optimizer.partition(params, self.config.freeze)
         lam = jnp.asarray([c.init for c in self.config.constraints], jnp.float32)
         tx = optimizer.make(self.config.optimizer)
-        return TrainState(jnp.int32(0), params, tx.init(trainable), lam, jnp.int32(0))
+        return optimizer.on_mesh_of(params, TrainState(jnp.int32(0), params, tx.init(trainable), lam, jnp.int32(0)))
 
     def reference(self, params: Any) -> optimizer.Flat:
         """A copy of the trainable leaves, to serve as the frozen reference; {} when the KL term is off."""
@@ -95,13 +95,13 @@ class Learner:
         return jax.tree.map(jnp.copy, trainable)
 
     @functools.cached_property
-    def step(self) -> Any:
-        """jitted (state, reference, prompts, rollouts, signals) → (state, metrics, learner log-probs [M, G, T]).
+    def step(self) -> optimizer.Stepper:
+        """Compiled (state, reference, prompts, rollouts, signals) → (state, metrics, learner log-probs [M, G, T]).
 
         The state is donated. Log-probs are those under the policy that entered the step, for comparison with the
         sampler's. M must be a multiple of updates × micro_batches.
         """
-        return jax.jit(self._step, donate_argnums=0)
+        return optimizer.Stepper(self._step)
 
     # ------------------------------------------------------------------------------------------------ pieces
     def _frozen_vision(self, params: Any) -> bool:

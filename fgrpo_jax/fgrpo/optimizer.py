@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import optax
 
 Params = Mapping[str, Any]
 Flat = dict[str, jax.Array]
+StateT = TypeVar("StateT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,8 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
         decay = config.total_updates - warmup
         if decay <= 0:
             raise ValueError(
-                f"schedule '{config.schedule}' needs total_updates ({config.total_updates}) above warmup_updates ({warmup})"
+                f"schedule '{config.schedule}' needs total_updates ({config.total_updates}) above warmup_updates "
+                f"({warmup})"
             )
         tail = (
             optax.cosine_decay_schedule(peak, decay)
@@ -147,3 +149,51 @@ def apply_guarded(tx: optax.GradientTransformation, grads: Flat, opt_state: Any,
     total = sum(x.size for x in params.values())
     moved = sum(jnp.sum(new_params[k] != params[k], dtype=jnp.float32) for k in params) / total
     return Applied(new_params, new_opt, norm, finite, moved)
+
+
+# ------------------------------------------------------------------------------------------- states and their shardings
+def on_mesh_of(params: Params, state: StateT) -> StateT:
+    """Puts every leaf of `state` that is not yet on the mesh of `params` (counters, multipliers) on all its devices."""
+    meshes = [x.sharding.mesh for x in jax.tree.leaves(params) if isinstance(x.sharding, jax.sharding.NamedSharding)]
+    if not meshes:
+        return state
+    whole = jax.sharding.NamedSharding(meshes[0], jax.sharding.PartitionSpec())
+    return jax.tree.map(
+        lambda x: x if isinstance(x.sharding, jax.sharding.NamedSharding) else jax.device_put(x, whole), state
+    )
+
+
+class Stepper:
+    """A compiled (state, *inputs) → (new state, *outputs) that donates the state and returns it with its shardings.
+
+    Left to itself the compiler may return a state sharded otherwise than it came, and the second step would be compiled
+    anew.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Any, ...]]):
+        self._function = function
+        self._jitted: Any = None
+
+    def __call__(self, state: Any, *inputs: Any) -> tuple[Any, ...]:
+        new, outputs = self._build(state)(state, *inputs)
+        return (new, *outputs)
+
+    def lower(self, state: Any, *inputs: Any) -> Any:
+        """The program for these arrays or ShapeDtypeStructs, lowered but not run."""
+        return self._build(state).lower(state, *inputs)
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far."""
+        return 0 if self._jitted is None else self._jitted._cache_size()
+
+    def _build(self, state: Any) -> Any:
+        if self._jitted is None:
+            shardings = jax.tree.map(lambda x: x.sharding, state)
+
+            def step(state: Any, *inputs: Any) -> tuple[Any, tuple[Any, ...]]:
+                new, *outputs = self._function(state, *inputs)
+                return new, tuple(outputs)
+
+            self._jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+        return self._jitted

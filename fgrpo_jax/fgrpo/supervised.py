@@ -46,12 +46,13 @@ class SupervisedLearner:
 
     def init(self, params: Any) -> SupervisedState:
         trainable, _ = optimizer.partition(params, self.freeze)
-        return SupervisedState(jnp.int32(0), params, optimizer.make(self.optimizer_config).init(trainable))
+        opt_state = optimizer.make(self.optimizer_config).init(trainable)
+        return optimizer.on_mesh_of(params, SupervisedState(jnp.int32(0), params, opt_state))
 
     @functools.cached_property
-    def step(self) -> Any:
-        """jitted (state, batch) → (state, metrics); the state is donated."""
-        return jax.jit(self._step, donate_argnums=0)
+    def step(self) -> optimizer.Stepper:
+        """Compiled (state, batch) → (state, metrics); the state is donated."""
+        return optimizer.Stepper(self._step)
 
     @functools.cached_property
     def evaluate(self) -> Any:
