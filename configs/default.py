@@ -53,7 +53,7 @@ def _data() -> ConfigDict:
     data.workers = 0  # Grain worker processes that read images and tokenise; 0 works in the main process
     data.buckets = ConfigDict()  # padded lengths that batches may have; one compile a combination, () is a ladder
     data.buckets.prompt = ()  # prompt tokens
-    data.buckets.completion = ()  # response tokens, in supervised training
+    data.buckets.completion = ()  # response tokens, in supervised training; a trace beyond the largest is an error
     data.buckets.patches = ()  # 14-pixel patches an image, multiples of 4
     data.world = ConfigDict()
     data.world.difficulty = "tiny"  # tiny | easy | hard: how large, crowded and varied the scenes are
@@ -187,7 +187,6 @@ def _sft() -> ConfigDict:
     sft.warmup_ratio = 0.03  # share of the steps
     sft.weight_decay = 0.01  # as for optim
     sft.clip_norm = 1.0  # as for optim
-    sft.max_response_tokens = 1024  # a longer trace is an error
     sft.eval_split = "validation"  # traces that choose the best checkpoint; apart from data.eval_split
     sft.eval_every = 200  # steps between two validation losses; the best checkpoint is kept
     sft.eval_examples = 256  # traces of the validation loss

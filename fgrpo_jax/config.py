@@ -178,7 +178,6 @@ class SftSection:
     warmup_ratio: Fraction
     weight_decay: NonNegative
     clip_norm: Positive
-    max_response_tokens: Count
     eval_split: str
     eval_every: Count
     eval_examples: Count

@@ -194,6 +194,8 @@ def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
         pad_id=policy.processor.pad_id,
         banned=policy.processor.banned,
         temperature=config.rollout.temperature if train else config.eval.temperature,
+        top_k=config.rollout.top_k,
+        top_p=config.rollout.top_p,
         mesh=policy.mesh,
     )
 

@@ -237,8 +237,10 @@ class Run:
         difference = np.abs(rollouts.logps - logps)[mask]
         shift = np.abs(np.exp(rollouts.logps) - np.exp(logps))[mask]
         exact = self.config.model.compute_dtype == "float32"
-        value, kind = (shift.max(), "max") if exact else (shift.mean(), "mean")
-        warn, stop = getattr(limits, f"logp_{kind}_warn"), getattr(limits, f"logp_{kind}_stop")
+        if exact:
+            kind, value, warn, stop = "max", shift.max(), limits.logp_max_warn, limits.logp_max_stop
+        else:
+            kind, value, warn, stop = "mean", shift.mean(), limits.logp_mean_warn, limits.logp_mean_stop
         self.over = self.over + 1 if value > stop else 0
         message = f"sampler and learner give token probabilities that differ by {value:.3g} ({kind} of the step)"
         if self.over >= (1 if exact else limits.logp_patience):
