@@ -73,7 +73,7 @@ def evaluate(
             purpose="eval",
             step=0,
         )
-        sizes = [prompt.sizes[0] for prompt in batch.encoded]
+        sizes = [prompt.first_size for prompt in batch.encoded]
         signals, seen = score(batch.examples, drawn.texts, sizes=sizes, config=setup.rewards(config))
         answers += [_answer(batch.examples[row], drawn.texts[row][0], signals, seen, row) for row in range(batch.count)]
     batches.close()

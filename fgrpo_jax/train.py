@@ -150,7 +150,7 @@ class Run:
         prompts = self.policy.put(batch.prompts)
         drawn = self._draw(state.params, batch, prompts, step)
         clock.append(time.perf_counter())
-        sizes = [prompt.sizes[0] for prompt in batch.encoded]
+        sizes = [prompt.first_size for prompt in batch.encoded]
         signals, seen = score(
             batch.examples,
             drawn.texts,

@@ -44,6 +44,11 @@ class EncodedPrompt:
     grids: tuple[tuple[int, int, int], ...]  # (t, h, w) in patches
     sizes: tuple[ImageSize, ...]
 
+    @property
+    def first_size(self) -> ImageSize:
+        """Sizes of the first image, whose processed frame the policy speaks; all 0 for a prompt without images."""
+        return self.sizes[0] if self.sizes else ImageSize(0, 0, 0, 0)
+
     def image_slot(self, features: int) -> np.ndarray:
         """int32 [s]: index into the prompt's image features laid out with F = `features` an image; -1 for text."""
         return np.where(self.image_index < 0, -1, self.image_index * features + self.feature_index).astype(np.int32)
