@@ -20,10 +20,10 @@ FLOORS = {
     2: """fgrpo_jax.data fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.rollout fgrpo_jax.rollout.*
           fgrpo_jax.rewards.judges fgrpo_jax.rewards.judges.* fgrpo_jax.rewards.score fgrpo_jax.fgrpo.learner
           fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.checkpoint
-          fgrpo_jax.metrics""",
+          fgrpo_jax.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",
     3: "fgrpo_jax.config fgrpo_jax.config_schema",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export
-          fgrpo_jax.prepare fgrpo_jax.preflight fgrpo_jax.report fgrpo_jax.reporting fgrpo_jax.reporting.*
+          fgrpo_jax.prepare fgrpo_jax.preflight fgrpo_jax.report
           fgrpo_jax.doors fgrpo_jax.setup""",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
