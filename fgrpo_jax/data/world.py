@@ -125,7 +125,8 @@ class World:
 
     def _trace(self, asked: Asked, shown: tuple[int, ...], scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
         flaw = self.flaws.draw(rng) if asked.options and rng.random() < self.flawed else NO_FLAW
-        return write_trace(asked, shown, scene, flaw=flaw, rng=rng), flaw
+        answers = _difficulty(self.difficulty).answers
+        return write_trace(asked, shown, scene, flaw=flaw, rng=rng, answers=answers), flaw
 
 
 def _difficulty(name: str) -> Difficulty:

@@ -31,6 +31,8 @@ class Difficulty:
       containers: chance that a scene is laid out with an object inside another.
       clutter: most grey lines and dots, which are no objects.
       noise: greatest absolute pixel noise.
+      answers: how reference traces answer: with the option's 'letter' or its 'text'. Both count as right; looking a
+        letter up in the list of options is what a small policy learns last.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Difficulty:
     containers: float = 0.0
     clutter: int = 0
     noise: int = 0
+    answers: str = "letter"
 
 
 _EVERY_FAMILY = (
@@ -71,6 +74,7 @@ DIFFICULTIES = {
         shapes=4,
         sizes=(("small", 14, 14), ("large", 28, 28)),
         margin=20.0,
+        answers="text",
         # Nothing is inside anything when every object has a cell of its own. Comparing all distances takes a small
         # policy longest to learn, so those families are few.
         families=(

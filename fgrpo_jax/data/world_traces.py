@@ -1,6 +1,6 @@
 """Reference traces of the built-in world: sound ones, and ones with a flaw put in on purpose.
 
-A trace points at the objects it speaks of, states the fact that decides the question, and answers with a letter:
+A trace points at the objects it speaks of, states the fact that decides the question, and answers:
 
     <think>The red circle is at <bbox>[28,56,56,84]</bbox>. The blue square is at <bbox>[84,0,112,28]</bbox>. The red
     circle is left of the blue square.</think><answer>A</answer>
@@ -60,7 +60,15 @@ def response(sentences: list[str], answer: str) -> str:
     return f"<think>{' '.join(sentences)}</think><answer>{answer}</answer>"
 
 
-def write_trace(asked: Asked, shown: tuple[int, ...], scene: Scene, *, flaw: str, rng: np.random.Generator) -> str:
+def write_trace(
+    asked: Asked,
+    shown: tuple[int, ...],
+    scene: Scene,
+    *,
+    flaw: str,
+    rng: np.random.Generator,
+    answers: str = "letter",
+) -> str:
     """The trace of a question.
 
     Args:
@@ -69,6 +77,7 @@ def write_trace(asked: Asked, shown: tuple[int, ...], scene: Scene, *, flaw: str
       scene: what the image shows.
       flaw: 'none' or a field name of FlawMix.
       rng: decides the details of a flaw.
+      answers: 'letter' or 'text' of the chosen option.
 
     Raises:
       ValueError: unknown flaw.
@@ -89,7 +98,8 @@ def write_trace(asked: Asked, shown: tuple[int, ...], scene: Scene, *, flaw: str
         sentences[which] = location(thing, _wrong_box(thing, scene, rng))
     if flaw == "false_claim":
         sentences.append(_false_claim(asked, scene, rng))
-    return response([*sentences, asked.claims[claimed]], letter(shown.index(answered)))
+    answer = asked.options[answered] if answers == "text" else letter(shown.index(answered))
+    return response([*sentences, asked.claims[claimed]], answer)
 
 
 def letter(position: int) -> str:
