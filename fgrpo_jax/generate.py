@@ -99,7 +99,7 @@ def samples(drawn: Generation) -> list[dict[str, Any]]:
             "text": text,
             "tokens": drawn.ids(0, g),
             "logprob": drawn.logprob(0, g),
-            "boxes": [list(box) for box in read_boxes(text)[0]],
+            "boxes": read_boxes(text)[0],
         }
         for g, text in enumerate(drawn.texts[0])
     ]
@@ -121,7 +121,7 @@ def _in_file(box: Box, *, images: Sequence[str], sizes: Sequence[ImageSize]) -> 
     """Where a box lies in the file as given, when the model saw it resized."""
     if not sizes or (sizes[0].width, sizes[0].height) == (sizes[0].processed_width, sizes[0].processed_height):
         return ""
-    return f" = {_numbers(convert_box(tuple(box), sizes[0], src='processed', dst='original'))} in {images[0]}"
+    return f" = {_numbers(convert_box(box, sizes[0], src='processed', dst='original'))} in {images[0]}"
 
 
 def _numbers(box: Sequence[float]) -> str:

@@ -105,7 +105,7 @@ def test_boxes_are_shown_in_the_frame_of_the_text_and_of_the_file(capsys):
     )
     drawn = Generation(rollouts=rollouts, texts=((text,),), tokens=2, seconds=0.5)
     assert door.samples(drawn) == [
-        {"text": text, "tokens": [5, 6], "logprob": -0.5, "boxes": [[14.0, 28.0, 56.0, 84.0]]}
+        {"text": text, "tokens": [5, 6], "logprob": -0.5, "boxes": ((14.0, 28.0, 56.0, 84.0),)}
     ]
     door.report(drawn, images=["a.png"], sizes=[ImageSize(224, 224, 112, 112)])
     out = capsys.readouterr().out

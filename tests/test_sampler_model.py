@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, collate
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.rollout.replay import TIE, Replay
 from fgrpo_jax.rollout.sampler import Sampler
 
-VOCAB, IMAGE, VIDEO, START, END = 97, 90, 91, 92, 93
+VOCAB, IMAGE, VIDEO, START, END = 96, 90, 91, 92, 93
 EOS, PAD = 1, 0
 G, T = 3, 7
 CONFIG = ModelConfig(
@@ -140,6 +143,16 @@ def test_a_temperature_on_one_side_only_shows():
     assert np.abs(rollouts.logps - want).max() > 1e-2
 
 
+def test_replay_draws_the_same_tokens_and_knows_their_margins():
+    rollouts = draw()
+    replay = Replay(SAMPLER)
+    again = jax.device_get(replay(params(), batch(), rollouts, seed=3, purpose="train", step=0))
+    assert again.same.all() and (again.margins > TIE).all()  # no tie on this seed, so runs must agree on all tokens
+    np.testing.assert_allclose(again.logps, rollouts.logps, atol=1e-5)
+    other = jax.device_get(replay(params(), batch(), rollouts, seed=3, purpose="train", step=1))
+    assert other.same[rollouts.mask].mean() < 0.9
+
+
 def test_images_reach_the_completion():
     """Other pixels, other log-probs, in that row alone; or the tests above would pass on a blind sampler."""
     other = dataclasses.replace(PROMPTS[0], patches=(255 - PROMPTS[0].patches[0],))
@@ -150,7 +163,7 @@ def test_images_reach_the_completion():
 
 def test_rows_do_not_depend_on_their_batch():
     whole = draw()
-    for order in ([2, 0, 3, 1], [3], [1, 2]):
+    for order in ([2, 0, 3, 1], [3]):
         part = draw(prompts=batch([PROMPTS[i] for i in order]))
         np.testing.assert_array_equal(part.tokens, whole.tokens[order])
         np.testing.assert_allclose(part.logps, whole.logps[order], atol=1e-5)
@@ -189,3 +202,41 @@ def test_the_cache_is_written_in_place():
 
     (small, small_cache), (large, large_cache) = temporary(256), temporary(1280)
     assert large - small <= 1.1 * (large_cache - small_cache)
+
+
+# ---------------------------------------------------------------------------------------------------------- 8 devices
+def gathered_while_decoding(text: str) -> list[int]:
+    """Elements of each all-gather of the decode loop, from the text of a compiled program."""
+    lines = [line for line in text.splitlines() if " all-gather(" in line and "/decode/while" in line]
+    shapes = [re.search(r"= \w+\[([\d,]*)\]", line) for line in lines]
+    return [int(np.prod([int(n) for n in shape[1].split(",") if n])) for shape in shapes if shape]
+
+
+def on_mesh(layout: bool):
+    """(sampler on a 2 x 2 x 2 mesh, params as the learner lays them out, prompts split over data x fsdp)."""
+    mesh = meshes.make_mesh(2, 2, 2, devices=jax.devices()[:8])
+    rules = meshes.shardings(MODEL.specs, mesh, rules=meshes.SAMPLE_RULES)
+    sampler = make(mesh=mesh, param_shardings=rules if layout else None)
+    placed = jax.device_put(params(), meshes.shardings(MODEL.specs, mesh))
+    return sampler, placed, jax.device_put(batch(), meshes.batch_sharding(mesh))
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
+def test_eight_devices_draw_the_same_tokens_and_gather_no_weight_while_decoding():
+    sampler, placed, prompts = on_mesh(layout=True)
+    sizes = gathered_while_decoding(sampler.compile(placed, prompts).as_text())
+    assert max(sizes, default=0) < 32 * 8  # the smallest matrix of a layer; the argmax over split vocabulary stays
+    drawn = sampler.sample(placed, prompts, seed=3, purpose="train", step=0)
+    assert drawn.tokens.addressable_shards[0].data.shape[0] == 1  # 4 prompts over data x fsdp = 4
+    eight, one = jax.device_get(drawn), draw()
+    np.testing.assert_array_equal(eight.tokens, one.tokens)
+    np.testing.assert_allclose(eight.logps, one.logps, atol=1e-5)
+    assert sampler.compilations == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
+def test_without_its_own_layout_the_sampler_would_gather_weights():
+    """The mutation of the test above: with the learner's layout the loop's gathers are seen."""
+    sampler, placed, prompts = on_mesh(layout=False)
+    assert max(gathered_while_decoding(sampler.compile(placed, prompts).as_text())) >= 32 * 8

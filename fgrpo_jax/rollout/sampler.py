@@ -103,6 +103,7 @@ class Sampler:
         _check_distribution(self.temperature, top_k=top_k, top_p=top_p)
         _check_ids(self.banned, eos_ids=self.eos_ids, pad_id=self.pad_id)
         _check_generator(impl)
+        self.compiler_options = compiler_options
         self._traces = 0
         self._jitted = jax.jit(self._run, compiler_options=compiler_options)
 
@@ -158,7 +159,7 @@ class Sampler:
         with jax.named_scope("prefill"):
             hidden, prefix = self.model.prefix(params, prompts, features)
             prefix = self._constrain(prefix, axis=1)
-            first = _last_real(hidden, prompts.mask)
+            first = last_real(hidden, prompts.mask)
         keys = noise_keys(words, prompt_id=prompts.prompt_id, occurrence=prompts.occurrence, group_size=self.group_size)
 
         def body(_: Any, state: _Loop) -> _Loop:
@@ -232,13 +233,14 @@ class Sampler:
 
     def _constrain(self, tree: Any, *, axis: int) -> Any:
         """Splits `axis` (the prompt axis) of every leaf over the batch axes of the mesh; other axes stay free."""
-        if self.mesh is None:
+        mesh = self.mesh
+        if mesh is None:
             return tree
         free = PartitionSpec.UNCONSTRAINED
 
         def hold(x: jax.Array) -> jax.Array:
             spec = PartitionSpec(*(BATCH_AXES if i == axis else free for i in range(x.ndim)))
-            return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
+            return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
         return jax.tree.map(hold, tree)
 
@@ -299,7 +301,7 @@ def keep_top_p(scores: jax.Array, p: float) -> jax.Array:
 
 
 # ------------------------------------------------------------------------------------------------------- small parts
-def _last_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
+def last_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
     """Hidden state [M, D] of each prompt's last real token, of [M, S, D]; by the mask, wherever the padding is."""
     last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
