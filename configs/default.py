@@ -182,6 +182,7 @@ def _sft() -> ConfigDict:
     sft.steps = 4200  # 3 epochs of the paper's 45K traces at 32
     sft.batch = 32  # traces an update
     sft.micro_batch = 8  # traces a gradient is computed on at once
+    sft.optimizer = "adamw"  # adamw | muon: matrices by orthogonalised momentum, for training from random weights
     sft.learning_rate = 1e-6  # the peak
     sft.schedule = "cosine"  # constant | cosine | linear
     sft.warmup_ratio = 0.03  # share of the steps

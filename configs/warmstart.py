@@ -14,9 +14,10 @@ from configs import tiny
 def get_config() -> ConfigDict:
     config = tiny.get_config()
     config.optim.b2 = 0.98  # a few thousand steps of small batches: the second moment must follow sooner
-    config.sft.steps = 4500
+    config.sft.steps = 3500
     config.sft.batch = 32
     config.sft.micro_batch = 32
+    config.sft.optimizer = "muon"  # reaches the same loss in half the steps of AdamW (docs/results.md)
     config.sft.learning_rate = 2e-3
     config.sft.describe = 0.25
     config.sft.eval_every = 250

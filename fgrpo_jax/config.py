@@ -173,6 +173,7 @@ class SftSection:
     steps: Count
     batch: Count
     micro_batch: Count
+    optimizer: Literal["adamw", "muon"]
     learning_rate: Positive
     schedule: Literal["constant", "cosine", "linear"]
     warmup_ratio: Fraction

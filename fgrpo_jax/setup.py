@@ -253,7 +253,8 @@ def learner(config: Config, policy: Policy) -> Learner:
 def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
     """The compiled supervised step of the config."""
     sft, optim = config.sft, config.optim
-    adam = OptimizerConfig(
+    rule = OptimizerConfig(
+        name=sft.optimizer,
         learning_rate=sft.learning_rate,
         schedule=sft.schedule,
         warmup_updates=round(sft.warmup_ratio * sft.steps),
@@ -266,7 +267,7 @@ def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
     )
     return SupervisedLearner(
         policy.model,
-        adam,
+        rule,
         tuple(sft.freeze),
         jnp.asarray(policy.processor.banned),
         micro_batches=sft.batch // sft.micro_batch,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 Params = Mapping[str, Any]
 Flat = dict[str, jax.Array]
@@ -22,8 +23,13 @@ StateT = TypeVar("StateT")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW. The paper: lr 1e-6 constant, weight decay 0.01, clipped at a global norm of 1."""
+    """AdamW. The paper: lr 1e-6 constant, weight decay 0.01, clipped at a global norm of 1.
 
+    'muon' orthogonalises the momentum of every matrix (Jordan et al. 2024), scaled to AdamW's usual step (RMS 0.2, Liu et
+    al. 2025) so that the same rate serves both; vectors and embeddings keep AdamW. For training from random weights.
+    """
+
+    name: str = "adamw"  # 'adamw' | 'muon'
     learning_rate: float = 1e-6
     schedule: str = "constant"  # 'constant' | 'cosine' | 'linear' (to 0 at `total_updates`)
     warmup_updates: int = 0
@@ -118,11 +124,44 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def make(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping by global norm, then AdamW with decay on every trainable parameter (as the paper's framework does)."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule(config), b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay),
-    )
+    """Clipping by global norm, then the optimiser with decay on every trainable parameter (as the paper's framework).
+
+    Raises:
+      ValueError: unknown optimiser or schedule.
+    """
+    rate, adam = schedule(config), {"b1": config.b1, "b2": config.b2, "eps": config.eps}
+    if config.name == "adamw":
+        rule = optax.adamw(rate, **adam, weight_decay=config.weight_decay)
+    elif config.name == "muon":
+        rule = optax.contrib.muon(
+            rate,
+            weight_decay=config.weight_decay,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            adam_weight_decay=config.weight_decay,
+            eps=config.eps,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=_matrices,
+        )
+    else:
+        raise ValueError(f"unknown optimizer '{config.name}'; use 'adamw' or 'muon'")
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+
+
+def _matrices(flat: Mapping[str, Any]) -> dict[str, optax.contrib.MuonDimensionNumbers | None]:
+    """Of each parameter its matrix axes, None for those that are left to AdamW (or masked already)."""
+    return {path: None if isinstance(x, optax.MaskedNode) else _matrix_axes(path, x.ndim) for path, x in flat.items()}
+
+
+def _matrix_axes(path: str, ndim: int) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which axes of a kernel are inputs and which outputs; the others (layers, q|k|v) are matrices beside each other."""
+    if not path.endswith("/kernel"):
+        return None
+    first = 1 if "/layers/" in path or "/blocks/" in path else 0
+    if path.endswith(("attn/o/kernel", "attn/proj/kernel")):
+        return optax.contrib.MuonDimensionNumbers(tuple(range(first, ndim - 1)), (ndim - 1,))
+    outputs = range(first + 2 if path.endswith("qkv/kernel") else first + 1, ndim)
+    return optax.contrib.MuonDimensionNumbers((first,), tuple(outputs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,10 +207,15 @@ class Stepper:
 
     Left to itself the compiler may return a state sharded otherwise than it came, and the second step would be compiled
     anew.
+
+    Args:
+      function: what is compiled.
+      compiler_options: XLA options of this program alone.
     """
 
-    def __init__(self, function: Callable[..., tuple[Any, ...]]):
+    def __init__(self, function: Callable[..., tuple[Any, ...]], *, compiler_options: dict[str, Any] | None = None):
         self._function = function
+        self._compiler_options = compiler_options
         self._jitted: Any = None
 
     def __call__(self, state: Any, *inputs: Any) -> tuple[Any, ...]:
@@ -195,5 +239,7 @@ class Stepper:
                 new, *outputs = self._function(state, *inputs)
                 return new, tuple(outputs)
 
-            self._jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+            self._jitted = jax.jit(
+                step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=self._compiler_options
+            )
         return self._jitted
