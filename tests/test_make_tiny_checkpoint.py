@@ -3,8 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.data.sources import WorldSource
@@ -13,17 +11,24 @@ from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from tools import make_tiny_checkpoint as tool
 
-TEXT = {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1, "mlp": 32, "texts": 200}
-VISION = {"vision_depth": 1, "vision_hidden": 32, "vision_heads": 2, "vision_mlp": 32}
+SMALL = tool.Recipe(
+    hidden_size=32,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    mlp=32,
+    texts=200,
+    vision_depth=1,
+    vision_hidden=32,
+    vision_heads=2,
+    vision_mlp=32,
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("tiny") / "folder"
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(**TEXT, **VISION, out=str(out)):
-        tool.write(out)
+    tool.write(out, SMALL)
     return out
 
 
@@ -51,5 +56,10 @@ def test_world_texts_cost_few_tokens(folder):
 
 
 def test_nothing_is_overwritten(folder):
-    with pytest.raises(ValueError, match="exists; give a new folder"):
-        tool.write(folder)
+    with pytest.raises(FileExistsError, match="exists; give a new folder"):
+        tool.write(folder, SMALL)
+
+
+def test_the_command_has_a_flag_a_field():
+    args = tool.parser().parse_args(["--out=x", "--rope_theta=50", "--layers=2"])
+    assert (args.rope_theta, args.layers, args.hidden_size) == (50.0, 2, tool.Recipe().hidden_size)

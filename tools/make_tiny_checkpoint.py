@@ -1,21 +1,25 @@
 """Writes a small random Qwen2.5-VL as an HF checkpoint folder, without torch.
 
-    python tools/make_tiny_checkpoint.py --out=FOLDER [--seed=0] [--vocab_size=640] [--hidden_size=192] ...
+    python tools/make_tiny_checkpoint.py --out=FOLDER [--seed=0] [--vocab_size=640] [--hidden_size=128] ...
 
 The model is initialised by this package and written by its own export; the tokenizer is trained in seconds on questions
-and reference responses of the built-in world. The folder loads in `transformers` like a released one.
+and reference responses of the built-in world. The folder loads in `transformers` like a released one. The default sizes
+are those of the shipped warm start, which begins here (tools/make_warmstart.py).
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
-import pathlib
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
-from absl import app, flags
 
+from fgrpo_jax import doors
 from fgrpo_jax.data import tokenizer as tokenizers
 from fgrpo_jax.data.styles import STYLES
 from fgrpo_jax.data.world import World, supervised_families
@@ -23,23 +27,32 @@ from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 
-OUT = flags.DEFINE_string("out", None, "folder to write; must not exist", required=True)
-SEED = flags.DEFINE_integer("seed", 0, "of the random weights")
-VOCAB_SIZE = flags.DEFINE_integer("vocab_size", 640, "tokens, Qwen's 22 added ones included")
-HIDDEN_SIZE = flags.DEFINE_integer("hidden_size", 192, "width of the decoder")
-LAYERS = flags.DEFINE_integer("layers", 4, "decoder layers")
-HEADS = flags.DEFINE_integer("heads", 6, "query heads")
-KV_HEADS = flags.DEFINE_integer("kv_heads", 2, "key and value heads")
-MLP = flags.DEFINE_integer("mlp", 384, "width inside the decoder's MLPs")
-ROPE_THETA = flags.DEFINE_float("rope_theta", 10_000.0, "base of the rotary frequencies")
-VISION_DEPTH = flags.DEFINE_integer("vision_depth", 3, "blocks of the vision tower; the last has full attention")
-VISION_HIDDEN = flags.DEFINE_integer("vision_hidden", 96, "width of the vision tower")
-VISION_HEADS = flags.DEFINE_integer("vision_heads", 3, "heads of the vision tower")
-VISION_MLP = flags.DEFINE_integer("vision_mlp", 192, "width inside the tower's MLPs")
-DIFFICULTY = flags.DEFINE_string("difficulty", "tiny", "of the built-in world whose texts train the tokenizer")
-TEXTS = flags.DEFINE_integer("texts", 3000, "examples of the built-in world that train the tokenizer")
-MIN_PIXELS = flags.DEFINE_integer("min_pixels", 28 * 28, "lower limit of the processed image area")
-MAX_PIXELS = flags.DEFINE_integer("max_pixels", 448 * 448, "upper limit of the processed image area")
+
+def _flag(default: int | float | str, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything the folder depends on; each field is a flag of the command."""
+
+    seed: int = _flag(0, "of the random weights")
+    vocab_size: int = _flag(640, "tokens, Qwen's 22 added ones included")
+    hidden_size: int = _flag(128, "width of the decoder")
+    layers: int = _flag(4, "decoder layers")
+    heads: int = _flag(4, "query heads")
+    kv_heads: int = _flag(2, "key and value heads")
+    mlp: int = _flag(384, "width inside the decoder's MLPs")
+    # Prompts and responses are a hundred tokens: with the usual base of 10,000 most frequencies would hardly turn.
+    rope_theta: float = _flag(30.0, "base of the rotary frequencies")
+    vision_depth: int = _flag(3, "blocks of the vision tower; the last has full attention")
+    vision_hidden: int = _flag(96, "width of the vision tower")
+    vision_heads: int = _flag(3, "heads of the vision tower")
+    vision_mlp: int = _flag(256, "width inside the tower's MLPs")
+    difficulty: str = _flag("tiny", "of the built-in world whose texts train the tokenizer")
+    texts: int = _flag(3000, "examples of the built-in world that train the tokenizer")
+    min_pixels: int = _flag(28 * 28, "lower limit of the processed image area")
+    max_pixels: int = _flag(448 * 448, "upper limit of the processed image area")
 
 
 def world_texts(difficulty: str, count: int) -> Iterator[str]:
@@ -55,58 +68,79 @@ def world_texts(difficulty: str, count: int) -> Iterator[str]:
         yield example.trace or ""
 
 
-def tiny_config(vocab_size: int, token_ids: dict[str, int]) -> ModelConfig:
-    """The model the flags describe; of the rotary frequencies a quarter is for time, 3/8 for height, 3/8 for width."""
-    head_dim = HIDDEN_SIZE.value // HEADS.value
+def tiny_config(recipe: Recipe, token_ids: dict[str, int]) -> ModelConfig:
+    """The model of a recipe; of the rotary frequencies a quarter is for time, 3/8 for height, 3/8 for width."""
+    head_dim = recipe.hidden_size // recipe.heads
     half = head_dim // 2
     section = (half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8)
     text = TextConfig(
-        hidden_size=HIDDEN_SIZE.value,
-        num_layers=LAYERS.value,
-        num_heads=HEADS.value,
-        num_kv_heads=KV_HEADS.value,
+        hidden_size=recipe.hidden_size,
+        num_layers=recipe.layers,
+        num_heads=recipe.heads,
+        num_kv_heads=recipe.kv_heads,
         head_dim=head_dim,
-        intermediate_size=MLP.value,
-        vocab_size=vocab_size,
-        rope_theta=ROPE_THETA.value,
+        intermediate_size=recipe.mlp,
+        vocab_size=recipe.vocab_size,
+        rope_theta=recipe.rope_theta,
         rms_norm_eps=1e-6,
         mrope_section=section,
         tie_word_embeddings=True,
     )
     vision = VisionConfig(
-        depth=VISION_DEPTH.value,
-        hidden_size=VISION_HIDDEN.value,
-        num_heads=VISION_HEADS.value,
-        intermediate_size=VISION_MLP.value,
-        fullatt_block_indexes=(VISION_DEPTH.value - 1,),
-        out_hidden_size=HIDDEN_SIZE.value,
+        depth=recipe.vision_depth,
+        hidden_size=recipe.vision_hidden,
+        num_heads=recipe.vision_heads,
+        intermediate_size=recipe.vision_mlp,
+        fullatt_block_indexes=(recipe.vision_depth - 1,),
+        out_hidden_size=recipe.hidden_size,
         tokens_per_second=2,
     )
     names = {name: index for name, index in token_ids.items() if name != "vision_token_id"}
     return ModelConfig(text=text, vision=vision, **names)
 
 
-def write(out: pathlib.Path) -> ModelConfig:
-    """Trains the tokenizer, initialises the model and writes the folder."""
+def write(out: Path, recipe: Recipe) -> ModelConfig:
+    """Trains the tokenizer, initialises the model and writes the folder, whole or not at all.
+
+    Raises:
+      FileExistsError: `out` is there.
+    """
     if out.exists():
-        raise ValueError(f"{out} exists; give a new folder or remove it")
-    tokenizer = tokenizers.train(world_texts(DIFFICULTY.value, TEXTS.value), vocab_size=VOCAB_SIZE.value)
-    config = tiny_config(VOCAB_SIZE.value, tokenizers.token_ids(tokenizer))
+        raise FileExistsError(f"{out} exists; give a new folder or remove it")
+    tokenizer = tokenizers.train(world_texts(recipe.difficulty, recipe.texts), vocab_size=recipe.vocab_size)
+    config = tiny_config(recipe, tokenizers.token_ids(tokenizer))
     model = Model.create(config)
-    params = model.init(jax.random.key(SEED.value))
+    params = model.init(jax.random.key(recipe.seed))
     with tempfile.TemporaryDirectory() as source:
-        tokenizers.save(source, tokenizer, min_pixels=MIN_PIXELS.value, max_pixels=MAX_PIXELS.value)
-        (pathlib.Path(source) / "config.json").write_text(json.dumps(config.to_hf(), indent=2))
+        tokenizers.save(source, tokenizer, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
+        (Path(source) / "config.json").write_text(json.dumps(config.to_hf(), indent=2))
         weights.save_hf(out, params, model, source=source)
     return config
 
 
-def main(_: list[str]) -> None:
-    config = write(pathlib.Path(OUT.value))
-    shapes = jax.tree.leaves(Model.create(config).abstract())
-    count = sum(leaf.size for leaf in shapes)
-    print(f"{OUT.value}: {count / 1e6:.2f}M parameters, {config.text.vocab_size} tokens, seed {SEED.value}")
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of a model, tied ones once."""
+    return sum(leaf.size for leaf in jax.tree.leaves(Model.create(config).abstract()))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of this tool: --out, and one for each field of a recipe."""
+    out = doors.parser(__doc__)
+    out.add_argument("--out", required=True, type=Path, help="folder to write; must not exist")
+    for field in dataclasses.fields(Recipe):
+        text = f"{field.metadata['help']} (default {field.default})"
+        out.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=text)
+    return out
+
+
+def main(args: argparse.Namespace) -> None:
+    """Writes the folder and says what it holds."""
+    recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
+    config = write(args.out, recipe)
+    print(
+        f"{args.out}: {count_parameters(config) / 1e6:.2f}M parameters, {recipe.vocab_size} tokens, seed {recipe.seed}"
+    )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    raise SystemExit(doors.run(main, parser()))

@@ -1,0 +1,80 @@
+"""Checks what the project claims and prints one JSON line a check.
+
+    python tools/check.py main           in a quarter of an hour on two cores
+    python tools/check.py main --full    first the long runs, whose figures `main` reads from docs/checks/main.json
+
+Each line is {"check": …, "value": …, "bound": …, "ok": …}. The exit code is 0 when all of them hold, 1 when any does
+not or could not be tried (`"ok": null`, with the reason as its value; --skip=GROUP leaves a group out on purpose).
+Progress goes to stderr. docs/checks.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is claimed is claimed of CPU; before jax is imported below
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from checks import main as main_area
+from checks.record import Check, exit_code, holds
+
+from fgrpo_jax import doors
+
+AREAS = {"main": main_area}
+"""Name → module with `add_flags(parser)` and `groups(args, scratch)`."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """A subcommand an area."""
+    out = doors.parser(__doc__)
+    areas = out.add_subparsers(dest="area", required=True, metavar="AREA")
+    for name, area in AREAS.items():
+        flags = areas.add_parser(name, help=area.__doc__, description=area.__doc__)
+        area.add_flags(flags)
+        flags.add_argument("--keep", type=Path, help="new folder to work in, which is kept; a temporary one by default")
+    return out
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs the area's groups; returns the exit code."""
+    with tempfile.TemporaryDirectory(prefix="fgrpo-check-") as temporary:
+        scratch = Path(temporary) if args.keep is None else args.keep.absolute()
+        scratch.mkdir(parents=True, exist_ok=args.keep is None)
+        return report(AREAS[args.area].groups(args, scratch))
+
+
+def report(groups: Iterable[tuple[str, Callable[[], Iterator[Check]]]]) -> int:
+    """Prints every check as it comes, and to stderr how long each group took and what does not hold."""
+    found: list[Check] = []
+    for name, run in groups:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        began = time.perf_counter()
+        for check in caught(name, run):
+            print(check.line, flush=True)
+            found.append(check)
+        print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    for check in found:
+        if check.ok is not True:
+            print(f"{'skipped' if check.ok is None else 'NOT OK'}: {check.line}", file=sys.stderr)
+    print(f"{sum(check.ok is True for check in found)} of {len(found)} checks hold", file=sys.stderr)
+    return exit_code(found)
+
+
+def caught(name: str, run: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """The group's checks; an error in it is a check that does not hold, and the other groups go on."""
+    try:
+        yield from run()
+    except Exception as error:  # whatever it is, it must not hide what the other groups find
+        traceback.print_exc()
+        yield holds(f"{name}/ran to its end", False, f"{type(error).__name__}: {error}"[:500], "no error")
+
+
+if __name__ == "__main__":
+    raise SystemExit(doors.run(main, parser()))

@@ -1,0 +1,73 @@
+"""The main job: the shipped policy, the README's run, NLVR, conversion, resuming, devices, the equations, bad input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from checks import algebra, devices, heldout, nlvr, readme_run, refusals, resume, roundtrip, runs
+from checks.record import Check, below
+from fgrpo_jax import metrics, setup
+
+Group = Callable[[runs.Context], Iterator[Check]]
+
+
+def sampler_checks(context: runs.Context) -> Iterator[Check]:
+    """Sampler and learner run the same model: every step of every run that was made, and of those on file."""
+    found = readme_run.logp_differences(context.results)
+    for file in sorted(context.scratch.rglob("metrics.jsonl")):
+        steps = [row["sampler/logp_diff_mean"] for row in metrics.read_jsonl(file)]
+        if steps:
+            found[str(file.parent.relative_to(context.scratch))] = max(steps)
+    worst = max(found, key=lambda name: found[name], default=None)
+    name = f"sampler/logp_diff_mean, worst step of {len(found)} runs"
+    yield below(name, None if worst is None else found[worst], 1e-4)
+
+
+GROUPS: Mapping[str, Group] = {
+    "algebra": algebra.checks,
+    "readme_run": readme_run.checks,
+    "convert_export": roundtrip.checks,
+    "refusals": refusals.checks,
+    "warmstart": heldout.checks,
+    "resume": resume.checks,
+    "devices": devices.checks,
+    "nlvr": nlvr.checks,
+    "sampler": sampler_checks,  # last: it reads what the runs of the others left
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this area."""
+    root = runs.ROOT
+    parser.add_argument(
+        "--full", action="store_true", help="run the README's command for three seeds first (half an hour)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=root / "docs/checks/main.json", help="figures of --full (%(default)s)"
+    )
+    parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
+    parser.add_argument(
+        "--nlvr", type=Path, default=root.parent / "shared/data/nlvr", help="NLVR as published (%(default)s)"
+    )
+    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
+    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+
+
+def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
+    """(name, what runs it) of each group that is asked for."""
+    context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), args.nlvr, args.out)
+    if args.full:
+        yield "readme_run", lambda: _full(context)
+        return
+    for name, group in GROUPS.items():
+        if name in (args.only or GROUPS) and name not in args.skip:
+            yield name, lambda group=group: group(context)
+    print("the test suite is a check of its own: make test, make test-slow", file=sys.stderr)
+
+
+def _full(context: runs.Context) -> Iterator[Check]:
+    readme_run.run(context)
+    yield from readme_run.checks(context)

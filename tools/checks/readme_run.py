@@ -1,0 +1,98 @@
+"""The README's run, three seeds: run in full by `tools/check.py main --full`, and read back by `tools/check.py main`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from checks import runs
+from checks.fingerprint import fingerprint
+from checks.record import Check, above, at_least, at_most, holds, same
+from fgrpo_jax import metrics
+
+SEEDS = (0, 1, 2)
+SECONDS = 600
+QUESTIONS = 500
+FAITHFUL = ("consistency", "semantic_grounding", "spatial_grounding")
+COMMAND = "python tools/check.py main --full"
+
+
+def run(context: runs.Context) -> None:
+    """Runs the README's command once a seed, one after the other, and writes what they gave to `context.results`."""
+    before = fingerprint()
+    seeds = [_seed(context, seed) for seed in SEEDS]
+    if fingerprint() != before:
+        raise RuntimeError("the code changed while the runs were going on; leave it alone and start again")
+    content = {
+        "command": COMMAND,
+        "fingerprint": before,
+        "machine": f"{len(os.sched_getaffinity(0))} CPU cores",
+        "python": platform.python_version(),
+        "jax": version("jax"),
+        "seeds": seeds,
+    }
+    context.results.parent.mkdir(parents=True, exist_ok=True)
+    beside = context.results.with_name(context.results.name + ".tmp")
+    beside.write_text(json.dumps(content, indent=1) + "\n")
+    beside.replace(context.results)
+    print(f"wrote {context.results}", file=sys.stderr)
+
+
+def _seed(context: runs.Context, seed: int) -> dict[str, Any]:
+    """One run as the README has it, compilation and both evaluations included in its seconds."""
+    work = context.scratch / f"seed-{seed}"
+    given = {"seed": seed, "model.hf": context.policy}
+    config = runs.CONFIGS / "tiny.py"
+    done = runs.door("train", f"--config={config}", f"--workdir={work}", *runs.overrides(given)).require()
+    print(done.out, file=sys.stderr, flush=True)
+    results = json.loads((work / "eval" / "results.json").read_text())
+    rows = metrics.read_jsonl(work / "metrics.jsonl")
+    return {
+        "seed": seed,
+        "seconds": round(done.seconds, 1),
+        "steps": len(rows),
+        "questions": len(metrics.read_jsonl(work / "eval" / "before.jsonl")),
+        "logp_diff_mean": max(row["sampler/logp_diff_mean"] for row in rows),
+        "figures": results["figures"],
+    }
+
+
+def checks(context: runs.Context) -> Iterator[Check]:
+    """Whether the figures on file are of the present code and meet the bounds."""
+    if not context.results.is_file():
+        yield holds("readme_run/figures on file", False, None, f"{context.results} exists; make it with: {COMMAND}")
+        return
+    content = json.loads(context.results.read_text())
+    yield holds(
+        "readme_run/figures are of the present code",
+        content["fingerprint"] == fingerprint(),
+        content["fingerprint"][:12],
+        f"fingerprint {fingerprint()[:12]}; make them anew with: {COMMAND}",
+    )
+    yield same("readme_run/seeds", [entry["seed"] for entry in content["seeds"]], list(SEEDS))
+    for entry in content["seeds"]:
+        yield from _bounds(entry)
+
+
+def _bounds(entry: Mapping[str, Any]) -> Iterator[Check]:
+    name, figures = f"readme_run/seed {entry['seed']}", entry["figures"]
+    yield at_most(f"{name}/seconds", entry["seconds"], SECONDS)
+    yield at_least(f"{name}/questions", entry["questions"], QUESTIONS)
+    yield at_least(f"{name}/accuracy: change", figures["accuracy"]["change"], 0.10)
+    for figure in FAITHFUL:
+        found = figures.get(figure, {})
+        yield above(f"{name}/{figure}: 95% low of the change", found.get("low"), 0.0)
+        yield at_least(f"{name}/{figure}: questions in pairs", found.get("count"), QUESTIONS)
+
+
+def logp_differences(results: Path) -> dict[str, float]:
+    """{run: largest mean |Δlog-prob| of a step} of the runs on file."""
+    if not results.is_file():
+        return {}
+    return {f"seed {entry['seed']}": entry["logp_diff_mean"] for entry in json.loads(results.read_text())["seeds"]}

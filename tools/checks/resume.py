@@ -1,0 +1,81 @@
+"""Stopping and resuming: the same run, bit for bit."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checks import runs
+from checks.record import Check, same
+from fgrpo_jax import checkpoint, metrics
+
+STEPS = 5
+STOPS = (1, 2, 4)
+
+
+def checks(context: runs.Context) -> Iterator[Check]:
+    """An uninterrupted run against runs stopped after step k and started again by the same command."""
+    # A cache for each side: that two compilations give the same program is part of what is checked.
+    whole = context.scratch / "whole"
+    _run(context, whole, steps=STEPS, cache="compiled")
+    with ThreadPoolExecutor(2) as pool:
+        stopped = list(pool.map(lambda k: _stopped(context, k), STOPS))
+    for stop, work in zip(STOPS, stopped, strict=True):
+        yield same(f"resume/after step {stop}: metrics that differ", _metrics_apart(whole, work), [])
+        yield same(f"resume/after step {stop}: arrays that differ", _arrays_apart(whole, work), [])
+
+
+def _run(context: runs.Context, work: Path, *, steps: int, cache: str) -> None:
+    argv = runs.tiny(context.policy, work, num_steps=steps, checkpoint__keep=2)
+    runs.door("train", *argv, cache=context.scratch / cache).require()
+
+
+def _stopped(context: runs.Context, stop: int) -> Path:
+    work = context.scratch / f"stopped-{stop}"
+    for steps in (stop, STEPS):
+        _run(context, work, steps=steps, cache="compiled-again")
+    return work
+
+
+def _metrics_apart(whole: Path, work: Path) -> list[str]:
+    """'step name' of every figure that differs, but for those that tell time."""
+    rows = [metrics.read_jsonl(folder / "metrics.jsonl") for folder in (whole, work)]
+    if len(rows[0]) != len(rows[1]):
+        return [f"{len(rows[0])} rows against {len(rows[1])}"]
+    return [
+        f"{a['step']} {name}"
+        for a, b in zip(*rows, strict=True)
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name) != b.get(name) and not any(fnmatch.fnmatchcase(name, p) for p in metrics.VOLATILE)
+    ]
+
+
+def _arrays_apart(whole: Path, work: Path) -> list[str]:
+    """Names of the parameters, moments, multipliers and counters of the last checkpoints whose bytes differ."""
+    a, b = (arrays(folder / "checkpoints" / str(STEPS)) for folder in (whole, work))
+    return sorted(
+        name for name in a.keys() | b.keys() if name not in a or name not in b or not _equal(a[name], b[name])
+    )
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def arrays(step: Path) -> dict[str, np.ndarray]:
+    """Every array of one checkpoint by its path, and the data position as text."""
+    import jax
+    import orbax.checkpoint as ocp
+    from etils import epath
+
+    found: dict[str, Any] = {"data": np.frombuffer(repr(checkpoint.read_meta(step).data).encode(), np.uint8)}
+    for part in ("params", "state"):
+        tree = ocp.StandardCheckpointHandler().restore(epath.Path(step / part))
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            found[f"{part}/{jax.tree_util.keystr(path, simple=True, separator='/')}"] = np.asarray(leaf)
+    return found
