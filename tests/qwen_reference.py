@@ -1,7 +1,7 @@
 """The reference for parity tests: a tiny random Qwen2.5-VL of `transformers`, and inputs for it and for us.
 
-The reference gets its inputs by hand (token ids, pixel values, grids, token types), ours are built from the same numbers
-with window indices and patch positions taken from transformers itself, so that these tests depend on no data code.
+The reference gets its inputs by hand (token ids, pixel values, grids, token types); ours are built from the same
+numbers with window indices and patch positions taken from transformers, so that these tests depend on no data code.
 """
 
 from __future__ import annotations

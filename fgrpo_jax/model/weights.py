@@ -243,8 +243,18 @@ def _tensors(params: Params, model: Model, dtype: np.dtype) -> Iterator[tuple[st
         if array.shape != spec.shape:
             raise ValueError(f"{jax.tree_util.keystr(path)} has shape {array.shape}, the model declares {spec.shape}")
         names = _names(spec)
-        for layer, name in enumerate(names):
-            yield name, _to_hf(np.asarray(array[layer] if spec.axes[0] == "layers" else array), spec.hf, dtype)
+        pieces = _layers(array, len(names)) if spec.axes[0] == "layers" else [np.asarray(array)]
+        for name, piece in zip(names, pieces, strict=True):
+            yield name, _to_hf(piece, spec.hf, dtype)
+
+
+def _layers(array: jax.Array, count: int) -> Iterator[np.ndarray]:
+    """The layers of a stacked weight, one at a time on the host."""
+    if isinstance(array, jax.Array) and all(device.platform != "cpu" for device in array.devices()):
+        # An accelerator array keeps the host copy that is made of it: copy layers, which are freed, not the whole.
+        yield from (np.asarray(array[layer]) for layer in range(count))
+    else:
+        yield from np.asarray(array)
 
 
 def _to_hf(array: np.ndarray, home: HFTensor, dtype: np.dtype) -> np.ndarray:
