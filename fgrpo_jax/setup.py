@@ -197,6 +197,8 @@ def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
         top_k=config.rollout.top_k,
         top_p=config.rollout.top_p,
         mesh=policy.mesh,
+        # Laid out for decoding once a rollout batch, so that no token waits for a weight to be gathered.
+        param_shardings=meshes.shardings(policy.model.specs, policy.mesh, rules=meshes.SAMPLE_RULES),
     )
 
 
