@@ -275,7 +275,8 @@ def check_baselines():
 def check_gdpo():
     task, values, mask, _ = _hand_arrays()
     weights = jnp.asarray([0.5, 0.25, 0.25], jnp.float32)
-    out = advantages.gdpo(jnp.asarray(task), jnp.asarray(values), jnp.asarray(mask), weights)
+    gdpo = jax.jit(lambda *arrays: advantages.gdpo(*arrays))
+    out = gdpo(jnp.asarray(task), jnp.asarray(values), jnp.asarray(mask), weights)
     hand = _hand()
     parts = [np.asarray(hand[name]) for name in ("task", "consistency", "spatial")]
     mixed = 0.5 * parts[0] + 0.25 * parts[1] + 0.25 * parts[2]
@@ -365,8 +366,8 @@ def _lone_member(values, mask, **options):
 
 
 def _half_precision(values, mask, **options):
-    """Statistics in the dtype of the input."""
-    return _plain(values.astype(jnp.bfloat16), mask, **options).astype(jnp.float32)
+    """The result in the dtype of the input."""
+    return _plain(values, mask, **options).astype(values.dtype).astype(jnp.float32)
 
 
 def _centred_whitening(mixed, *, whiten):
