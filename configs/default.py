@@ -190,6 +190,7 @@ def _sft() -> ConfigDict:
     sft.clip_norm = 1.0  # as for optim
     sft.eval_split = "validation"  # traces that choose the best checkpoint; apart from data.eval_split
     sft.eval_every = 200  # steps between two validation losses; the best checkpoint is kept
+    sft.target_loss = 0.0  # the run ends once the validation loss, nats a token, is this low
     sft.eval_examples = 256  # traces of the validation loss
     sft.freeze = ("visual/blocks/**", "visual/patch_embed/**")  # the encoder; projector and language model are trained
     sft.describe = 0.0  # share of tasks that ask to list the scene's objects instead of answering (learning to see)

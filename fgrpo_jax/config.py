@@ -181,6 +181,7 @@ class SftSection:
     clip_norm: Positive
     eval_split: str
     eval_every: Count
+    target_loss: NonNegative
     eval_examples: Count
     freeze: tuple[str, ...]
     describe: Fraction

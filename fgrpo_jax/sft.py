@@ -76,6 +76,9 @@ class SupervisedRun:
                 if loss < best:
                     best = loss
                     self.save_best(state)
+                if loss <= sft.target_loss:
+                    tqdm.write(f"validation loss reached config.sft.target_loss={sft.target_loss}: done")
+                    break
         self.data.close()
         self.checkpoints.close()
 

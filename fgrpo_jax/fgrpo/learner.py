@@ -79,6 +79,7 @@ class Learner:
     model: Model
     config: LearnerConfig
     banned: jax.Array
+    compiler_options: dict[str, Any] | None = None  # XLA options of the step alone
 
     def init(self, params: Any) -> TrainState:
         """A fresh state around `params` (which the first step donates); moments are sharded as their parameters."""
@@ -101,7 +102,7 @@ class Learner:
         The state is donated. Log-probs are those under the policy that entered the step, for comparison with the
         sampler's. M must be a multiple of updates × micro_batches.
         """
-        return optimizer.Stepper(self._step)
+        return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
 
     # ------------------------------------------------------------------------------------------------ pieces
     def _frozen_vision(self, params: Any) -> bool:

@@ -43,6 +43,7 @@ class SupervisedLearner:
     freeze: Sequence[str]
     banned: jax.Array  # bool [V]
     micro_batches: int = 1
+    compiler_options: dict[str, Any] | None = None  # XLA options of its two programs
 
     def init(self, params: Any) -> SupervisedState:
         trainable, _ = optimizer.partition(params, self.freeze)
@@ -52,12 +53,12 @@ class SupervisedLearner:
     @functools.cached_property
     def step(self) -> optimizer.Stepper:
         """Compiled (state, batch) → (state, metrics); the state is donated."""
-        return optimizer.Stepper(self._step)
+        return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
 
     @functools.cached_property
     def evaluate(self) -> Any:
         """jitted (params, batch) → (summed negative log-likelihood, number of tokens)."""
-        return jax.jit(self._evaluate)
+        return jax.jit(self._evaluate, compiler_options=self.compiler_options)
 
     def _nll(self, params: Any, batch: SupervisedBatch) -> jax.Array:
         features = self.model.encode(params, batch.prompts.vision)
