@@ -59,6 +59,7 @@ def _data() -> ConfigDict:
     data.world.difficulty = "tiny"  # tiny | easy | hard: how large, crowded and varied the scenes are
     data.world.families = ConfigDict()  # weight of each question family; empty is the world's own mix
     data.world.flawed = 0.28  # share of reference traces that are flawed on purpose (supervised training only)
+    data.world.yes_no = 0.5  # share of yes/no questions, the others being multiple choice
     data.world.seed = 0  # of the world itself: runs with different `seed` are tried on the same questions
     return data
 

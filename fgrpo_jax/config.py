@@ -40,6 +40,7 @@ class WorldSection:
     difficulty: str
     families: Mapping[str, NonNegative]
     flawed: Fraction
+    yes_no: Fraction
     seed: CountOrZero
 
 

@@ -108,6 +108,7 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
             difficulty=world.difficulty,
             families=families,
             flawed=world.flawed,
+            yes_no=world.yes_no,
             seed=world.seed,
             split=split,
             with_trace=traces,
@@ -169,7 +170,7 @@ def heldout_batches(config: Config, policy: Policy) -> PromptIterator:
 def supervised_batches(
     config: Config, policy: Policy, *, split: str, repeat: bool, limit: int | None = None
 ) -> PromptIterator:
-    """Prompts with reference responses: shuffled without end (`repeat`), or the first `limit` once in order."""
+    """Prompts with reference responses: shuffled without end (`repeat`), or the first `limit` once, filled up."""
     return PromptIterator(
         source(config, split, traces=True, size=limit),
         encoder(config, policy, responses=True),
@@ -177,6 +178,7 @@ def supervised_batches(
         buckets=buckets(config),
         seed=config.seed if repeat else None,
         epochs=None if repeat else 1,
+        remainder="drop" if repeat else "pad",
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=config.data.workers if repeat else 0,

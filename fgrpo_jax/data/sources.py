@@ -55,6 +55,7 @@ class WorldSource:
     Args:
       families: weight of each question family; None takes the difficulty's own mix.
       flawed: share of traces that are flawed on purpose.
+      yes_no: share of yes/no questions, the others being multiple choice.
       seed: of the world.
       with_trace: whether examples carry reference responses.
     """
@@ -66,11 +67,12 @@ class WorldSource:
         difficulty: str = "tiny",
         families: Mapping[str, float] | None = None,
         flawed: float = 0.28,
+        yes_no: float = 0.5,
         seed: int = 0,
         with_trace: bool = False,
         size: int = 1_000_000,
     ) -> None:
-        self._world = World(difficulty, families=families, flawed=flawed, split_seed=seed)
+        self._world = World(difficulty, families=families, flawed=flawed, yes_no=yes_no, split_seed=seed)
         self._split, self._with_trace, self._size = split, with_trace, size
 
     def __len__(self) -> int:
