@@ -27,9 +27,7 @@ class Paired:
         return self.after - self.before
 
 
-def paired(
-    name: str, before: Sequence[Row], after: Sequence[Row], *, resamples: int = 10_000, seed: int = 0
-) -> Paired:
+def paired(name: str, before: Sequence[Row], after: Sequence[Row], *, resamples: int = 10_000, seed: int = 0) -> Paired:
     """Percentile bootstrap over questions of the mean paired difference.
 
     Args:
