@@ -113,9 +113,7 @@ def parted(one: Side, prompts: Any, drawn: Generation, *, other: Generation, key
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
     out = doors.parser(__doc__)
-    out.add_argument(
-        "--hf", type=Path, default=setup.SHIPPED, help="HF folder of the policy (default: the shipped one)"
-    )
+    out.add_argument("--hf", type=Path, default=setup.SHIPPED, help="HF folder of the policy (default: %(default)s)")
     out.add_argument("--steps", type=int, default=5, help="rollout steps (default 5)")
     return out
 

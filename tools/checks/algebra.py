@@ -32,9 +32,8 @@ def by_hand() -> tuple[list[list[float]], list[float], list[float]]:
     task = [[0.75 / half, -0.25 / half, -0.25 / half, -0.25 / half], [0, 0, 0, 0]]
     first = [[0.5 / root, -0.5 / root, 0, 0], [0.25 / half, 0.25 / half, 0.25 / half, -0.75 / half]]
     second = [[0, 0, 0, 0], [-0.25 / half, 0.75 / half, -0.25 / half, -0.25 / half]]
-    mixed = [
-        [a + 2 * b + 0.5 * c for a, b, c in zip(*rows, strict=True)] for rows in zip(task, first, second, strict=True)
-    ]
+    groups = zip(task, first, second, strict=True)
+    mixed = [[a + 2 * b + 0.5 * c for a, b, c in zip(*rows, strict=True)] for rows in groups]
     rms = math.sqrt(sum(x * x for row in mixed for x in row) / 8)  # both groups are live
     means = [(1 + 0 + 1 + 1 + 1 + 0) / 6, (4 * 0.9 + 1) / 8]
     # τ = 0.95 and 0.65, η = 0.05; the first rises by 0.05·(0.95 − 4/6), the second by 0.05·(0.65 − 0.575).

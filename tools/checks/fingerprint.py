@@ -1,4 +1,4 @@
-"""A fingerprint of everything a run's figures depend on, so that figures on file can be told from those of other code."""
+"""A fingerprint of all that a run's figures depend on: figures on file can be told from those of other code."""
 
 from __future__ import annotations
 

@@ -42,12 +42,8 @@ GROUPS: Mapping[str, Group] = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of this area."""
     root = runs.ROOT
-    parser.add_argument(
-        "--full", action="store_true", help="run the README's command for three seeds first (half an hour)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=root / "docs/checks/main.json", help="figures of --full (%(default)s)"
-    )
+    parser.add_argument("--full", action="store_true", help="the README's command for three seeds, and only its checks")
+    parser.add_argument("--out", type=Path, default=root / "docs/checks/main.json", help="its figures (%(default)s)")
     parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
     parser.add_argument(
         "--nlvr", type=Path, default=root.parent / "shared/data/nlvr", help="NLVR as published (%(default)s)"

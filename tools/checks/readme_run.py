@@ -1,4 +1,4 @@
-"""The README's run, three seeds: run in full by `tools/check.py main --full`, and read back by `tools/check.py main`."""
+"""The README's run, three seeds: made by `tools/check.py main --full`, read back by `tools/check.py main`."""
 
 from __future__ import annotations
 

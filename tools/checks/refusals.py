@@ -107,34 +107,29 @@ def _folders(context: runs.Context) -> Iterator[Case]:
 
 
 def _examples(context: runs.Context) -> Iterator[Case]:
-    good = {
-        "id": "1",
-        "images": ["good.png"],
-        "question": "Is there a circle?",
-        "options": ["yes", "no"],
-        "answer": "A",
-    }
-    for name, bad, words in (
-        ("image that does not decode", {**good, "id": "2", "images": ["bad.png"]}, ("bad.png", "decode")),
-        (
-            "example without an answer",
-            {"id": "2", "question": "?", "options": ["yes", "no"]},
-            ("line 2", "'answer'", "add"),
-        ),
-    ):
-        data = context.scratch / "data" / name.split()[0]
-        _write_examples(data, [good, bad])
-        argv, work = _train(
-            context,
-            name.split()[0],
-            data__source="jsonl",
-            data__path=data,
-            data__eval_split="validation",
-            data__prompts_per_step=2,
-            rollout__batch_prompts=2,
-            algorithm__micro_batch_prompts=1,
-        )
-        yield Case(name, argv, words, work, begins=True)
+    asks = {"question": "Is there a circle?", "options": ["yes", "no"]}
+    good = {**asks, "id": "1", "images": ["good.png"], "answer": "A"}
+    undecodable = {**good, "id": "2", "images": ["bad.png"]}
+    unanswered = {**asks, "id": "2", "images": ["good.png"]}
+    yield _example(context, "image that does not decode", [good, undecodable], "bad.png", "decode")
+    yield _example(context, "example without an answer", [good, unanswered], "line 2", "'answer'", "add")
+
+
+def _example(context: runs.Context, name: str, examples: list[dict[str, object]], *words: str) -> Case:
+    short = name.split()[0]
+    data = context.scratch / "data" / short
+    _write_examples(data, examples)
+    argv, work = _train(
+        context,
+        short,
+        data__source="jsonl",
+        data__path=data,
+        data__eval_split="validation",
+        data__prompts_per_step=2,
+        rollout__batch_prompts=2,
+        algorithm__micro_batch_prompts=1,
+    )
+    return Case(name, argv, words, work, begins=True)
 
 
 def _write_examples(data: Path, examples: list[dict[str, object]]) -> None:

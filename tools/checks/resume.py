@@ -56,15 +56,13 @@ def _metrics_apart(whole: Path, work: Path) -> list[str]:
 
 
 def _arrays_apart(whole: Path, work: Path) -> list[str]:
-    """Names of the parameters, moments, multipliers and counters of the last checkpoints whose bytes differ."""
+    """Names of the parameters, moments, multipliers and counters of the last checkpoints that are not equal in bits."""
     a, b = (arrays(folder / "checkpoints" / str(STEPS)) for folder in (whole, work))
-    return sorted(
-        name for name in a.keys() | b.keys() if name not in a or name not in b or not _equal(a[name], b[name])
-    )
+    return sorted(name for name in a.keys() | b.keys() if _bits(a.get(name)) != _bits(b.get(name)))
 
 
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+def _bits(value: np.ndarray | None) -> tuple[Any, ...]:
+    return () if value is None else (str(value.dtype), value.shape, value.tobytes())
 
 
 def arrays(step: Path) -> dict[str, np.ndarray]:

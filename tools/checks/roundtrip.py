@@ -23,9 +23,8 @@ def checks(context: runs.Context) -> Iterator[Check]:
 
 def _takes(context: runs.Context) -> Iterator[Check]:
     work = context.scratch / "two-checkpoints"
-    runs.door(
-        "train", *runs.tiny(context.policy, work, num_steps=2, checkpoint__every=1), cache=_cache(context)
-    ).require()
+    argv = runs.tiny(context.policy, work, num_steps=2, checkpoint__every=1)
+    runs.door("train", *argv, cache=context.scratch / "compiled").require()
     found = {}
     for name, source in {"workdir": work, "checkpoints": work / "checkpoints", "2": work / "checkpoints" / "2"}.items():
         out = context.scratch / f"export-of-{name}"
@@ -40,10 +39,6 @@ def _takes(context: runs.Context) -> Iterator[Check]:
         {"folders give the newest": newest, "an older one differs": tensors(older) != found["2"]},
         "a run's folder and its checkpoints folder give the newest checkpoint, one checkpoint gives itself",
     )
-
-
-def _cache(context: runs.Context) -> Path:
-    return context.scratch / "compiled"
 
 
 def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...], str]]:
