@@ -43,7 +43,7 @@ class Recipe:
     heads: int = _flag(4, "query heads")
     kv_heads: int = _flag(2, "key and value heads")
     mlp: int = _flag(384, "width inside the decoder's MLPs")
-    # Slow frequencies leave attention by content free of position: with base 30 finding objects took several times as long.
+    # Slow frequencies leave attention by content free of position: with base 30 finding objects took far longer.
     rope_theta: float = _flag(10_000.0, "base of the rotary frequencies")
     vision_depth: int = _flag(3, "blocks of the vision tower; the last has full attention")
     vision_hidden: int = _flag(96, "width of the vision tower")

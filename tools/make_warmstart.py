@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     export(args.workdir / "best", beside, dtype=args.dtype)
     require_small(beside)
-    figures = held_out(config, beside)
+    figures = held_out(config.eval, beside)
     (beside / "README.md").write_text(card(args, configs.load(config, door="sft"), beside, figures), encoding="utf8")
     beside.rename(args.out)
     print(f"wrote {args.out}")
@@ -60,10 +60,10 @@ def require_small(folder: Path) -> None:
         raise SystemExit(f"error: {folder} holds {size} bytes, more than {MAX_BYTES}; use --dtype=bfloat16")
 
 
-def held_out(config: ml_collections.ConfigDict, folder: Path) -> dict[str, Any]:
-    """Figures of the exported folder on the config's held-out questions."""
-    raw = ml_collections.ConfigDict(config)
-    raw.model.hf = str(folder)
+def held_out(evaluation: ml_collections.ConfigDict, folder: Path) -> dict[str, Any]:
+    """Figures of the exported folder on the questions of configs/tiny.py, where it will start from."""
+    raw = doors.load_config(ROOT / "configs" / "tiny.py")
+    raw.eval, raw.model.hf = evaluation, str(folder)
     checked = configs.load(raw, door="evaluate")
     policy = setup.policy(checked)
     params = policy.load(checked.model.param_dtype)
@@ -95,7 +95,7 @@ but its reasoning is not always faithful.
 
 ## Held-out figures
 
-{questions} questions of the split `{split}`, one sampled answer each at temperature {temperature:g}.
+{questions} questions of configs/tiny.py's split `{split}`, one sampled answer each at temperature {temperature:g}.
 
 | figure | |
 |---|---|
