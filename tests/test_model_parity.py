@@ -308,4 +308,6 @@ def test_dropped_position_delta_breaks_parity(pair, decoded):
     wrong = inputs.replace(next_position=jnp.sum(inputs.mask, axis=-1).astype(jnp.int32))
     mask = np.ones(tokens.shape, bool)
     ours_logits = jax.jit(functools.partial(suffix_logits, ours))(params, wrong, tokens, mask)
-    assert min(relative_error(a, b) for a, b in zip(ours_logits, logits, strict=True)) > 10 * LOGITS
+    errors = [relative_error(a, b) for a, b in zip(ours_logits, logits, strict=True)]
+    # The last image is one row of tokens, as long as it is wide: its delta is 0 and nothing may change.
+    assert min(errors[:2]) > 10 * LOGITS and errors[2] <= LOGITS
