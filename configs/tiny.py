@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.data.buckets.completion = (56,)
     config.data.buckets.patches = (64,)
     config.data.world.flawed = 0.28
+    config.data.world.yes_no = 0.2
     config.data.prompt = "tiny"
     config.rollout.group_size = 8
     config.rollout.max_new_tokens = 48

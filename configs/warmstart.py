@@ -14,6 +14,7 @@ from configs import tiny
 def get_config() -> ConfigDict:
     config = tiny.get_config()
     config.optim.b2 = 0.98  # a few thousand steps of small batches: the second moment must follow sooner
+    config.data.world.yes_no = 0.5  # what is hardest to learn gets more lessons than questions
     config.sft.steps = 3500
     config.sft.batch = 32
     config.sft.micro_batch = 32
@@ -21,6 +22,7 @@ def get_config() -> ConfigDict:
     config.sft.learning_rate = 2e-3
     config.sft.describe = 0.25
     config.sft.eval_every = 250
+    config.sft.target_loss = 0.07  # after 2,000 steps: it points well, and still errs enough to have something to learn
     config.sft.eval_examples = 512
     config.sft.freeze = ()  # the eyes are learnt from scratch
     return config
