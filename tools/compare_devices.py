@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Compares and prints."""
-    raw = doors.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**runs.SMALL, "model.hf": args.hf}))
+    raw: Any = doors.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**runs.SMALL, "model.hf": args.hf}))
     print(json.dumps(compare(configs.load(raw), args.steps)))
 
 

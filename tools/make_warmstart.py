@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 from checks import heldout
 from make_tiny_checkpoint import Recipe, write
 
@@ -40,9 +39,10 @@ def main(args: argparse.Namespace) -> None:
     start = args.init or args.workdir.with_name(f"{args.workdir.name}-init")
     if not (start / "config.json").is_file():
         write(start, Recipe())
-    config = ml_collections.ConfigDict(args.config)
+    config = args.config
     config.model.hf = str(start)
     sft.main(argparse.Namespace(config=config, workdir=args.workdir, overwrite=args.overwrite))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     beside = args.out.with_name(f"{args.out.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     export(args.workdir / "best", beside, dtype=args.dtype)
@@ -60,9 +60,9 @@ def require_small(folder: Path) -> None:
         raise SystemExit(f"error: {folder} holds {size} bytes, more than {MAX_BYTES}; use --dtype=bfloat16")
 
 
-def held_out(evaluation: ml_collections.ConfigDict, folder: Path) -> dict[str, Any]:
+def held_out(evaluation: Any, folder: Path) -> dict[str, Any]:
     """Figures of the exported folder on the questions of configs/tiny.py, where it will start from."""
-    raw = doors.load_config(ROOT / "configs" / "tiny.py")
+    raw: Any = doors.load_config(ROOT / "configs" / "tiny.py")
     raw.eval, raw.model.hf = evaluation, str(folder)
     checked = configs.load(raw, door="evaluate")
     policy = setup.policy(checked)

@@ -63,7 +63,7 @@ class _Home:
         if shape != spec.shape:
             raise ValueError(
                 f"tensor {self.name!r} in {self.file} has shape {shape}, the model's config gives {spec.shape}: "
-                "the weights and config.json are of different models"
+                "the weights and config.json are of different models; take both from one checkpoint"
             )
         if dtype not in _DTYPES:
             raise ValueError(f"tensor {self.name!r} in {self.file} has dtype {dtype}; readable are {sorted(_DTYPES)}")
@@ -158,14 +158,18 @@ def _check_names(homes: dict[str, _Home], leaves: list[ParamSpec], folder: Path,
     expected = {name for spec in leaves for name in _names(spec)}
     if missing := sorted(expected - homes.keys()):
         raise ValueError(
-            f"{len(missing)} tensors missing from {folder}, first {missing[:3]}: is config.json of this model?"
+            f"{len(missing)} tensors missing from {folder}, first {missing[:3]}: take config.json and weights from one "
+            "checkpoint, or fetch the missing file"
         )
     extra = sorted(homes.keys() - expected)
     if tied and extra == [_TIED_HEAD]:
         _check_tied(homes)
     elif extra:
         places = [f"{homes[name].name!r} in {homes[name].file}" for name in extra[:3]]
-        raise ValueError(f"{len(extra)} unknown tensors in {folder}, first {', '.join(places)}")
+        raise ValueError(
+            f"{len(extra)} unknown tensors in {folder}, first {', '.join(places)}: remove them, or take the config.json "
+            "of the model they belong to"
+        )
 
 
 def _check_tied(homes: dict[str, _Home]) -> None:

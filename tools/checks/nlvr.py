@@ -60,7 +60,7 @@ def _ours(folder: Path, data: Path) -> tuple[Sequence[Any], list[np.ndarray], li
     from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.rollout.sampler import Sampler
 
-    raw = doors.load_config(CONFIG, runs.overrides({"model.hf": folder, "data.path": data}))
+    raw: Any = doors.load_config(CONFIG, runs.overrides({"model.hf": folder, "data.path": data}))
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params, model, processor = policy.load("float32"), policy.model, policy.processor
@@ -96,9 +96,10 @@ def _load(folder: Path) -> tuple[Any, dict[str, list[str]]]:
     import torch
     import transformers
 
-    model, info = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
+    loaded: Any = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
+    model, info = loaded
     model.generation_config.eos_token_id = None  # as ours: all 32 tokens, whatever they are
     return model.eval(), {name: sorted(map(str, found)) for name, found in info.items() if found}
 

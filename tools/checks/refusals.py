@@ -100,10 +100,10 @@ def _folders(context: runs.Context) -> Iterator[Case]:
     first = min(tensors)
     folder, file = broken("shape")
     save_file({**tensors, first: np.zeros((3, 5), tensors[first].dtype)}, file)
-    yield case("tensor of the wrong shape", folder, first, file.name, "(3, 5)")
+    yield case("tensor of the wrong shape", folder, first, file.name, "(3, 5)", "take both")
     folder, file = broken("extra")
     save_file({**tensors, "visual.odd.weight": np.zeros(3, tensors[first].dtype)}, file)
-    yield case("unknown extra tensor", folder, "visual.odd.weight", file.name)
+    yield case("unknown extra tensor", folder, "visual.odd.weight", file.name, "remove")
 
 
 def _examples(context: runs.Context) -> Iterator[Case]:

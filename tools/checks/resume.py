@@ -20,9 +20,7 @@ STOPS = (1, 2, 4)
 
 def checks(context: runs.Context) -> Iterator[Check]:
     """An uninterrupted run against runs stopped after step k and started again by the same command."""
-    # A cache for each side: that two compilations give the same program is part of what is checked.
-    whole = context.scratch / "whole"
-    _run(context, whole, steps=STEPS, cache="compiled")
+    whole = uninterrupted(context)
     with ThreadPoolExecutor(2) as pool:
         stopped = list(pool.map(lambda k: _stopped(context, k), STOPS))
     for stop, work in zip(STOPS, stopped, strict=True):
@@ -30,15 +28,25 @@ def checks(context: runs.Context) -> Iterator[Check]:
         yield same(f"resume/after step {stop}: arrays that differ", _arrays_apart(whole, work), [])
 
 
-def _run(context: runs.Context, work: Path, *, steps: int, cache: str) -> None:
-    argv = runs.tiny(context.policy, work, num_steps=steps, checkpoint__keep=2)
-    runs.door("train", *argv, cache=context.scratch / cache).require()
+def uninterrupted(context: runs.Context) -> Path:
+    """Workdir of a run of STEPS steps with checkpoints of the last two; made once."""
+    work = context.scratch / "whole"
+    if not work.exists():
+        argv = runs.tiny(context.policy, work, num_steps=STEPS, checkpoint__every=1, checkpoint__keep=2)
+        runs.door("train", *argv).require()
+    return work
 
 
 def _stopped(context: runs.Context, stop: int) -> Path:
+    """Workdir of a run that ended after `stop` steps and was started again.
+
+    These runs share their compiled programs, but not with the uninterrupted one: that compiling twice gives the same
+    program is part of what is checked.
+    """
     work = context.scratch / f"stopped-{stop}"
     for steps in (stop, STEPS):
-        _run(context, work, steps=steps, cache="compiled-again")
+        argv = runs.tiny(context.policy, work, num_steps=steps)
+        runs.door("train", *argv, cache=context.scratch / "compiled").require()
     return work
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from checks import runs
 from checks.record import Check, holds, same
+from checks.resume import STEPS, uninterrupted
 
 
 def checks(context: runs.Context) -> Iterator[Check]:
@@ -22,21 +23,22 @@ def checks(context: runs.Context) -> Iterator[Check]:
 
 
 def _takes(context: runs.Context) -> Iterator[Check]:
-    work = context.scratch / "two-checkpoints"
-    argv = runs.tiny(context.policy, work, num_steps=2, checkpoint__every=1)
-    runs.door("train", *argv, cache=context.scratch / "compiled").require()
-    found = {}
-    for name, source in {"workdir": work, "checkpoints": work / "checkpoints", "2": work / "checkpoints" / "2"}.items():
+    work, found = uninterrupted(context), {}
+    sources = {
+        "workdir": work,
+        "checkpoints": work / "checkpoints",
+        "newest": work / "checkpoints" / str(STEPS),
+        "older": work / "checkpoints" / str(STEPS - 1),
+    }
+    for name, source in sources.items():
         out = context.scratch / f"export-of-{name}"
         runs.door("export", f"--checkpoint={source}", f"--out={out}").require()
         found[name] = tensors(out)
-    older = context.scratch / "export-of-1"
-    runs.door("export", f"--checkpoint={work / 'checkpoints' / '1'}", f"--out={older}").require()
-    newest = found["workdir"] == found["checkpoints"] == found["2"]
+    newest, older = found["workdir"] == found["checkpoints"] == found["newest"], found["older"] != found["newest"]
     yield holds(
         "convert_export/checkpoint argument",
-        newest and tensors(older) != found["2"],
-        {"folders give the newest": newest, "an older one differs": tensors(older) != found["2"]},
+        newest and older,
+        {"folders give the newest": newest, "an older one differs": older},
         "a run's folder and its checkpoints folder give the newest checkpoint, one checkpoint gives itself",
     )
 
