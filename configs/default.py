@@ -59,6 +59,11 @@ def _data() -> ConfigDict:
     data.world.difficulty = "tiny"  # tiny | easy | hard: how large, crowded and varied the scenes are
     data.world.families = ConfigDict()  # weight of each question family; empty is the world's own mix
     data.world.flawed = 0.28  # share of reference traces that are flawed on purpose (supervised training only)
+    data.world.flaws = ConfigDict()  # weights of the kinds of flaw
+    data.world.flaws.contradicts_right = 0.3  # sound reasoning, then another answer
+    data.world.flaws.lucky = 0.4  # a false claim, then the right answer all the same
+    data.world.flaws.wrong_box = 0.15  # an object pointed at in a wrong place
+    data.world.flaws.false_claim = 0.15  # a false sentence beside the right ones
     data.world.yes_no = 0.5  # share of yes/no questions, the others being multiple choice
     data.world.seed = 0  # of the world itself: runs with different `seed` are tried on the same questions
     return data

@@ -36,10 +36,19 @@ class ModelSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class FlawsSection:
+    contradicts_right: NonNegative
+    lucky: NonNegative
+    wrong_box: NonNegative
+    false_claim: NonNegative
+
+
+@dataclasses.dataclass(frozen=True)
 class WorldSection:
     difficulty: str
     families: Mapping[str, NonNegative]
     flawed: Fraction
+    flaws: FlawsSection
     yes_no: Fraction
     seed: CountOrZero
 

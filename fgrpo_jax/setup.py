@@ -108,6 +108,12 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
             difficulty=world.difficulty,
             families=families,
             flawed=world.flawed,
+            flaws={
+                "contradicts_right": world.flaws.contradicts_right,
+                "lucky": world.flaws.lucky,
+                "wrong_box": world.flaws.wrong_box,
+                "false_claim": world.flaws.false_claim,
+            },
             yes_no=world.yes_no,
             seed=world.seed,
             split=split,

@@ -120,7 +120,7 @@ def test_evaluation_may_truncate_and_use_bfloat16_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("key", "nearest"),
-    [("num_step", "num_steps"), ("optim.learning_rat", "learning_rate"), ("data.world.flaw", "flawed")],
+    [("num_step", "num_steps"), ("optim.learning_rat", "learning_rate"), ("data.world.flawd", "flawed")],
 )
 def test_unknown_key_fails_with_the_nearest_name(key: str, nearest: str) -> None:
     raw = configs.to_dict(configs.load(tiny.get_config()))

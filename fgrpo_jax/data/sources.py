@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.data.world import World
+from fgrpo_jax.data.world_traces import FlawMix
 from fgrpo_jax.records import Box, Example
 
 
@@ -55,6 +56,7 @@ class WorldSource:
     Args:
       families: weight of each question family; None takes the difficulty's own mix.
       flawed: share of traces that are flawed on purpose.
+      flaws: weight of each kind of flaw, by the field names of `FlawMix`; None takes its defaults.
       yes_no: share of yes/no questions, the others being multiple choice.
       seed: of the world.
       with_trace: whether examples carry reference responses.
@@ -67,12 +69,16 @@ class WorldSource:
         difficulty: str = "tiny",
         families: Mapping[str, float] | None = None,
         flawed: float = 0.28,
+        flaws: Mapping[str, float] | None = None,
         yes_no: float = 0.5,
         seed: int = 0,
         with_trace: bool = False,
         size: int = 1_000_000,
     ) -> None:
-        self._world = World(difficulty, families=families, flawed=flawed, yes_no=yes_no, split_seed=seed)
+        mix = FlawMix(**flaws) if flaws else FlawMix()
+        self._world = World(
+            difficulty, families=families, flawed=flawed, flaws=mix, yes_no=yes_no, split_seed=seed
+        )
         self._split, self._with_trace, self._size = split, with_trace, size
 
     def __len__(self) -> int:
