@@ -167,8 +167,8 @@ def _check_names(homes: dict[str, _Home], leaves: list[ParamSpec], folder: Path,
     elif extra:
         places = [f"{homes[name].name!r} in {homes[name].file}" for name in extra[:3]]
         raise ValueError(
-            f"{len(extra)} unknown tensors in {folder}, first {', '.join(places)}: remove them, or take the config.json "
-            "of the model they belong to"
+            f"{len(extra)} unknown tensors in {folder}, first {', '.join(places)}: remove them, or take "
+            "the config.json of the model they belong to"
         )
 
 
