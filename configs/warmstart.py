@@ -1,9 +1,9 @@
-"""The supervised warm start of the built-in world, from random weights; its product ships with the package.
+"""The first half of the built-in world's warm start, from random weights: to see, to point and to reason.
 
     python -m fgrpo_jax.sft --config=configs/warmstart.py --config.model.hf=FOLDER --workdir=runs/warmstart
 
 FOLDER is what tools/make_tiny_checkpoint.py writes. `python tools/make_warmstart.py --out=DIR` does it all: random
-weights, this training, export and card.
+weights, this half, configs/warmstart_flaws.py, export and card.
 """
 
 from ml_collections import ConfigDict

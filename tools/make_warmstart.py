@@ -1,20 +1,18 @@
 """Makes the warm-start policy of the built-in world that ships with the package, from nothing.
 
-    python tools/make_warmstart.py --out=FOLDER [--workdir=W] [--config.sft.steps=N]
+    python tools/make_warmstart.py --out=FOLDER [--workdir=W]
 
-Random weights (tools/make_tiny_checkpoint.py), supervised training on the world's reference traces
-(configs/warmstart.py), export, 500 held-out questions, a card. FOLDER is in HF format and appears whole or not at all.
-W keeps the training run; the same command goes on where a stopped one stands. An hour or two on two CPU cores.
+Random weights (tools/make_tiny_checkpoint.py), supervised training on the world's reference traces in two halves
+(configs/warmstart.py: to see and to reason; configs/warmstart_flaws.py: the flaws that the demo is there to unlearn),
+export, 500 held-out questions, a card. FOLDER is in HF format and appears whole or not at all. W keeps the training
+runs; the same command goes on where a stopped one stands. Less than an hour on two CPU cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
-import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +23,44 @@ from make_tiny_checkpoint import Recipe, write
 from fgrpo_jax import config as configs
 from fgrpo_jax import doors, evaluate, metrics, setup, sft
 from fgrpo_jax.convert import folder_dtype
-from fgrpo_jax.data.world_traces import FlawMix
 from fgrpo_jax.export import export
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 8_000_000
+HALVES = ("warmstart", "warmstart_flaws")
+"""Configs, in order; each half starts from the best checkpoint of the one before."""
 
 
 def main(args: argparse.Namespace) -> None:
-    """Everything, in order; what is refused is refused before the hour of training."""
+    """Everything, in order; what is refused is refused before the training."""
     if args.out.exists():
         raise FileExistsError(f"{args.out} exists; give a new --out or remove it")
-    start = args.init or args.workdir.with_name(f"{args.workdir.name}-init")
+    start = args.workdir / "init"
     if not (start / "config.json").is_file():
         write(start, Recipe())
-    config = args.config
-    config.model.hf = str(start)
-    sft.main(argparse.Namespace(config=config, workdir=args.workdir, overwrite=args.overwrite))
+    halves = []
+    for name in HALVES:
+        workdir = args.workdir / name
+        halves.append((train(name, start, workdir), workdir))
+        start = args.workdir / f"{name}-hf"
+        if not start.exists():
+            export(workdir / "best", start)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     beside = args.out.with_name(f"{args.out.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
-    export(args.workdir / "best", beside, dtype=args.dtype)
+    shutil.copytree(start, beside)
     require_small(beside)
-    figures = held_out(config.eval, beside)
-    (beside / "README.md").write_text(card(args, configs.load(config, door="sft"), beside, figures), encoding="utf8")
+    (beside / "README.md").write_text(card(halves, beside, held_out(beside)), encoding="utf8")
     beside.rename(args.out)
     print(f"wrote {args.out}")
+
+
+def train(name: str, start: Path, workdir: Path) -> configs.Config:
+    """One half in its workdir, from the HF folder `start`; a half that is done is left alone."""
+    raw: Any = doors.load_config(ROOT / "configs" / f"{name}.py")
+    raw.model.hf = str(start)
+    sft.main(argparse.Namespace(config=raw, workdir=workdir, overwrite=False))
+    return configs.load(raw, door="sft")
 
 
 def require_small(folder: Path) -> None:
@@ -60,15 +70,15 @@ def require_small(folder: Path) -> None:
         raise SystemExit(f"error: {folder} holds {size} bytes, more than {MAX_BYTES}; use --dtype=bfloat16")
 
 
-def held_out(evaluation: Any, folder: Path) -> dict[str, Any]:
-    """Figures of the exported folder on the questions of configs/tiny.py, where it will start from."""
+def held_out(folder: Path) -> dict[str, Any]:
+    """Figures of the exported folder on 500 questions of configs/tiny.py, which starts from it."""
     raw: Any = doors.load_config(ROOT / "configs" / "tiny.py")
-    raw.eval, raw.model.hf = evaluation, str(folder)
-    checked = configs.load(raw, door="evaluate")
-    policy = setup.policy(checked)
-    params = policy.load(checked.model.param_dtype)
-    answers = evaluate.evaluate(checked, policy, params, setup.sampler(checked, policy, purpose="eval"))
-    return heldout.figures(answers)
+    raw.model.hf, raw.eval.examples = str(folder), 500
+    config = configs.load(raw, door="evaluate")
+    policy = setup.policy(config)
+    params = policy.load(config.model.param_dtype)
+    answers = evaluate.evaluate(config, policy, params, setup.sampler(config, policy, purpose="eval"))
+    return heldout.figures(answers) | {"split": config.data.eval_split, "temperature": config.eval.temperature}
 
 
 # ----------------------------------------------------------------------------------------------------------- the card
@@ -79,23 +89,26 @@ pipeline_tag: image-text-to-text
 # Warm start of the built-in world
 
 A Qwen2.5-VL of {parameters:.2f}M parameters that answers questions about the synthetic scenes of `fgrpo_jax`'s
-built-in world (difficulty `{difficulty}`), with its reasoning: where the objects are (`<bbox>`), what follows, the
-answer. It is where the README's FGRPO run starts, and made to be improved on: it knows the format and finds objects,
-but its reasoning is not always faithful.
+built-in world (difficulty `tiny`), with its reasoning: where the objects are (`<bbox>`), what follows, the answer. The
+README's FGRPO run starts from it, and it is made to be improved on: it knows the format and finds objects, but its
+reasoning is not always faithful.
 
 | | |
 |---|---|
-| made by | `{command}` |
-| seed | {seed} (random weights and order of the examples), world seed {world_seed} |
-| training | {steps} steps of {batch} reference traces, {describe:.0%} of which list the objects of the image |
+| made by | `python tools/make_warmstart.py --out=FOLDER` |
+| seeds | 0 for the random weights; {seeds} for the order of the examples |
 | duration | {minutes:.0f} minutes of training on {machine} |
-| checkpoint | the one of lowest validation loss, {loss:.4f} nats a token after step {best} |
 | weights | {dtype}, {megabytes:.1f} MB |
 | licence | Apache-2.0; weights and data are generated by this project's code, no outside data |
 
+| half | steps × traces | captions | yes/no | flawed traces | validation loss, nats a token |
+|---|---|---|---|---|---|
+{halves}
+
 ## Held-out figures
 
-{questions} questions of configs/tiny.py's split `{split}`, one sampled answer each at temperature {temperature:g}.
+{questions} questions of the split `{split}`, as configs/tiny.py asks them, one sampled answer each at temperature
+{temperature:g}.
 
 | figure | |
 |---|---|
@@ -105,10 +118,10 @@ Chance is the mean of 1/options. A figure that is undefined for an answer (no re
 
 ## Flaws it has on purpose
 
-{flawed:.0%} of the questions it learnt from had a flawed reference trace, so that it is flawed too: a wrong answer
-after sound reasoning ({contradicts_right:.0%} of those), a right answer after a false claim ({lucky:.0%}), an object
-pointed at in a wrong place ({wrong_box:.0%}), a false sentence beside the right ones ({false_claim:.0%}). It reads only
-the wording of the built-in world.
+A share of the reference traces was flawed (the table above), so that the policy is flawed too. In the second half, of
+the flawed ones: a wrong answer after sound reasoning ({contradicts_right:.0%}), a right answer after a false claim
+({lucky:.0%}), an object pointed at in a wrong place ({wrong_box:.0%}), a false sentence beside the right ones
+({false_claim:.0%}). It reads only the wording of the built-in world.
 """
 
 FIGURES = {
@@ -123,43 +136,40 @@ FIGURES = {
 }
 
 
-def card(args: argparse.Namespace, config: configs.Config, folder: Path, figures: dict[str, Any]) -> str:
+def card(halves: list[tuple[configs.Config, Path]], folder: Path, figures: dict[str, Any]) -> str:
     """The text of README.md."""
-    best = min(metrics.read_jsonl(args.workdir / "eval.jsonl"), key=lambda row: row["loss"])
-    rows = metrics.read_jsonl(args.workdir / "metrics.jsonl")
     shown = (f"| {text} | {_percent(figures[name])} |" for name, text in FIGURES.items())
+    seconds = [row["time/step"] for _, workdir in halves for row in metrics.read_jsonl(workdir / "metrics.jsonl")]
+    flaws = halves[-1][0].data.world.flaws
+    kinds = {name: getattr(flaws, name) for name in ("contradicts_right", "lucky", "wrong_box", "false_claim")}
     return CARD.format(
         parameters=heldout.count_parameters(folder) / 1e6,
-        difficulty=config.data.world.difficulty,
-        command=f"python tools/make_warmstart.py --out=FOLDER{_changes()}",
-        seed=config.seed,
-        world_seed=config.data.world.seed,
-        steps=len(rows),
-        batch=config.sft.batch,
-        describe=config.sft.describe,
-        minutes=sum(row["time/step"] for row in rows) / 60,
+        seeds=" and ".join(str(config.seed) for config, _ in halves),
+        minutes=sum(seconds) / 60,
         machine=machine(),
-        loss=best["loss"],
-        best=best["step"],
         dtype=folder_dtype(folder),
         megabytes=sum(file.stat().st_size for file in folder.iterdir()) / 1e6,
+        halves="\n".join(_half(config, workdir) for config, workdir in halves),
         questions=figures["questions"],
-        split=config.data.eval_split,
-        temperature=config.eval.temperature,
+        split=figures["split"],
+        temperature=figures["temperature"],
         rows="\n".join(shown),
-        flawed=config.data.world.flawed,
-        **dataclasses.asdict(FlawMix()),
+        **{name: weight / sum(kinds.values()) for name, weight in kinds.items()},
+    )
+
+
+def _half(config: configs.Config, workdir: Path) -> str:
+    """One line of the card's table."""
+    best = min(metrics.read_jsonl(workdir / "eval.jsonl"), key=lambda row: row["loss"])
+    sft_, world = config.sft, config.data.world
+    return (
+        f"| `configs/{workdir.name}.py` | {best['step']} × {sft_.batch} | {sft_.describe:.0%} | {world.yes_no:.0%} | "
+        f"{world.flawed:.0%} | {best['loss']:.4f} |"
     )
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}%"
-
-
-def _changes() -> str:
-    """The arguments of this command that change what it makes."""
-    changed = [item for item in sys.argv[1:] if item.startswith(("--config.", "--dtype"))]
-    return "".join(f" {shlex.quote(item)}" for item in changed)
 
 
 def machine() -> str:
@@ -176,12 +186,7 @@ def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
     out = doors.parser(__doc__)
     out.add_argument("--out", required=True, type=Path, help="HF folder to make; must not exist")
-    out.add_argument("--workdir", type=Path, default=Path("runs/warmstart"), help="of the training run (%(default)s)")
-    out.add_argument("--overwrite", action="store_true", help="delete the run in the workdir and start afresh")
-    out.add_argument("--init", type=Path, help="HF folder to start from; made beside the workdir when it is missing")
-    out.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the tensors (default: float32)")
-    default = ROOT / "configs" / "warmstart.py"
-    out.add_argument("--config", default=str(default), help="config file; --config.a.b=v changes a field of it")
+    out.add_argument("--workdir", type=Path, default=Path("runs/warmstart"), help="of the training runs (%(default)s)")
     return out
 
 
