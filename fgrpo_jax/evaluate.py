@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from fgrpo_jax import checkpoint, doors, setup
 from fgrpo_jax import config as configs
+from fgrpo_jax import mesh as meshes
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import generate
 from fgrpo_jax.rollout.sampler import Sampler
@@ -40,6 +41,7 @@ def main(args: argparse.Namespace) -> None:
         raw.model.hf = str(args.hf or checkpoint.hf_folder(args.checkpoint))
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
+    meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
     if args.checkpoint:
         params = checkpoint.load_params(args.checkpoint, policy.abstract(config.model.param_dtype))
     else:
@@ -63,19 +65,22 @@ def evaluate(
     """
     answers: list[Answer] = []
     batches = setup.heldout_batches(config, policy)
-    for batch in tqdm(batches, total=len(batches), desc=label, unit="batch", leave=False):
-        drawn = generate(
-            sampler,
-            params,
-            policy.put(batch.prompts),
-            decode=policy.processor.decode,
-            seed=config.eval.seed,
-            purpose="eval",
-            step=0,
-        )
-        sizes = [prompt.first_size for prompt in batch.encoded]
-        signals, seen = score(batch.examples, drawn.texts, sizes=sizes, config=setup.rewards(config))
-        answers += [_answer(batch.examples[row], drawn.texts[row][0], signals, seen, row) for row in range(batch.count)]
+    with tqdm(batches, total=len(batches), desc=label, unit="batch", leave=False) as bar:
+        for batch in bar:
+            drawn = generate(
+                sampler,
+                params,
+                policy.put(batch.prompts),
+                decode=policy.processor.decode,
+                seed=config.eval.seed,
+                purpose="eval",
+                step=0,
+            )
+            sizes = [prompt.first_size for prompt in batch.encoded]
+            signals, seen = score(batch.examples, drawn.texts, sizes=sizes, config=setup.rewards(config))
+            answers += [
+                _answer(batch.examples[row], drawn.texts[row][0], signals, seen, row) for row in range(batch.count)
+            ]
     batches.close()
     return answers
 

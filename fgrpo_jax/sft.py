@@ -13,91 +13,103 @@ import argparse
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from fgrpo_jax import checkpoint, doors, metrics, setup
 from fgrpo_jax import config as configs
-from fgrpo_jax.data.pipeline import Batch
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
 
 
 def main(args: argparse.Namespace) -> None:
     """Trains, or goes on training, in `args.workdir`."""
     config = configs.load(args.config, door="sft")
+    run = SupervisedRun(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
     resumed = checkpoint.claim_workdir(args.workdir, configs.to_dict(config), free=FREE, overwrite=args.overwrite)
-    SupervisedRun(config, args.workdir).run(resumed=resumed)
+    run.run(resumed=resumed)
 
 
 FREE = ("checkpoint.*", "log.*", "data.path", "data.workers", "mesh.*", "num_steps")
 """Config fields that may differ when a supervised run is resumed."""
 
+SHOWN = {"loss": "loss", "grad": "optim/grad_norm", "data s": "time/data"}
+"""What the progress bar shows."""
+
 
 @dataclasses.dataclass
 class SupervisedRun:
-    """One supervised run in its workdir."""
+    """One supervised run in its workdir; making it loads the policy and tries the data, and touches no file."""
 
     config: configs.Config
     workdir: Path
 
     def __post_init__(self) -> None:
-        self.policy = setup.policy(self.config)
-        self.learner = setup.supervised_learner(self.config, self.policy)
-        self.data = setup.supervised_batches(self.config, self.policy, split=self.config.data.train_split, repeat=True)
-        self.checkpoints = checkpoint.Checkpoints(self.workdir / "checkpoints", keep=self.config.checkpoint.keep)
+        config = self.config
+        self.policy = setup.policy(config)
+        meshes.require_divisible(self.policy.mesh, config__sft__micro_batch=config.sft.micro_batch)
+        self.learner = setup.supervised_learner(config, self.policy)
+        self.data = setup.supervised_batches(config, self.policy, split=config.data.train_split, repeat=True)
+        for data in (self.data, self.validation_batches()):
+            data.try_first()
+        self.params = self.policy.load(config.model.param_dtype)
 
     def run(self, *, resumed: bool) -> None:
-        """To the last step, with a validation loss every `sft.eval_every` steps."""
-        state = self.learner.init(self.policy.load(self.config.model.param_dtype))
-        if resumed and self.checkpoints.latest is not None:
-            state, meta = self.checkpoints.restore(state)
+        """To the last step or the target loss, with a validation loss every `sft.eval_every` steps."""
+        checkpoints = checkpoint.Checkpoints(self.workdir / "checkpoints", keep=self.config.checkpoint.keep)
+        state, self.params = self.learner.init(self.params), None  # the first step donates them
+        if resumed and checkpoints.latest is not None:
+            state, meta = checkpoints.restore(state)
             self.data.set_state(dict(meta.data))
         start, sft = int(state.step), self.config.sft
         log = metrics.JsonlWriter(self.workdir / "metrics.jsonl", resume_step=start)
         validation = metrics.JsonlWriter(self.workdir / "eval.jsonl", resume_step=start)
         best = min((r["loss"] for r in metrics.read_jsonl(validation.path)), default=float("inf"))
-        bar = tqdm(range(start, sft.steps), initial=start, total=sft.steps, desc="sft", unit="step", smoothing=0.05)
-        for step in bar:
-            began = time.perf_counter()
-            batch = next(self.data)
-            waited = time.perf_counter() - began
-            state, figures = self.learner.step(state, self.policy.put(to_batch(batch)))
-            row = {name: metrics.number(value) for name, value in figures.items()}
-            row = {"step": step + 1, **row, "time/data": waited, "time/step": time.perf_counter() - began}
-            log.write(row)
-            bar.set_postfix(metrics.postfix(row, {"loss": "loss", "grad": "optim/grad_norm", "data s": "time/data"}))
-            if (step + 1) % sft.eval_every == 0 or step + 1 == sft.steps:
-                loss = self.validate(state)
-                validation.write({"step": step + 1, "loss": loss})
-                tqdm.write(f"step {step + 1}: validation loss {loss:.4f} nats a token")
-                self.save(self.checkpoints, state)
-                if loss < best:
-                    best = loss
-                    self.save_best(state)
-                if loss <= sft.target_loss:
-                    tqdm.write(f"validation loss reached config.sft.target_loss={sft.target_loss}: done")
-                    break
-        self.data.close()
-        self.checkpoints.close()
+        steps = range(start, start if best <= sft.target_loss else sft.steps)
+        with tqdm(steps, initial=start, total=sft.steps, desc="sft", unit="step", smoothing=0.05) as bar:
+            for step in bar:
+                began = time.perf_counter()
+                batch = next(self.data)
+                waited = time.perf_counter() - began
+                state, figures = self.learner.step(state, self.policy.put(to_batch(batch)))
+                row = {name: metrics.number(value) for name, value in figures.items()}
+                row = {"step": step + 1, **row, "time/data": waited, "time/step": time.perf_counter() - began}
+                log.write(row)
+                bar.set_postfix(metrics.postfix(row, SHOWN))
+                if (step + 1) % sft.eval_every == 0 or step + 1 == sft.steps:
+                    loss = self.validate(state)
+                    validation.write({"step": step + 1, "loss": loss})
+                    tqdm.write(f"step {step + 1}: validation loss {loss:.4f} nats a token")
+                    if loss < best:
+                        best = loss
+                        # Before the checkpoint: a run killed in between does this step, and its best, again.
+                        self.save_best(state)
+                    self.save(checkpoints, state)
+                    if loss <= sft.target_loss:
+                        tqdm.write(f"validation loss reached config.sft.target_loss={sft.target_loss}: done")
+                        break
+        for part in (log, validation, checkpoints, self.data):
+            part.close()
 
     def validate(self, state: SupervisedState) -> float:
         """Mean negative log-likelihood a token, nats, over the validation traces."""
         total, tokens = 0.0, 0
-        for batch in self.validation_batches():
+        batches = self.validation_batches()
+        for batch in batches:
             nll, count = self.learner.evaluate(state.params, self.policy.put(to_batch(batch)))
             total, tokens = total + float(nll), tokens + int(count)
+        batches.close()
         return total / tokens
 
-    def validation_batches(self) -> Iterator[Batch]:
-        """Whole batches of `sft.eval_examples` validation traces, the same every time."""
+    def validation_batches(self) -> PromptIterator:
+        """`sft.eval_examples` validation traces, the same every time; the last batch is filled up."""
         sft = self.config.sft
-        stream = setup.supervised_batches(
+        return setup.supervised_batches(
             self.config, self.policy, split=sft.eval_split, repeat=False, limit=sft.eval_examples
         )
-        yield from stream
-        stream.close()
 
     def save(self, where: checkpoint.Checkpoints, state: SupervisedState) -> None:
         """Writes the state into `where`."""
@@ -115,9 +127,10 @@ class SupervisedRun:
 
 
 def to_batch(batch: Batch) -> SupervisedBatch:
-    """The learner's record of a pipeline batch (numpy leaves)."""
+    """The learner's record of a pipeline batch (numpy leaves); rows of filling do not count."""
     assert batch.tokens is not None and batch.mask is not None
-    return SupervisedBatch(batch.prompts, batch.tokens, batch.mask)
+    real = np.arange(len(batch.mask)) < batch.count
+    return SupervisedBatch(batch.prompts, batch.tokens, batch.mask & real[:, None, None])
 
 
 def parser() -> argparse.ArgumentParser:

@@ -82,7 +82,7 @@ class Run:
 
     @classmethod
     def create(cls, config: configs.Config, workdir: Path) -> Run:
-        """Loads the starting policy and builds sampler, learner and data; touches no file of the workdir."""
+        """Loads the policy, builds sampler and learner, tries the data; touches no file of the workdir."""
         policy = setup.policy(config)
         meshes.require_divisible(
             policy.mesh,
@@ -90,8 +90,10 @@ class Run:
             config__rollout__batch_prompts=config.rollout.batch_prompts,
             config__eval__batch_prompts=config.eval.batch_prompts,
         )
+        data = setup.training_batches(config, policy)
+        data.try_first()
         if config.eval.examples:
-            setup.heldout_batches(config, policy).close()  # a bad held-out source is better known now than at the end
+            setup.heldout_batches(config, policy).try_first()
         return cls(
             config,
             workdir,
@@ -100,7 +102,7 @@ class Run:
             sampler=setup.sampler(config, policy, purpose="train"),
             eval_sampler=setup.sampler(config, policy, purpose="eval"),
             learner=setup.learner(config, policy),
-            data=setup.training_batches(config, policy),
+            data=data,
         )
 
     # ------------------------------------------------------------------------------------------------------- the run
@@ -121,20 +123,20 @@ class Run:
         figures = metrics.JsonlWriter(self.workdir / "eval.jsonl", resume_step=start)
         board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if config.log.tensorboard else None
         steps, known = range(start, config.num_steps), {"initial": start, "total": config.num_steps}
-        bar = tqdm(steps, **known, desc="fgrpo", unit="step", smoothing=0.1)
-        for step in bar:
-            state, row = self.step(state, reference, step, names)
-            log.write(row)
-            if board is not None:
-                board.write(step + 1, row)
-            bar.set_postfix(metrics.postfix(row, SHOWN))
-            if config.eval.every and (step + 1) % config.eval.every == 0 and step + 1 < config.num_steps:
-                answers = self._evaluate(state.params, f"held-out at {step + 1}")
-                figures.write({"step": step + 1, **evaluate.means(answers)})
-            last = step + 1 == config.num_steps
-            if last or (config.checkpoint.every and (step + 1) % config.checkpoint.every == 0):
-                self._save(checkpoints, state)
-            self._guard_updates(state, checkpoints)
+        with tqdm(steps, **known, desc="fgrpo", unit="step", smoothing=0.1) as bar:  # closed before an error is shown
+            for step in bar:
+                state, row = self.step(state, reference, step, names)
+                log.write(row)
+                if board is not None:
+                    board.write(step + 1, row)
+                bar.set_postfix(metrics.postfix(row, SHOWN))
+                last = step + 1 == config.num_steps
+                if config.eval.every and (step + 1) % config.eval.every == 0 and not last:
+                    answers = self._evaluate(state.params, f"held-out at {step + 1}")
+                    figures.write({"step": step + 1, **evaluate.means(answers)})
+                if last or (config.checkpoint.every and (step + 1) % config.checkpoint.every == 0):
+                    self._save(checkpoints, state)
+                self._guard_updates(state, checkpoints)
         for part in (log, figures, checkpoints, self.data, *([board] if board is not None else [])):
             part.close()
         self._evaluate_once("after", state.params)
@@ -241,7 +243,7 @@ class Run:
             kind, value, warn, stop = "max", shift.max(), limits.logp_max_warn, limits.logp_max_stop
         else:
             kind, value, warn, stop = "mean", shift.mean(), limits.logp_mean_warn, limits.logp_mean_stop
-        self.over = self.over + 1 if value > stop else 0
+        self.over = 0 if value <= stop else self.over + 1  # NaN is over
         message = f"sampler and learner give token probabilities that differ by {value:.3g} ({kind} of the step)"
         if self.over >= (1 if exact else limits.logp_patience):
             raise ValueError(
@@ -328,7 +330,8 @@ class Run:
         if not self.config.eval.examples:
             return
         before, after = (metrics.read_jsonl(self.workdir / "eval" / f"{w}.jsonl") for w in ("before", "after"))
-        defined = [name for name in evaluate.FIGURES if any(row[name] is not None for row in before)]
+        both = list(zip(before, after, strict=True))
+        defined = [name for name in evaluate.FIGURES if any(None not in (a[name], b[name]) for a, b in both)]
         rows = [paired(name, before, after) for name in defined]
         results = {
             "temperature": self.config.eval.temperature,

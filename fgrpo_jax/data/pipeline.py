@@ -207,6 +207,10 @@ class PromptIterator:
         self.close()
         self._taken = int(state["batches_taken"])
 
+    def try_first(self) -> None:
+        """Prepares the first batch, here and now, and forgets it: what is wrong with every example shows at once."""
+        self._pad(self._prepare(self._steps[0]))
+
     def close(self) -> None:
         """Ends threads and workers. The iterator starts them again if asked for more."""
         if self._batches is not None:

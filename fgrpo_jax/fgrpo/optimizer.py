@@ -25,8 +25,8 @@ StateT = TypeVar("StateT")
 class OptimizerConfig:
     """AdamW. The paper: lr 1e-6 constant, weight decay 0.01, clipped at a global norm of 1.
 
-    'muon' orthogonalises the momentum of every matrix (Jordan et al. 2024), scaled to AdamW's usual step (RMS 0.2, Liu et
-    al. 2025) so that the same rate serves both; vectors and embeddings keep AdamW. For training from random weights.
+    'muon' orthogonalises the momentum of every matrix (Jordan et al. 2024), scaled to AdamW's usual step (RMS 0.2, Liu
+    et al. 2025) so that the same rate serves both; vectors and embeddings keep AdamW. For training from random weights.
     """
 
     name: str = "adamw"  # 'adamw' | 'muon'
@@ -154,7 +154,7 @@ def _matrices(flat: Mapping[str, Any]) -> dict[str, optax.contrib.MuonDimensionN
 
 
 def _matrix_axes(path: str, ndim: int) -> optax.contrib.MuonDimensionNumbers | None:
-    """Which axes of a kernel are inputs and which outputs; the others (layers, q|k|v) are matrices beside each other."""
+    """Which axes of a kernel are inputs and which outputs; the others (layers, q|k|v) are matrices side by side."""
     if not path.endswith("/kernel"):
         return None
     first = 1 if "/layers/" in path or "/blocks/" in path else 0
@@ -177,7 +177,7 @@ class Applied:
 
 def apply_guarded(tx: optax.GradientTransformation, grads: Flat, opt_state: Any, params: Flat) -> Applied:
     """One optimiser update, or none at all when the gradient norm is not finite."""
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     finite = jnp.isfinite(norm)
     # Zeros, not NaN, flow through the discarded branch: `where` below picks, and nothing non-finite is ever computed.
     safe = jax.tree.map(lambda g: jnp.where(finite, g, jnp.zeros_like(g)), grads)
