@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, judge_one, score
 
 EXAMPLE = World("tiny", families={"left_right": 1.0}, flawed=0.0).example(0)
 SIZE = ImageSize(EXAMPLE.scene.width, EXAMPLE.scene.height, EXAMPLE.scene.width, EXAMPLE.scene.height)
-RIGHT = EXAMPLE.trace
+RIGHT = re.sub("<answer>.*</answer>", f"<answer>{EXAMPLE.answer}</answer>", EXAMPLE.trace)  # by its letter
 WRONG = RIGHT.replace(f"<answer>{EXAMPLE.answer}", f"<answer>{'B' if EXAMPLE.answer == 'A' else 'A'}")
 EMPTY = f"<think></think><answer>{EXAMPLE.answer}</answer>"
 IDLE = f"<think>So the answer is {EXAMPLE.answer}.</think><answer>{EXAMPLE.answer}</answer>"

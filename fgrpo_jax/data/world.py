@@ -15,7 +15,7 @@ import numpy as np
 from fgrpo_jax.data.world_drawing import draw
 from fgrpo_jax.data.world_questions import FAMILIES, Asked, Plan
 from fgrpo_jax.data.world_scenes import DIFFICULTIES, Difficulty, make_scene
-from fgrpo_jax.data.world_traces import DONE, NO_FLAW, FlawMix, letter, reword, write_trace
+from fgrpo_jax.data.world_traces import DONE, NO_FLAW, FlawMix, letter, reword, reword_reasoning, write_trace
 from fgrpo_jax.records import Example, Scene
 
 SOURCE = "world"
@@ -108,7 +108,7 @@ class World:
             source=SOURCE,
             scene=scene,
             query=asked.query,
-            trace=reword(trace) if other_words and trace is not None else trace,
+            trace=reword_reasoning(trace) if other_words and trace is not None else trace,
             flaw=flaw,
         )
 

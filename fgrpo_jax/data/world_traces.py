@@ -155,6 +155,12 @@ def reword(text: str) -> str:
     return text
 
 
+def reword_reasoning(trace: str) -> str:
+    """A trace with its reasoning in other words; the answer stays as the options have it."""
+    reasoning, end, answer = trace.partition("</think>")
+    return reword(reasoning) + end + answer
+
+
 _OTHER_WORDS = (
     (" is at <bbox>", " is located at <bbox>"),
     ("left of", "to the left of"),

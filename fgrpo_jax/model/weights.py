@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ _TRAVELLERS = (
     "processor_config.json",
     "generation_config.json",
 )
+_THREADS = 8  # tensors in flight; each is held once more while it is turned
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
 
 
@@ -183,16 +186,28 @@ def _check_tied(homes: dict[str, _Home]) -> None:
 
 
 def _read_leaf(homes: dict[str, _Home], spec: ParamSpec, dtype: Any, placement: Any) -> jax.Array:
-    names = _names(spec)
-    stacked = spec.axes[0] == "layers"
     host = np.empty(spec.shape, np.dtype(dtype))
-    for layer, name in enumerate(names):
-        tensor = homes[name].read(spec.hf)
-        target = host[layer] if stacked else host
-        matrix = target.reshape(-1, spec.hf.shape[0]) if spec.hf.transposed else target.reshape(spec.hf.shape)
-        # A view of `host`: both branches split or join contiguous axes only.
-        matrix[...] = tensor.reshape(spec.hf.shape[0], -1).T if spec.hf.transposed else tensor
+    targets = host if spec.axes[0] == "layers" else host[None]
+
+    def fill(name: str, target: np.ndarray) -> None:
+        tensor = homes[name].read(spec.hf).astype(host.dtype, copy=False)
+        # `target` is contiguous, so that its reshape is a view.
+        if spec.hf.transposed:
+            _transpose_into(target.reshape(-1, spec.hf.shape[0]), tensor.reshape(spec.hf.shape[0], -1))
+        else:
+            target.reshape(spec.hf.shape)[...] = tensor
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(fill, _names(spec), targets))
     return jax.device_put(host, placement)
+
+
+def _transpose_into(target: np.ndarray, source: np.ndarray) -> None:
+    """target [a, b] = source [b, a].T, 64 columns at a time over plain integers: 3x numpy's own copy (measured)."""
+    bits = np.dtype(f"u{source.dtype.itemsize}")
+    target, source = target.view(bits), source.view(bits)
+    for start in range(0, source.shape[0], 64):
+        target[:, start : start + 64] = source[start : start + 64].T
 
 
 # -------------------------------------------------------------------------------------------------------------- write
@@ -247,9 +262,12 @@ def _tensors(params: Params, model: Model, dtype: np.dtype) -> Iterator[tuple[st
         if array.shape != spec.shape:
             raise ValueError(f"{jax.tree_util.keystr(path)} has shape {array.shape}, the model declares {spec.shape}")
         names = _names(spec)
-        pieces = _layers(array, len(names)) if spec.axes[0] == "layers" else [np.asarray(array)]
-        for name, piece in zip(names, pieces, strict=True):
-            yield name, _to_hf(piece, spec.hf, dtype)
+        pieces = _layers(array, len(names)) if spec.axes[0] == "layers" else iter([np.asarray(array)])
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for start in range(0, len(names), _THREADS):
+                few = itertools.islice(pieces, _THREADS)
+                done = pool.map(lambda piece, home=spec.hf: _to_hf(piece, home, dtype), few)
+                yield from zip(names[start : start + _THREADS], done, strict=True)
 
 
 def _layers(array: jax.Array, count: int) -> Iterator[np.ndarray]:
@@ -262,9 +280,12 @@ def _layers(array: jax.Array, count: int) -> Iterator[np.ndarray]:
 
 
 def _to_hf(array: np.ndarray, home: HFTensor, dtype: np.dtype) -> np.ndarray:
-    if home.transposed:
-        array = array.reshape(-1, home.shape[0]).T
-    return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(home.shape)
+    array = array.astype(dtype, copy=False)
+    if not home.transposed:
+        return np.ascontiguousarray(array).reshape(home.shape)
+    out = np.empty((home.shape[0], array.size // home.shape[0]), dtype)
+    _transpose_into(out, np.ascontiguousarray(array).reshape(-1, home.shape[0]))
+    return out.reshape(home.shape)
 
 
 def _write_weights(folder: Path, tensors: Iterator[tuple[str, np.ndarray]], *, shard_bytes: float) -> None:
