@@ -220,6 +220,16 @@ def test_shared_prefix_equals_the_repeated_prompt():
     assert float(jnp.max(jnp.abs(shared[1]["visual"]["blocks"]["mlp"]["up"]["kernel"]))) > 0
 
 
+def test_bfloat16_is_close_to_float32():
+    """Norms, softmax, rotation and log-probs stay in float32: 8 bits of mantissa cost a per cent or two of the loss."""
+    prompts = prompt_batch(M, S)
+    models = [Model.create(TINY), Model.create(TINY, compute_dtype=jnp.bfloat16)]
+    run = jax.jit(lambda params, prompts: [shared_loss(model, params, prompts) for model in models])
+    exact, low = run(tiny_params(), prompts)
+    assert low.dtype == jnp.float32 and exact != low
+    np.testing.assert_allclose(low, exact, rtol=0.02)
+
+
 def test_decode_writes_the_cache_in_place():
     """Compiled with a donated cache, a step allocates far less than the cache."""
     model = Model.create(TINY)

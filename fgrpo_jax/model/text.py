@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from fgrpo_jax.model import layers
-from fgrpo_jax.model.attention import attend, merge
+from fgrpo_jax.model.attention import Part, attend, merge
 from fgrpo_jax.model.config import TextConfig
 from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
@@ -177,10 +177,10 @@ def _write(cache: jax.Array, row: jax.Array, layer: jax.Array, t: jax.Array) -> 
     return jax.lax.dynamic_update_slice(cache, row[None, :, :, None].astype(cache.dtype), start)
 
 
-def _merge_groups(theirs, ours, *, groups: int) -> jax.Array:
+def _merge_groups(theirs: Part, ours: Part, *, groups: int) -> jax.Array:
     """Merge the prefix part [M, G·T, K, Q, H] with the own part [M·G, T, K, Q, H] -> [M·G, T, K, Q, H]."""
     b, t = ours.out.shape[:2]
     m = b // groups
     lse = theirs.lse.reshape(m, *theirs.lse.shape[1:3], groups, t)
     lse = jnp.moveaxis(lse, 3, 1).reshape(b, *lse.shape[1:3], t)
-    return merge(type(theirs)(theirs.out.reshape(ours.out.shape), lse), ours)
+    return merge(Part(theirs.out.reshape(ours.out.shape), lse), ours)
