@@ -10,7 +10,6 @@ all yields output 0 and log-sum-exp -inf, with zero gradients, so empty parts me
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -86,12 +85,7 @@ def _cut(arrays, start, size):
     return tuple(jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in arrays)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _attend(q, k, v, key_mask, causal, block):
-    return _forward(q, k, v, key_mask, causal, block)
-
-
-def _forward(q, k, v, key_mask, causal, block):
+def _forward(q, k, v, key_mask, causal, block) -> tuple[jax.Array, jax.Array]:
     k, v, key_mask, starts, size = _blocks(k, v, key_mask, block)
     dtype = jnp.promote_types(q.dtype, jnp.float32)
     b, t, heads, group, width = q.shape
@@ -153,4 +147,5 @@ def _attend_bwd(causal, block, saved, gradients):
     return g_q.astype(q.dtype), g_k.astype(k.dtype), g_v.astype(v.dtype), None
 
 
+_attend = jax.custom_vjp(_forward, nondiff_argnums=(4, 5))
 _attend.defvjp(_attend_fwd, _attend_bwd)

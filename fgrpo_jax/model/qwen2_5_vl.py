@@ -226,6 +226,6 @@ def _fill(state: nnx.State, params: Params) -> nnx.State:
     flat = nnx.traversals.flatten_mapping(params)
     declared = dict(nnx.to_flat_state(state))
     if flat.keys() != declared.keys():
-        odd = sorted("/".join(path) for path in flat.keys() ^ declared.keys())
+        odd = sorted("/".join(map(str, path)) for path in flat.keys() ^ declared.keys())
         raise ValueError(f"params do not have the structure of the model: {odd[:5]} missing or unknown")
     return nnx.from_flat_state([(path, declared[path].replace(value)) for path, value in flat.items()])
