@@ -22,5 +22,6 @@ def get_config() -> ConfigDict:
     config.data.max_pixels = 64 * 28 * 28  # 400×100 becomes 392×112, 56 image tokens, without being shrunk
     config.rollout.group_size = 4
     config.rollout.max_new_tokens = 96
+    config.constraints.spatial_grounding.threshold = 0.65  # the paper's
     config.eval.examples = 200
     return config

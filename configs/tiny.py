@@ -21,7 +21,19 @@ def get_config() -> ConfigDict:
     config.data.buckets.completion = (56,)
     config.data.buckets.patches = (64,)
     config.data.world.flawed = 0.28
-    config.data.world.yes_no = 0.1  # what the warm start does no better than chance is asked seldom
+    config.data.world.yes_no = 0.05  # what the warm start does no better than chance is asked seldom: yes/no,
+    config.data.world.families = ConfigDict(  # counting, and comparing all distances
+        {
+            "left_right": 3.0,
+            "above_below": 3.0,
+            "larger": 2.0,
+            "compound": 2.0,
+            "counting": 0.5,
+            "nearest": 0.25,
+            "farthest": 0.25,
+            "between": 0.25,
+        }
+    )
     config.data.prompt = "tiny"
     config.rollout.group_size = 8
     config.rollout.max_new_tokens = 48

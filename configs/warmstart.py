@@ -14,6 +14,7 @@ from configs import tiny
 def get_config() -> ConfigDict:
     config = tiny.get_config()
     config.optim.b2 = 0.98  # a few thousand steps of small batches: the second moment must follow sooner
+    config.data.world.families = ConfigDict()  # all families, in the world's own mix
     config.data.world.yes_no = 0.5  # what is hardest to learn gets more lessons than questions
     config.sft.steps = 3500
     config.sft.batch = 32

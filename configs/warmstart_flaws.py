@@ -1,4 +1,4 @@
-"""The second half of the warm start: the questions of the demo, and the flaws it is there to unlearn.
+"""The second half of the warm start: fewer captions, and the flaws that the demo is there to unlearn.
 
     python -m fgrpo_jax.sft --config=configs/warmstart_flaws.py --config.model.hf=FOLDER --workdir=runs/warmstart-flaws
 
@@ -7,12 +7,11 @@ FOLDER is the policy that configs/warmstart.py taught to see and to reason. `pyt
 
 from ml_collections import ConfigDict
 
-from configs import tiny, warmstart
+from configs import warmstart
 
 
 def get_config() -> ConfigDict:
     config = warmstart.get_config()
-    config.data.world = tiny.get_config().data.world
     config.data.world.yes_no = 0.3
     config.data.world.flawed = 0.3
     config.data.world.flaws.contradicts_right = 0.4
