@@ -14,6 +14,7 @@ from fgrpo_jax import evaluate, metrics
 from fgrpo_jax.model.weights import SINGLE
 
 MEGABYTE = 1_000_000
+QUESTIONS = 500
 
 
 def checks(context: runs.Context) -> Iterator[Check]:
@@ -22,7 +23,7 @@ def checks(context: runs.Context) -> Iterator[Check]:
     yield at_most("warmstart/megabytes", round(size / MEGABYTE, 3), 8)
     yield between("warmstart/parameters", count_parameters(context.policy), 1_400_000, 4_000_000)
     found = figures(answers(context))
-    yield at_least("warmstart/questions", found["questions"], 500)
+    yield at_least("warmstart/questions", found["questions"], QUESTIONS)
     yield at_least("warmstart/format", found["format"], 0.95)
     yield at_least("warmstart/box_iou", found["box_iou"], 0.5)
     yield between("warmstart/accuracy", found["accuracy"], round(found["chance"] + 0.1, 4), 0.8)
@@ -32,8 +33,8 @@ def checks(context: runs.Context) -> Iterator[Check]:
 def answers(context: runs.Context) -> list[evaluate.Answer]:
     """One judged answer a held-out question of configs/tiny.py."""
     work = context.scratch / "heldout"
-    config = runs.CONFIGS / "tiny.py"
-    runs.door("evaluate", f"--config={config}", f"--hf={context.policy}", f"--workdir={work}").require()
+    given = [f"--config={runs.CONFIGS / 'tiny.py'}", f"--config.eval.examples={QUESTIONS}"]
+    runs.door("evaluate", *given, f"--hf={context.policy}", f"--workdir={work}").require()
     (file,) = (work / "eval").glob("*.jsonl")
     return metrics.read_jsonl(file)
 
