@@ -8,3 +8,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 _FLAG = "--xla_force_host_platform_device_count=8"
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """HF folder of a tiny random policy (tests/policies.py), to be read and not to be written."""
+    import policies
+
+    return policies.write(tmp_path_factory.mktemp("policy") / "hf")

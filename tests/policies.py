@@ -1,0 +1,113 @@
+"""A tiny random policy for the built-in world as an HF folder, and the config that fits it: what learner and door tests
+share. Its logits are far from flat and its tower is wide awake, so that no test passes on a policy that ignores half of
+its inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fgrpo_jax import config as configs
+from fgrpo_jax import doors, setup
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.data import tokenizer as tokenizers
+from fgrpo_jax.data.styles import STYLES
+from fgrpo_jax.data.world import World
+from fgrpo_jax.model import weights
+from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
+
+ROOT = Path(__file__).parent.parent
+BASE = ROOT / "configs" / "default.py"
+VOCAB = 512
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compiler options for programs that are compiled for longer than they run."""
+
+SMALL: dict[str, Any] = {
+    "num_steps": 4,
+    "data.prompts_per_step": 8,
+    "data.prompt": "tiny",
+    "data.max_prompt_tokens": 96,
+    "data.min_pixels": 84 * 84,
+    "data.max_pixels": 112 * 112,
+    "data.buckets.prompt": (96,),
+    "data.buckets.completion": (128,),
+    "data.buckets.patches": (64,),
+    "rollout.group_size": 4,
+    "rollout.max_new_tokens": 8,
+    "rollout.batch_prompts": 8,
+    "algorithm.micro_batch_prompts": 4,
+    "optim.learning_rate": 1e-3,
+    "eval.examples": 6,
+    "eval.batch_prompts": 4,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 4,
+    "sft.steps": 4,
+    "sft.batch": 4,
+    "sft.micro_batch": 2,
+    "sft.eval_every": 1,
+    "sft.eval_examples": 8,
+    "sft.learning_rate": 1e-3,
+}
+"""Overrides of configs/default.py: seconds, not days. One shape of everything, so that nothing is compiled twice."""
+
+
+def write(folder: Path, *, seed: int = 0) -> Path:
+    """The whole folder: tokenizer of the world's texts, processor files, random weights."""
+    world = World("tiny")
+    examples = [world.example(index) for index in range(60)]
+    texts = [STYLES["tiny"].user_text(example.question, example.options) for example in examples]
+    tokenizer = tokenizers.train([*texts, *(e.trace or "" for e in examples)], vocab_size=VOCAB)
+    ids = {name: index for name, index in tokenizers.token_ids(tokenizer).items() if name != "vision_token_id"}
+    text = TextConfig(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        intermediate_size=48,
+        vocab_size=VOCAB,
+        rope_theta=10000.0,
+        rms_norm_eps=1e-6,
+        mrope_section=(2, 1, 1),
+        tie_word_embeddings=True,
+    )
+    vision = VisionConfig(
+        depth=2,
+        hidden_size=32,
+        num_heads=2,
+        intermediate_size=48,
+        fullatt_block_indexes=(1,),
+        out_hidden_size=32,
+        tokens_per_second=2,
+    )
+    model = Model.create(ModelConfig(text=text, vision=vision, **ids))
+    params = model.init(jax.random.key(seed))
+    params["text"]["embed"]["table"] = params["text"]["embed"]["table"] * 20
+    source = folder.with_name(f"{folder.name}-source")
+    tokenizers.save(source, tokenizer, min_pixels=28 * 28, max_pixels=448 * 448)
+    (source / "config.json").write_text(json.dumps(model.config.to_hf()))
+    weights.save_hf(folder, params, model, source=source)
+    return folder
+
+
+def overrides(hf: Path, **fields: Any) -> list[str]:
+    """--config.a.b=v of SMALL and of `fields`, in whose names '__' stands for '.'."""
+    chosen = SMALL | {"model.hf": hf} | {name.replace("__", "."): value for name, value in fields.items()}
+    return [f"--config.{name}={value}" for name, value in chosen.items()]
+
+
+def config(hf: Path, **fields: Any) -> configs.Config:
+    """The checked config of those overrides."""
+    return configs.load(doors.load_config(BASE, overrides(hf, **fields)))
+
+
+def policy(config: configs.Config, mesh: jax.sharding.Mesh | None = None) -> setup.Policy:
+    """`setup.policy` on one device (tests run with eight), or on `mesh`."""
+    mesh = meshes.make_mesh(devices=jax.devices()[:1]) if mesh is None else mesh
+    on_all = dataclasses.replace(config, mesh=configs.MeshSection(data=-1, fsdp=1, tensor=1))
+    return dataclasses.replace(setup.policy(on_all), mesh=mesh)
