@@ -10,6 +10,7 @@ folder of it. A run that was stopped goes on where its newest checkpoint stands.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -64,19 +65,22 @@ class SupervisedRun:
         if resumed and checkpoints.latest is not None:
             state, meta = checkpoints.restore(state)
             self.data.set_state(dict(meta.data))
+        with contextlib.closing(checkpoints), contextlib.closing(self.data):
+            self._train(state, checkpoints)
+
+    def _train(self, state: SupervisedState, checkpoints: checkpoint.Checkpoints) -> None:
         start, sft = int(state.step), self.config.sft
-        log = metrics.JsonlWriter(self.workdir / "metrics.jsonl", resume_step=start)
-        validation = metrics.JsonlWriter(self.workdir / "eval.jsonl", resume_step=start)
-        best = min((r["loss"] for r in metrics.read_jsonl(validation.path)), default=float("inf"))
-        steps = range(start, start if best <= sft.target_loss else sft.steps)
-        with tqdm(steps, initial=start, total=sft.steps, desc="sft", unit="step", smoothing=0.05) as bar:
+        with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
+            log, validation = (
+                stack.enter_context(metrics.JsonlWriter(self.workdir / name, resume_step=start))
+                for name in ("metrics.jsonl", "eval.jsonl")
+            )
+            best = min((r["loss"] for r in metrics.read_jsonl(validation.path)), default=float("inf"))
+            steps = range(start, start if best <= sft.target_loss else sft.steps)
+            known = {"initial": start, "total": sft.steps}
+            bar = stack.enter_context(tqdm(steps, **known, desc="sft", unit="step", smoothing=0.05))
             for step in bar:
-                began = time.perf_counter()
-                batch = next(self.data)
-                waited = time.perf_counter() - began
-                state, figures = self.learner.step(state, self.policy.put(to_batch(batch)))
-                row = {name: metrics.number(value) for name, value in figures.items()}
-                row = {"step": step + 1, **row, "time/data": waited, "time/step": time.perf_counter() - began}
+                state, row = self.step(state)
                 log.write(row)
                 bar.set_postfix(metrics.postfix(row, SHOWN))
                 if (step + 1) % sft.eval_every == 0 or step + 1 == sft.steps:
@@ -91,8 +95,16 @@ class SupervisedRun:
                     if loss <= sft.target_loss:
                         tqdm.write(f"validation loss reached config.sft.target_loss={sft.target_loss}: done")
                         break
-        for part in (log, validation, checkpoints, self.data):
-            part.close()
+
+    def step(self, state: SupervisedState) -> tuple[SupervisedState, metrics.Row]:
+        """One update: the new state and the row of metrics."""
+        began = time.perf_counter()
+        batch = next(self.data)
+        waited = time.perf_counter() - began
+        state, figures = self.learner.step(state, self.policy.put(to_batch(batch)))
+        row = {name: metrics.number(value) for name, value in figures.items()}
+        times = {"time/data": waited, "time/step": time.perf_counter() - began}
+        return state, {"step": int(state.step), **row, **times}
 
     def validate(self, state: SupervisedState) -> float:
         """Mean negative log-likelihood a token, nats, over the validation traces."""

@@ -10,6 +10,7 @@ prints held-out figures before and after. The same command goes on where a stopp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import time
@@ -115,15 +116,27 @@ class Run:
         if resumed and checkpoints.latest is not None:
             state, meta = checkpoints.restore(state)
             self.data.set_state(dict(meta.data))
-        start = int(state.step)
-        self._evaluate_once("before", self.params if start == 0 else None)
+        self._evaluate_once("before", self.params if int(state.step) == 0 else None)
         self.params = None  # the first step donates them
+        with contextlib.closing(checkpoints), contextlib.closing(self.data):
+            state = self._train(state, reference, checkpoints)
+        self._evaluate_once("after", state.params)
+        self._report()
+
+    def _train(self, state: TrainState, reference: Flat, checkpoints: checkpoint.Checkpoints) -> TrainState:
+        """The steps that are left, each with its row of metrics."""
+        config, start = self.config, int(state.step)
         names = metrics.train_names([c.name for c in config.constraints], extra=EXTRA)
-        log = metrics.JsonlWriter(self.workdir / "metrics.jsonl", resume_step=start)
-        figures = metrics.JsonlWriter(self.workdir / "eval.jsonl", resume_step=start)
-        board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if config.log.tensorboard else None
-        steps, known = range(start, config.num_steps), {"initial": start, "total": config.num_steps}
-        with tqdm(steps, **known, desc="fgrpo", unit="step", smoothing=0.1) as bar:  # closed before an error is shown
+        with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
+            log, figures = (
+                stack.enter_context(metrics.JsonlWriter(self.workdir / name, resume_step=start))
+                for name in ("metrics.jsonl", "eval.jsonl")
+            )
+            board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if config.log.tensorboard else None
+            if board is not None:
+                stack.enter_context(contextlib.closing(board))
+            steps, known = range(start, config.num_steps), {"initial": start, "total": config.num_steps}
+            bar = stack.enter_context(tqdm(steps, **known, desc="fgrpo", unit="step", smoothing=0.1))
             for step in bar:
                 state, row = self.step(state, reference, step, names)
                 log.write(row)
@@ -137,10 +150,7 @@ class Run:
                 if last or (config.checkpoint.every and (step + 1) % config.checkpoint.every == 0):
                     self._save(checkpoints, state)
                 self._guard_updates(state, checkpoints)
-        for part in (log, figures, checkpoints, self.data, *([board] if board is not None else [])):
-            part.close()
-        self._evaluate_once("after", state.params)
-        self._report()
+        return state
 
     def step(
         self, state: TrainState, reference: Flat, step: int, names: Sequence[str]
