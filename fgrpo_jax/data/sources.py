@@ -76,9 +76,7 @@ class WorldSource:
         size: int = 1_000_000,
     ) -> None:
         mix = FlawMix(**flaws) if flaws else FlawMix()
-        self._world = World(
-            difficulty, families=families, flawed=flawed, flaws=mix, yes_no=yes_no, split_seed=seed
-        )
+        self._world = World(difficulty, families=families, flawed=flawed, flaws=mix, yes_no=yes_no, split_seed=seed)
         self._split, self._with_trace, self._size = split, with_trace, size
 
     def __len__(self) -> int:
