@@ -18,7 +18,7 @@ from fgrpo_jax.data.prompts import Buckets, Processor
 from fgrpo_jax.data.sources import First, JsonlSource, NlvrSource, Source, WorldSource
 from fgrpo_jax.data.world import default_families, with_captions
 from fgrpo_jax.fgrpo.learner import Constraint, Learner, LearnerConfig
-from fgrpo_jax.fgrpo.optimizer import OptimizerConfig
+from fgrpo_jax.fgrpo.optimizer import OptimizerConfig, partition
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
@@ -257,6 +257,7 @@ def learner(config: Config, policy: Policy) -> Learner:
         updates=algorithm.updates_per_batch,
         micro_batches=config.micro_batches,
     )
+    partition(policy.model.specs, settings.freeze)  # a rule that matches nothing is refused now, not in the first step
     return Learner(policy.model, settings, jnp.asarray(policy.processor.banned))
 
 
@@ -275,6 +276,7 @@ def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
         weight_decay=sft.weight_decay,
         clip_norm=sft.clip_norm,
     )
+    partition(policy.model.specs, sft.freeze)
     return SupervisedLearner(
         policy.model,
         rule,

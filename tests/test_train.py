@@ -286,6 +286,11 @@ def test_a_prompt_longer_than_the_limit(tiny_hf: Path, tmp_path: Path) -> None:
     refused(tmp_path / "w", tiny_hf, *words, data__buckets__prompt=(32,))
 
 
+def test_a_freeze_rule_that_matches_nothing(tiny_hf: Path, tmp_path: Path) -> None:
+    words = ("freeze rule 'vision/**' matches no parameter", "top-level names are text, visual")
+    refused(tmp_path / "w", tiny_hf, *words, model__freeze=("vision/**",))
+
+
 def test_a_workdir_that_holds_another_run(whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "w"
     shutil.copytree(whole[0], workdir)
