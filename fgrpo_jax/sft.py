@@ -34,7 +34,14 @@ def main(args: argparse.Namespace) -> None:
     run.run(resumed=resumed)
 
 
-FREE = ("checkpoint.*", "log.*", "data.path", "data.workers", "mesh.*", "num_steps")
+FREE = (
+    *("checkpoint.*", "log.*", "data.path", "data.workers", "mesh.*"),
+    # What only reinforcement learning and evaluation read:
+    *("num_steps", "rollout.*", "rewards.*", "constraints.*", "algorithm.*", "eval.*"),
+    *("model.freeze", "data.prompts_per_step", "data.eval_split"),
+    *(f"optim.{name}" for name in ("learning_rate", "schedule", "warmup_updates", "weight_decay", "clip_norm")),
+    "optim.max_skipped",
+)
 """Config fields that may differ when a supervised run is resumed."""
 
 SHOWN = {"loss": "loss", "grad": "optim/grad_norm", "data s": "time/data"}

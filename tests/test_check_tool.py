@@ -7,7 +7,7 @@ from pathlib import Path
 import check
 import pytest
 from checks import algebra, readme_run, refusals, runs
-from checks.fingerprint import fingerprint
+from checks.fingerprint import ROOT, files, fingerprint
 from checks.record import Check, above, at_least, at_most, between, exit_code, holds, same, skipped
 
 GOOD, BAD, UNTRIED = holds("a", True, 1, "b"), holds("a", False, 1, "b"), skipped("a", "no data", "b")
@@ -60,21 +60,41 @@ def test_bounds():
         assert wrong.ok is False and json.loads(wrong.line)["ok"] is False
 
 
-def test_fingerprint_follows_code_configs_and_assets_and_nothing_else(tmp_path: Path):
-    for name in ("fgrpo_jax/a.py", "fgrpo_jax/data/b.py", "configs/tiny.py", "fgrpo_jax/assets/warmstart/config.json"):
+def test_fingerprint_follows_what_the_run_imports_and_nothing_else(tmp_path: Path):
+    def write(name: str, text: str) -> str:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x = 1")
+        (tmp_path / name).write_text(text)
+        return fingerprint(tmp_path)
+
+    with pytest.raises(FileNotFoundError, match=r"\.py"):
+        fingerprint(tmp_path)
+    for name, text in {
+        "configs/default.py": "x = 1",
+        "configs/tiny.py": "from configs import default",
+        "fgrpo_jax/data/__init__.py": "",
+        "fgrpo_jax/data/far.py": "x = 1",
+        "fgrpo_jax/near.py": "def late():\n    import fgrpo_jax.data.far",
+        "fgrpo_jax/train.py": "import os\nfrom fgrpo_jax import near",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
     seen = {fingerprint(tmp_path)}
-    for name in ("fgrpo_jax/data/b.py", "configs/tiny.py", "fgrpo_jax/assets/warmstart/config.json", "fgrpo_jax/c.py"):
-        (tmp_path / name).write_text("x = 2")
-        seen.add(fingerprint(tmp_path))
-    (tmp_path / "fgrpo_jax/c.py").rename(tmp_path / "fgrpo_jax/d.py")
+    followed = ("configs/default.py", "fgrpo_jax/data/far.py", "fgrpo_jax/data/__init__.py", "fgrpo_jax/assets/w/a.json")
+    for name in followed:
+        seen.add(write(name, "x = 2"))
+    (tmp_path / "fgrpo_jax/data/far.py").rename(tmp_path / "fgrpo_jax/data/gone.py")
     seen.add(fingerprint(tmp_path))
     assert len(seen) == 6
-    for name in ("README.md", "docs/x.md", "fgrpo_jax/__pycache__/a.pyc", "fgrpo_jax/assets/warmstart/README.md"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("else")
-    assert fingerprint(tmp_path) in seen and fingerprint(tmp_path) == fingerprint(tmp_path)
+    for name in ("README.md", "fgrpo_jax/other.py", "configs/nlvr.py", "fgrpo_jax/assets/w/README.md"):
+        assert write(name, "else") == fingerprint(tmp_path) and fingerprint(tmp_path) in seen
+
+
+def test_fingerprint_reaches_every_part_of_a_run():
+    names = {file.relative_to(ROOT).as_posix() for file in files()}
+    for name in ("train", "config", "model/text", "data/world_scenes", "rollout/sampler", "rewards/score", "fgrpo/losses"):
+        assert f"fgrpo_jax/{name}.py" in names
+    assert {"configs/tiny.py", "configs/default.py", "fgrpo_jax/assets/warmstart/model.safetensors"} <= names
+    assert not names & {"fgrpo_jax/sft.py", "fgrpo_jax/export.py", "configs/nlvr.py"}
 
 
 # --------------------------------------------------------------------------------------------------- figures on file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,9 +150,51 @@ def test_killed_between_best_and_checkpoint_finds_the_best_again(whole: Path, ti
     assert not (tmp_path / "w" / "best.new").exists()
 
 
+def test_only_what_the_run_reads_must_be_the_same_to_resume_it(whole: Path, tiny_hf: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "w")
+    others = {"constraints__consistency__threshold": 0.5, "optim__learning_rate": 1.0, "model__freeze": ("text/**",)}
+    code, _, err = runs.run(sft, tmp_path / "w", tiny_hf, **others)
+    assert code == 0, err
+    for name, value in {"sft__learning_rate": 1.0, "optim__b1": 0.5, "data__world__flawed": 0.9}.items():
+        code, _, err = runs.run(sft, tmp_path / "w", tiny_hf, **{name: value})
+        assert code == 1 and "holds another run" in err and name.replace("__", ".") in err
+
+
 def test_a_target_loss_ends_the_run_for_good(tiny_hf: Path, tmp_path: Path) -> None:
     for _ in range(2):
         code, _, err = runs.run(sft, tmp_path / "w", tiny_hf, sft__target_loss=100.0)
         assert code == 0, err
         assert [row["step"] for row in runs.rows(tmp_path / "w")] == [1]
     assert checkpoint.resolve(tmp_path / "w").name == "1"
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+def refused(workdir: Path, hf: Path, *words: str, **fields: Any) -> None:
+    code, _, err = runs.run(sft, workdir, hf, **fields)
+    assert code == 1 and err.startswith("error: ") and "Traceback" not in err, err
+    for word in words:
+        assert word in err, f"{word!r} is not in {err!r}"
+    assert not workdir.exists()
+
+
+def test_bad_settings_and_data_leave_nothing(tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workdir = tmp_path / "w"
+    refused(workdir, tiny_hf, "did you mean 'eval_every'", sft__eval_evry=1)
+    refused(workdir, tiny_hf, "do not fit the largest bucket, 16", data__buckets__completion=(16,))
+    refused(workdir, tiny_hf, "exceeds max_prompt_tokens 20", data__max_prompt_tokens=20)
+    refused(workdir, tiny_hf, "freeze rule 'vision/**' matches no parameter", sft__freeze=("vision/**",))
+    shutil.copytree(tiny_hf, tmp_path / "hf")
+    (tmp_path / "hf" / "model.safetensors").unlink()
+    refused(workdir, tmp_path / "hf", "holds neither model.safetensors nor")
+    folder = tmp_path / "data"
+    lines = runs.write_questions(folder, count=8)
+    runs.write_questions(folder, count=8, split="validation")
+    jsonl: dict[str, Any] = {"data__source": "jsonl", "data__path": folder, "rewards__judge": "none"}
+    refused(workdir, tiny_hf, "example 'q", "has no trace", **jsonl)
+    for line in lines:
+        line["trace"] = "<think>It is at <bbox>[0,0,28,28]</bbox>.</think><answer>A</answer>"
+    runs.write_lines(folder, lines)
+    runs.write_lines(folder, [json.loads(json.dumps(line)) for line in lines[:3]], split="validation")
+    refused(workdir, tiny_hf, "8 examples were asked of a source that holds 3", **jsonl)
+    monkeypatch.setattr(meshes, "make_mesh", MAKE_MESH)
+    refused(workdir, tiny_hf, "config.sft.micro_batch=2 prompts cannot be split", "use a multiple of 8")
