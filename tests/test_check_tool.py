@@ -120,9 +120,7 @@ def read_back(tmp_path: Path, content: dict | None) -> list[Check]:
 def test_figures_on_file_are_held_against_the_bounds(tmp_path: Path):
     assert exit_code(read_back(tmp_path, on_file())) == 0
     assert exit_code(read_back(tmp_path, on_file(seconds=601))) == 1
-    assert (
-        exit_code(read_back(tmp_path, on_file(figures={"accuracy": {"change": 0.2}}))) == 1
-    )
+    assert exit_code(read_back(tmp_path, on_file(figures={"accuracy": {"change": 0.2}}))) == 1
 
 
 def test_figures_of_other_code_and_missing_seeds_do_not_pass(tmp_path: Path):

@@ -1,0 +1,37 @@
+"""The rollout engine: exactness, reproducibility, memory, layout on devices, and what it does against a peer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from checks import rollout_exactness, runs
+from checks.record import Check
+from fgrpo_jax import setup
+
+Group = Callable[[runs.Context], Iterator[Check]]
+
+GROUPS: Mapping[str, Group] = {
+    "noise": rollout_exactness.noise,
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this area."""
+    root = runs.ROOT
+    parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
+    parser.add_argument(
+        "--nlvr", type=Path, default=root.parent / "shared/data/nlvr", help="NLVR as published (%(default)s)"
+    )
+    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
+    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+
+
+def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
+    """(name, what runs it) of each group that is asked for."""
+    figures = runs.ROOT / "docs/checks/rollouts.json"
+    context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), args.nlvr, figures)
+    for name, group in GROUPS.items():
+        if name in (args.only or GROUPS) and name not in args.skip:
+            yield name, lambda group=group: group(context)
