@@ -146,6 +146,18 @@ def test_half_written_files_are_seen(tmp_path: Path):
     assert sorted(refusals._broken(tmp_path)) == ["config.json.tmp", "metrics.jsonl"]
 
 
+@pytest.mark.parametrize("area", check.AREAS)
+def test_every_area_runs_the_groups_it_names(area: str, tmp_path: Path, monkeypatch):
+    module = check.AREAS[area]
+    monkeypatch.setattr(module.setup, "model_folder", lambda name: tmp_path)
+
+    def names(*argv: str) -> list[str]:
+        return [name for name, _ in module.groups(check.parser().parse_args([area, *argv]), tmp_path)]
+
+    first, *others = module.GROUPS
+    assert names() == [first, *others] and names(f"--only={first}") == [first] and names(f"--skip={first}") == others
+
+
 def test_groups_can_be_chosen(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(check.main_area.setup, "model_folder", lambda name: tmp_path)
 

@@ -3,6 +3,7 @@
     python tools/check.py main           in a quarter of an hour on two cores
     python tools/check.py main --full    first the long runs, whose figures `main` reads from docs/checks/main.json
     python tools/check.py rollouts       the rollout engine alone, in a quarter of an hour
+    python tools/check.py weights        checkpoints in and out, in a quarter of an hour on two cores
 
 Each line is {"check": …, "value": …, "bound": …, "ok": …}. The exit code is 0 when all of them hold, 1 when any does
 not or could not be tried (`"ok": null`, with the reason as its value; --skip=GROUP leaves a group out on purpose).
@@ -25,11 +26,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from checks import main as main_area
 from checks import rollouts as rollouts_area
+from checks import weights as weights_area
 from checks.record import Check, exit_code, holds
 
 from fgrpo_jax import doors
 
-AREAS = {"main": main_area, "rollouts": rollouts_area}
+AREAS = {"main": main_area, "rollouts": rollouts_area, "weights": weights_area}
 """Name → module with `add_flags(parser)` and `groups(args, scratch)`."""
 
 

@@ -1,0 +1,47 @@
+"""Weights: checkpoints in and out, byte by byte; what is off is named; what transformers says of an export."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from checks import weights_roundtrip
+from checks.record import Check
+from fgrpo_jax import setup
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the checks of this area work on.
+
+    Attributes:
+      scratch: an empty folder, theirs alone.
+      policy: HF folder of a small policy, whole: weights, tokenizer and processor files.
+    """
+
+    scratch: Path
+    policy: Path
+
+
+Group = Callable[[Context], Iterator[Check]]
+
+GROUPS: Mapping[str, Group] = {
+    "roundtrip": lambda context: weights_roundtrip.checks(context.scratch / "roundtrip", context.policy),
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this area."""
+    parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of a small policy (%(default)s)")
+    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
+    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+
+
+def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
+    """(name, what runs it) of each group that is asked for."""
+    context = Context(scratch, setup.model_folder(args.policy).absolute())
+    for name, group in GROUPS.items():
+        if name in (args.only or GROUPS) and name not in args.skip:
+            yield name, lambda group=group: group(context)
