@@ -159,6 +159,7 @@ def test_equals_what_transformers_reads(source, written, tmp_path):
     [
         ("model_type", "qwen2_vl", "only 'qwen2_5_vl'"),
         ("use_sliding_window", True, "sliding"),
+        ("layer_types", ["full_attention", "sliding_attention"], "layer_types name sliding_attention"),
         ("hidden_act", "gelu", "only 'silu'"),
         ("num_attention_heads", 15, "hidden_size 2048 must be a multiple of num_heads 15"),
         ("num_key_value_heads", 3, "num_heads 16 must be a multiple of num_kv_heads 3"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 import re
 import zlib
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fgrpo_jax.data import images
+from fgrpo_jax.data.limits import PixelLimits, read_json
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig
@@ -93,21 +93,23 @@ class Processor:
         import transformers  # takes seconds, and only folders need it
 
         folder = pathlib.Path(folder)
-        _need(folder, "tokenizer.json", "tokenizer_config.json", "config.json", "preprocessor_config.json")
+        _need(folder, "tokenizer.json", "tokenizer_config.json", "config.json")
+        limits = PixelLimits.load(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+        if tokenizer.chat_template is None and (folder / "chat_template.json").is_file():
+            tokenizer.chat_template = read_json(folder / "chat_template.json").get("chat_template")
         if tokenizer.chat_template is None:
             raise ValueError(f"{folder} has no chat template; copy tokenizer_config.json or chat_template.jinja to it")
         config = ModelConfig.load(folder)
         eos_ids = _eos_ids(folder, tokenizer)
-        low, high = _pixel_limits(folder / "preprocessor_config.json")
         pad_id = tokenizer.pad_token_id
         return cls(
             tokenizer=tokenizer,
             config=config,
             eos_ids=eos_ids,
             pad_id=eos_ids[-1] if pad_id is None else pad_id,
-            min_pixels=low,
-            max_pixels=high,
+            min_pixels=limits.image[0],
+            max_pixels=limits.image[1],
             banned=_banned(tokenizer, config, eos_ids),
         )
 
@@ -248,41 +250,16 @@ def _need(folder: pathlib.Path, *names: str) -> None:
             raise ValueError(f"{folder / name} does not exist; a checkpoint folder in HF format has {', '.join(names)}")
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); copy it again from its checkpoint") from error
-
-
 def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
     """EOS ids, the end of a turn first. The released config.json names one, generation_config.json both."""
     for name in ("generation_config.json", "config.json"):
-        found = _read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
+        found = read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
         if found is not None:
             ids = [int(index) for index in (found if isinstance(found, list) else [found])]
             return tuple(sorted(dict.fromkeys(ids), key=lambda index: index != tokenizer.eos_token_id))
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder} names no eos_token_id; add it to generation_config.json")
     return (int(tokenizer.eos_token_id),)
-
-
-def _pixel_limits(path: pathlib.Path) -> tuple[int, int]:
-    """(min, max) pixels from either dialect; as in the reference, the flat names win."""
-    settings = _read_json(path)
-    size = settings.get("size") or {}
-    low = settings.get("min_pixels", size.get("shortest_edge", size.get("min_pixels")))
-    high = settings.get("max_pixels", size.get("longest_edge", size.get("max_pixels")))
-    if low is None or high is None:
-        raise ValueError(f"{path} has neither min_pixels/max_pixels nor size.shortest_edge/longest_edge; add them")
-    expected = {"patch_size": images.PATCH, "temporal_patch_size": images.FRAMES, "merge_size": images.MERGE}
-    expected |= {"image_mean": list(images.MEAN), "image_std": list(images.STD), "do_resize": True, "resample": 3}
-    for key, value in expected.items():
-        if settings.get(key, value) != value:
-            raise ValueError(
-                f"{path}: {key} is {settings[key]}, but images are prepared with {value}; it is not Qwen2.5-VL's"
-            )
-    return int(low), int(high)
 
 
 # ------------------------------------------------------------------------------------------------------------ buckets

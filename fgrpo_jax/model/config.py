@@ -19,6 +19,8 @@ _HUB_NAMES = {
     "num_heads": "num_attention_heads",
     "num_kv_heads": "num_key_value_heads",
 }
+_VISION_ALIASES = {"num_heads": "num_attention_heads", "depth": "num_hidden_layers"}
+"""Other names that transformers takes for fields of the vision config."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +190,8 @@ _TEXT_PLAIN = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "v
 def _text_from_hf(source: Mapping[str, Any], *, tied: bool) -> TextConfig:
     if source.get("use_sliding_window"):
         raise ValueError("use_sliding_window is true; sliding-window attention is not implemented (no release uses it)")
+    if odd := sorted(set(source.get("layer_types") or ()) - {"full_attention"}):
+        raise ValueError(f"layer_types name {', '.join(odd)}; only full attention is implemented, and released")
     _require_silu("text", source)
     fields = {name: source[_HUB_NAMES.get(name, name)] for name in _TEXT_PLAIN if _HUB_NAMES.get(name, name) in source}
     base = {name: fields.get(name, getattr(TextConfig, name)) for name in _TEXT_PLAIN}
@@ -209,13 +213,15 @@ def _text_from_hf(source: Mapping[str, Any], *, tied: bool) -> TextConfig:
 def _vision_from_hf(source: Mapping[str, Any]) -> VisionConfig:
     _require_silu("vision", source)
     names = {field.name for field in dataclasses.fields(VisionConfig)} - {"rope_theta"}
-    fields = {name: _frozen(source[name]) for name in names if name in source}
+    aliased = {name: source[alias] for name, alias in _VISION_ALIASES.items() if alias in source}
+    fields = aliased | {name: _frozen(source[name]) for name in names if name in source}
     for name in ("patch_size", "temporal_patch_size"):
         value = fields.get(name)
         if isinstance(value, tuple):
             raise ValueError(f"vision {name} is {list(value)}; only one number is supported")
     rope = source.get("rope_parameters") or {}
-    return VisionConfig(**fields, rope_theta=float(rope.get("rope_theta", VisionConfig.rope_theta)))
+    theta = rope.get("rope_theta", source.get("rope_theta", VisionConfig.rope_theta))
+    return VisionConfig(**fields, rope_theta=float(theta))
 
 
 def _require_silu(part: str, source: Mapping[str, Any]) -> None:
