@@ -31,7 +31,8 @@ def get_config() -> ConfigDict:
 
 def _model() -> ConfigDict:
     model = ConfigDict()
-    model.hf = "shipped"  # HF folder of the starting policy; 'shipped' is the warm start that comes with the package
+    model.hf = "shipped"  # starting policy: HF folder, hub id, or 'shipped', the warm start that comes with the package
+    model.revision = ""  # of a hub id: branch, tag or commit; a run stores the commit it began with
     model.param_dtype = "float32"  # masters; bfloat16 is refused in training, since lr 1e-6 would round away
     model.compute_dtype = "float32"  # float32 | bfloat16: activations and matrix products
     model.remat = False  # recompute activations in the backward pass: less memory, about a third more time

@@ -29,6 +29,7 @@ Dtype = Literal["float32", "bfloat16"]
 @dataclasses.dataclass(frozen=True)
 class ModelSection:
     hf: str
+    revision: str
     param_dtype: Dtype
     compute_dtype: Dtype
     remat: bool

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import struct as flax_struct
 
 from fgrpo_jax import checkpoint, doors
+from fgrpo_jax.data import hub
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -91,7 +92,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     out = doors.parser(__doc__)
-    out.add_argument("--hf", required=True, type=Path, help="folder in HF format")
+    doors.add_policy(out, required=True)
     out.add_argument("--out", required=True, type=Path, help="checkpoints folder to make")
     out.add_argument("--dtype", choices=sorted(DTYPES), help="dtype to store; the folder's own by default")
     return out
@@ -99,7 +100,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     jax.config.update("jax_platforms", "cpu")  # a matter of host memory; an accelerator's need not hold the model
-    print(f"wrote {convert(args.hf, args.out, dtype=args.dtype)}")
+    folder = hub.find(args.hf, revision=args.revision).folder
+    print(f"wrote {convert(folder, args.out, dtype=args.dtype)}")
 
 
 if __name__ == "__main__":

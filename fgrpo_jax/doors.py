@@ -48,6 +48,17 @@ def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> a
     return out
 
 
+def add_policy(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Adds --hf and --revision, which name a checkpoint (`fgrpo_jax.data.hub.find`)."""
+    parser.add_argument(
+        "--hf",
+        required=required,
+        metavar="DIR_OR_ID",
+        help="checkpoint: a folder in HF format, a hub id (OWNER/NAME) or 'shipped'",
+    )
+    parser.add_argument("--revision", default="", help="branch, tag or commit of a hub id (default: main)")
+
+
 def run(
     main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:

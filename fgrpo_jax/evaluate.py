@@ -1,6 +1,6 @@
 """Held-out figures of a policy: accuracy, format, consistency, semantic and spatial grounding.
 
-    python -m fgrpo_jax.evaluate --config=configs/tiny.py --workdir=runs/eval [--hf=DIR | --checkpoint=C]
+    python -m fgrpo_jax.evaluate --config=configs/tiny.py --workdir=runs/eval [--hf=DIR_OR_ID | --checkpoint=C]
 
 Without --hf and --checkpoint it evaluates the config's own starting policy. Leaves W/eval/SET.jsonl, a line a question
 with the whole answer, and W/eval/results.json; prints the means. Figures are over all answers, right or wrong (training
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("--hf and --checkpoint both name a policy; give one")
     raw = ml_collections.ConfigDict(args.config)
     if args.hf or args.checkpoint:
-        raw.model.hf = str(args.hf or checkpoint.hf_folder(args.checkpoint))
+        raw.model.hf, raw.model.revision = args.hf or str(checkpoint.hf_folder(args.checkpoint)), args.revision
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
@@ -131,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
     out = doors.parser(__doc__, config=True)
     out.add_argument("--workdir", required=True, type=Path, help="folder for answers and results")
-    out.add_argument("--hf", type=Path, help="a policy as an HF folder")
+    doors.add_policy(out)
     out.add_argument("--checkpoint", type=Path, help="a policy as a checkpoint: one, or a run's folder for its newest")
     return out
 

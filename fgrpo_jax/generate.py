@@ -18,6 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fgrpo_jax import doors
+from fgrpo_jax.data import hub
 from fgrpo_jax.data.images import convert_box, decode_image
 from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, Processor, collate
 from fgrpo_jax.data.styles import PromptStyle
@@ -37,7 +38,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
     out = doors.parser(__doc__)
-    out.add_argument("--hf", required=True, type=Path, metavar="DIR", help="checkpoint folder in HF format")
+    doors.add_policy(out, required=True)
     out.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; repeat for several")
     out.add_argument("--prompt", required=True, help="text of the user turn, after the images")
     out.add_argument("--system", default="", help="text of a system turn; without it, what the template does by itself")
@@ -52,9 +53,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Loads, samples, prints."""
-    processor = Processor.load(args.hf)
+    folder = hub.find(args.hf, revision=args.revision).folder
+    processor = Processor.load(folder)
     prompt = encode(processor, args.prompt, images=args.image, system=args.system)
-    dtype = jnp.dtype(args.dtype or checkpoint_dtype(args.hf))
+    dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
     model = Model.create(processor.config, compute_dtype=dtype)
     sampler = Sampler(
         model,
@@ -65,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
         banned=processor.banned,
         temperature=args.temperature,
     )
-    params = weights.load_hf(args.hf, model, dtype=dtype)
+    params = weights.load_hf(folder, model, dtype=dtype)
     batch = collate([prompt], buckets=Buckets(), pad_id=processor.pad_id)
     sampler.compile(params, batch)  # beforehand, so that tokens/s is of sampling alone
     drawn = generate(sampler, params, batch, decode=processor.decode, seed=args.seed, purpose="generate", step=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib import resources
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import Config
+from fgrpo_jax.data import hub
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Buckets, Processor
 from fgrpo_jax.data.sources import First, JsonlSource, NlvrSource, Source, WorldSource
@@ -26,24 +27,30 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rollout.sampler import Sampler
 
-SHIPPED = "shipped"
+SHIPPED = hub.SHIPPED
 WORLD_SIZE = 1_000_000  # examples of a split of the built-in world; it has no end of its own
 
 
-def model_folder(hf: str) -> Path:
-    """The HF folder a config's `model.hf` names; 'shipped' is the warm start that comes with the package.
+def model_folder(hf: str, revision: str = "") -> Path:
+    """The HF folder of a policy, see `hub.find`: a folder, a hub id (fetched if need be) or 'shipped'."""
+    return hub.find(hf, revision=revision).folder
 
-    Raises:
-      FileNotFoundError: the folder is not there or holds no config.json.
+
+def pinned(config: Config, workdir: Path, *, overwrite: bool = False) -> Config:
+    """The config of a run with the commit of its hub id in it, so that the run can go on from the same weights.
+
+    A run in `workdir` that began from the same id, asked for without a revision, keeps the commit it began with: the
+    hub's main branch may have moved since.
     """
-    if hf == SHIPPED:
-        return Path(str(resources.files("fgrpo_jax") / "assets" / "warmstart"))
-    folder = Path(hf)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"model.hf='{hf}' holds no config.json; give a folder in HF format, or '{SHIPPED}' for the built-in policy"
-        )
-    return folder
+    if not hub.is_id(config.model.hf):
+        return config
+    name, asked = hub.split(config.model.hf)
+    asked, stored = config.model.revision or asked, workdir / "config.json"
+    if not asked and not overwrite and stored.is_file():
+        before = json.loads(stored.read_text(encoding="utf-8")).get("model", {})
+        asked = before.get("revision", "") if before.get("hf") == name else ""
+    found = hub.find(config.model.hf, revision=asked)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, hf=name, revision=found.revision))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Policy:
 
 def policy(config: Config) -> Policy:
     """Reads config and processor of the starting policy and builds mesh and model; no weights yet."""
-    folder = model_folder(config.model.hf)
+    folder = model_folder(config.model.hf, config.model.revision)
     model = Model.create(
         ModelConfig.load(folder), compute_dtype=jnp.dtype(config.model.compute_dtype), remat=config.model.remat
     )

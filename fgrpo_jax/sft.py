@@ -28,7 +28,7 @@ from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
 
 def main(args: argparse.Namespace) -> None:
     """Trains, or goes on training, in `args.workdir`."""
-    config = configs.load(args.config, door="sft")
+    config = setup.pinned(configs.load(args.config, door="sft"), args.workdir, overwrite=args.overwrite)
     run = SupervisedRun(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
     resumed = checkpoint.claim_workdir(args.workdir, configs.to_dict(config), free=FREE, overwrite=args.overwrite)
     run.run(resumed=resumed)

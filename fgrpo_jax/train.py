@@ -48,7 +48,7 @@ EXTRA = ("loss/total", "policy/entropy", "policy/clip_share", "rollout/length", 
 
 def main(args: argparse.Namespace) -> None:
     """Trains, or goes on training, in `args.workdir`."""
-    config = configs.load(args.config, door="train")
+    config = setup.pinned(configs.load(args.config, door="train"), args.workdir, overwrite=args.overwrite)
     run = Run.create(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
     resolved = configs.to_dict(config)
     resumed = checkpoint.claim_workdir(

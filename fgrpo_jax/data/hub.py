@@ -1,0 +1,144 @@
+"""Where a checkpoint comes from: a folder in HF format, a hub id, or the warm start that is shipped.
+
+    find("runs/sft-hf")                                  a folder
+    find("Qwen/Qwen2.5-VL-3B-Instruct")                  the hub's main branch, through the cache of huggingface_hub
+    find("Qwen/Qwen2.5-VL-3B-Instruct@66285546d2b8")     a revision: branch, tag or commit; or revision="…"
+    find("shipped")                                      the policy of the demo
+
+Every command that takes a checkpoint asks here. Cache, offline mode and access follow the variables of huggingface_hub
+(HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN). Only what this package reads is fetched: weights in safetensors, and
+the files of config, tokenizer and processor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from importlib import resources
+from pathlib import Path
+
+from fgrpo_jax.data.limits import read_json
+
+SHIPPED = "shipped"
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+"""What is fetched of a repository, as patterns; a repository lacks some of them."""
+
+_ID = re.compile(r"(?P<id>[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*?)(?:@(?P<revision>[\w./-]+))?")
+_KINDS = f"give a folder in HF format, a hub id (OWNER/NAME or OWNER/NAME@REVISION), or '{SHIPPED}'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this machine.
+
+    Attributes:
+      folder: its files.
+      name: the folder or id it was asked for by, without a revision.
+      revision: the commit of a hub id, '' for a folder; asking for name and revision gives the same bytes again.
+    """
+
+    folder: Path
+    name: str
+    revision: str = ""
+
+
+def find(hf: str | Path, *, revision: str = "") -> Checkpoint:
+    """The checkpoint that `hf` names, fetched first if it is a hub id that the cache lacks.
+
+    Args:
+      hf: folder, hub id or 'shipped'. A folder of that name comes before an id.
+      revision: branch, tag or commit of a hub id; '' is the one in `hf`, else main.
+
+    Raises:
+      FileNotFoundError: no such folder or repository, or the cache lacks it while the hub is out of reach.
+      ValueError: a revision of something that is no hub id, or two revisions.
+    """
+    hf = str(hf)
+    if hf == SHIPPED or Path(hf).is_dir():
+        if revision:
+            raise ValueError(f"'{hf}' is a folder, and revision '{revision}' belongs to a hub id; drop it")
+        folder = Path(str(resources.files("fgrpo_jax") / "assets" / "warmstart")) if hf == SHIPPED else Path(hf)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
+        return Checkpoint(folder, hf)
+    name, asked = split(hf)
+    if asked and revision not in ("", asked):
+        raise ValueError(f"'{hf}' and revision '{revision}' name two revisions; give one")
+    return _fetch(name, revision or asked)
+
+
+def is_id(hf: str) -> bool:
+    """Whether `hf` is a hub id rather than a folder that is there, or 'shipped'."""
+    return hf != SHIPPED and not Path(hf).is_dir() and _ID.fullmatch(hf) is not None
+
+
+def split(hf: str) -> tuple[str, str]:
+    """'OWNER/NAME@REVISION' → (id, revision), '' where there is none.
+
+    Raises:
+      FileNotFoundError: it is no id; since it is no folder either, there is nothing to read.
+    """
+    match = _ID.fullmatch(hf)
+    if match is None:
+        raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
+    return match["id"], match["revision"] or ""
+
+
+def _fetch(name: str, revision: str) -> Checkpoint:
+    from huggingface_hub import constants, errors, snapshot_download  # takes a while, and only ids need it
+
+    shown = f"'{name}'" + (f" at revision '{revision}'" if revision else "")
+    cache = constants.HF_HUB_CACHE
+    try:
+        found = snapshot_download(name, revision=revision or None, allow_patterns=list(FILES))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise FileNotFoundError(
+            f"{shown} is no folder here, and the hub does not give it: no such model or revision, or no access "
+            f"(private and gated models need HF_TOKEN); {_KINDS}"
+        ) from error
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{shown} is no folder here, the cache {cache} does not hold it whole, and the hub is out of reach "
+            f"({_reason(constants.is_offline_mode(), error)}); fetch it where there is a network (hf download {name}) "
+            "and point HF_HUB_CACHE at that cache, or give a folder in HF format"
+        ) from error
+    folder = Path(found)
+    if missing := _missing(folder):
+        raise FileNotFoundError(
+            f"{shown} in the cache {cache} lacks {missing}; fetch the rest where there is a network (unset "
+            "HF_HUB_OFFLINE), or choose a repository with Qwen2.5-VL weights in safetensors format"
+        )
+    return Checkpoint(folder, name, folder.name)
+
+
+def _reason(offline: bool, error: OSError) -> str:
+    return "HF_HUB_OFFLINE is set" if offline else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+
+
+def _missing(folder: Path) -> str:
+    """The first file a snapshot must have and has not, '' when it is whole: an interrupted fetch leaves some out."""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if not (folder / name).is_file():
+            return name
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return "" if (folder / "model.safetensors").is_file() else "model.safetensors"
+    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+    return next((shard for shard in shards if not (folder / shard).is_file()), "")
