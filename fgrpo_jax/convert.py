@@ -1,9 +1,11 @@
 """HF folder → Orbax checkpoint.
 
     python -m fgrpo_jax.convert --hf=FOLDER --out=CHECKPOINTS [--dtype=float32]
+    python -m fgrpo_jax.convert --hf=FOLDER --verify
 
 CHECKPOINTS then holds step 0: weights, config, tokenizer and processor files. `python -m fgrpo_jax.export` turns it
-back; without --dtype every tensor is the same, byte by byte.
+back; without --dtype every tensor is the same, byte by byte. With --verify the model is first compared with that of
+transformers, part by part (needs torch); nothing is converted when they differ.
 """
 
 from __future__ import annotations
@@ -93,15 +95,36 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None) -> Path:
 def parser() -> argparse.ArgumentParser:
     out = doors.parser(__doc__)
     doors.add_policy(out, required=True)
-    out.add_argument("--out", required=True, type=Path, help="checkpoints folder to make")
+    out.add_argument("--out", type=Path, help="checkpoints folder to make")
+    out.add_argument("--verify", action="store_true", help="compare with transformers in float32, part by part")
     out.add_argument("--dtype", choices=sorted(DTYPES), help="dtype to store; the folder's own by default")
     return out
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
+    if args.out is None and not args.verify:
+        raise ValueError("nothing to do: give --out=CHECKPOINTS, --verify or both")
     jax.config.update("jax_platforms", "cpu")  # a matter of host memory; an accelerator's need not hold the model
     folder = hub.find(args.hf, revision=args.revision).folder
+    if args.verify and not verified(folder):
+        return 1
+    if args.out is None:
+        return 0
     print(f"wrote {convert(folder, args.out, dtype=args.dtype)}")
+    return 0
+
+
+def verified(folder: Path) -> bool:
+    """Prints how far each part of the model is from the reference; whether all are within their tolerance."""
+    from fgrpo_jax.reporting import verify  # needs torch, which nothing else does
+
+    size = verify.needed_bytes(ModelConfig.load(folder)) / 2**30
+    print(f"comparing {folder} with transformers, float32, one model at a time ({size:.2f} GiB of weights)")
+    rows = verify.compare(folder)
+    print(verify.table(rows))
+    off = [row.part for row in rows if not row.ok]
+    print(f"beyond tolerance: {', '.join(off)}" if off else "all parts agree")
+    return not off
 
 
 if __name__ == "__main__":

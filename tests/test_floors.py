@@ -34,7 +34,10 @@ KEPT_OUT = {  # library → (floors or modules that may not import it, why)
         lambda name: name.startswith("fgrpo_jax.rewards") and floor(name) == 1,
         "reading and scoring text is host work without jax",
     ),
-    "torch": (lambda name: True, "run time needs no torch; it is for parity tests"),
+    "torch": (
+        lambda name: name != "fgrpo_jax.reporting.verify",
+        "run time needs no torch; it is for parity tests and `convert --verify`",
+    ),
 }
 
 

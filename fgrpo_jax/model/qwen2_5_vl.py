@@ -83,6 +83,10 @@ class Model:
         graph, state = _declared(self.config)
         return nnx.merge(graph, _fill(state, params))
 
+    def modules(self, params: Params) -> Qwen2_5VL:
+        """The modules with these weights in them, to run a part of the model by itself."""
+        return self._bind(params)
+
     def encode(self, params: Params, vision: VisionInputs) -> jax.Array:
         """Image tokens [M, I·F, D], F = P/4, in natural order; no token reads the rows of unused patches."""
         m, i, p = vision.valid.shape
