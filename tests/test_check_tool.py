@@ -168,3 +168,13 @@ def test_groups_can_be_chosen(tmp_path: Path, monkeypatch):
 
     assert names() == list(check.main_area.GROUPS) and names("--only=nlvr", "--only=resume") == ["resume", "nlvr"]
     assert "nlvr" not in names("--skip=nlvr") and names("--full") == ["readme_run"]
+
+
+def test_the_docs_hold_the_figures_on_file():
+    results = ROOT / "docs/checks/main.json"
+    if not results.is_file():
+        pytest.skip(f"no figures on file; make them with: {readme_run.COMMAND}")
+    lines = readme_run.table(json.loads(results.read_text()))
+    readme, docs = ((ROOT / name).read_text(encoding="utf8") for name in ("README.md", "docs/results.md"))
+    assert [line for line in lines[:6] if line not in readme] == []
+    assert [line for line in lines if line not in docs] == []

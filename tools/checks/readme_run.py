@@ -41,7 +41,20 @@ def run(context: runs.Context) -> None:
     beside = context.results.with_name(context.results.name + ".tmp")
     beside.write_text(json.dumps(content, indent=1) + "\n")
     beside.replace(context.results)
-    print(f"wrote {context.results}", file=sys.stderr)
+    print("\n".join([f"wrote {context.results}; for the docs:", *table(content)]), file=sys.stderr)
+
+
+def table(content: Mapping[str, Any]) -> list[str]:
+    """The figures on file as lines of Markdown, which README.md and docs/results.md hold word for word."""
+    lines = ["| seed | held-out figure | before | after | change | 95% interval |", "|---|---|---|---|---|---|"]
+    for entry in content["seeds"]:
+        for name in ("accuracy", *FAITHFUL):
+            f = {key: 100 * value for key, value in entry["figures"][name].items() if key != "name"}
+            lines.append(
+                f"| {entry['seed']} | {name.replace('_', ' ')} | {f['before']:.1f}% | {f['after']:.1f}% "
+                f"| {f['change']:+.1f} | [{f['low']:+.1f}, {f['high']:+.1f}] |"
+            )
+    return lines
 
 
 def _seed(context: runs.Context, seed: int) -> dict[str, Any]:
