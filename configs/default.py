@@ -56,6 +56,9 @@ def _data() -> ConfigDict:
     data.buckets.prompt = ()  # prompt tokens
     data.buckets.completion = ()  # response tokens, in supervised training; a trace beyond the largest is an error
     data.buckets.patches = ()  # 14-pixel patches an image, multiples of 4
+    data.buckets.choose = 0  # instead of lists: at most so many joint shapes, those that pad the run's batches least
+    data.buckets.measure = 512  # first batches of the run that are measured for that, or to know what to compile
+    data.buckets.precompile = True  # compile every shape those batches have before the first step
     data.world = ConfigDict()
     data.world.difficulty = "tiny"  # tiny | easy | hard: how large, crowded and varied the scenes are
     data.world.families = ConfigDict()  # weight of each question family; empty is the world's own mix

@@ -297,6 +297,7 @@ def _require_same(folder: Path, wanted: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------------ whose workdir
 RUN_FILES = (
     "config.json",
+    "shapes.json",
     "metrics.jsonl",
     "eval.jsonl",
     "rollouts",

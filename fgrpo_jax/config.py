@@ -59,6 +59,9 @@ class BucketsSection:
     prompt: tuple[Count, ...]
     completion: tuple[Count, ...]
     patches: tuple[Count, ...]
+    choose: CountOrZero
+    measure: Count
+    precompile: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +273,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
 
     `num_steps` is among them only when the learning rate does not depend on it.
     """
-    free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "mesh.*")
+    free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "data.buckets.precompile", "mesh.*")
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 
 
@@ -285,6 +288,12 @@ def _check_data(config: Config) -> None:
     if data.source == "world" and data.path:
         raise ValueError(
             f"config.data.path='{data.path}' is not read by the built-in world; set data.source or drop it"
+        )
+    lists = [name for name in ("prompt", "patches") if getattr(data.buckets, name)]
+    if data.buckets.choose and lists:
+        raise ValueError(
+            f"config.data.buckets.choose={data.buckets.choose} chooses lengths from the data, but buckets.{lists[0]} "
+            "gives them; drop one of the two"
         )
     if data.train_split == data.eval_split:
         raise ValueError(

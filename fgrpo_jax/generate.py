@@ -5,6 +5,11 @@
 The folder's own chat template, one user turn with the images before the prompt, nothing else added (--system=TEXT adds
 a system turn). Prints each sample's text, the boxes in it, its log-prob and the speed; with --json one line
 {"prompt": ..., "samples": [{"text": ..., "tokens": [ids], "logprob": ..., "boxes": [[x1, y1, x2, y2]]}]}.
+
+    python -m fgrpo_jax.generate --hf=FOLDER --prompts=IN.jsonl --out=OUT.jsonl
+
+answers a file of prompts, {"prompt": ..., "images": [...], "id": ..., "system": ...} a line, with a line
+{"id": ..., "prompt": ..., "samples": [...]} each (fgrpo_jax/asking.py). The same command goes on after a kill.
 """
 
 from __future__ import annotations
@@ -18,19 +23,16 @@ from typing import Any
 import jax.numpy as jnp
 
 from fgrpo_jax import doors
+from fgrpo_jax.asking import Answers, ask_all, encode, read_questions, samples, settings_of
 from fgrpo_jax.data import hub
-from fgrpo_jax.data.images import convert_box, decode_image
-from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, Processor, collate
-from fgrpo_jax.data.styles import PromptStyle
+from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.images import convert_box
+from fgrpo_jax.data.prompts import Processor, collate
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.records import Box, Example, ImageSize
-from fgrpo_jax.rewards.parsing import read_boxes
+from fgrpo_jax.records import Box, ImageSize, PromptBatch
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
-
-BARE = PromptStyle(system="", question="{question}", options="", request="", open_request="")
-"""The prompt alone."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -40,10 +42,16 @@ def parser() -> argparse.ArgumentParser:
     out = doors.parser(__doc__)
     doors.add_policy(out, required=True)
     out.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; repeat for several")
-    out.add_argument("--prompt", required=True, help="text of the user turn, after the images")
+    asked = out.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompt", help="text of the user turn, after the images")
+    asked.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL file of prompts; needs --out")
+    out.add_argument("--out", type=Path, metavar="FILE", help="JSONL file to write, with --prompts")
+    out.add_argument("--batch", type=_positive, default=8, help="prompts of --prompts drawn at once (default 8)")
     out.add_argument("--system", default="", help="text of a system turn; without it, what the template does by itself")
     out.add_argument("--num", type=_positive, default=1, help="samples to draw (default 1)")
     out.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (default 1)")
+    out.add_argument("--top_k", type=int, default=0, help="only the k likeliest tokens; 0 is all (default)")
+    out.add_argument("--top_p", type=float, default=1.0, help="only the likeliest tokens of this mass (default 1: all)")
     out.add_argument("--max_new_tokens", type=_positive, default=256, help="completion tokens at most (default 256)")
     out.add_argument("--seed", type=_seed, default=0, help="same seed, same samples (default 0)")
     out.add_argument("--dtype", choices=DTYPES, help="of weights and computation (default: the checkpoint's)")
@@ -52,10 +60,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Loads, samples, prints."""
+    """Loads, samples, prints or writes."""
+    _check_flags(args)
     folder = hub.find(args.hf, revision=args.revision).folder
     processor = Processor.load(folder)
-    prompt = encode(processor, args.prompt, images=args.image, system=args.system)
+    # Both are read before the weights are: a bad prompt is said at once.
+    prompt = None if args.prompt is None else encode(processor, args.prompt, images=args.image, system=args.system)
+    questions = read_questions(args.prompts, system=args.system) if args.prompts else []
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
     model = Model.create(processor.config, compute_dtype=dtype)
     sampler = Sampler(
@@ -66,22 +77,46 @@ def main(args: argparse.Namespace) -> None:
         pad_id=processor.pad_id,
         banned=processor.banned,
         temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
     )
     params = weights.load_hf(folder, model, dtype=dtype)
-    batch = collate([prompt], buckets=Buckets(), pad_id=processor.pad_id)
-    sampler.compile(params, batch)  # beforehand, so that tokens/s is of sampling alone
-    drawn = generate(sampler, params, batch, decode=processor.decode, seed=args.seed, purpose="generate", step=0)
+
+    def draw(batch: PromptBatch) -> Generation:
+        sampler.compile(params, batch)  # beforehand, so that tokens/s is of sampling alone
+        return generate(sampler, params, batch, decode=processor.decode, seed=args.seed, purpose="generate", step=0)
+
+    if prompt is None:
+        answers = Answers(args.out, settings_of(args.prompts, _settings(args, folder, dtype)))
+        tokens, seconds = ask_all(questions, answers, processor, batch=args.batch, draw=draw)
+        speed = f", {tokens / seconds:.1f} tokens/s" if seconds else ""
+        print(f"{len(questions)} prompts answered in {args.out}, {tokens} tokens in {seconds:.2f} s{speed}")
+        return
+    drawn = draw(collate([prompt], buckets=Buckets(), pad_id=processor.pad_id))
     if args.json:
         print(json.dumps({"prompt": args.prompt, "samples": samples(drawn)}, ensure_ascii=False))
     else:
         report(drawn, images=args.image, sizes=prompt.sizes)
 
 
-def encode(processor: Processor, text: str, *, images: Sequence[str], system: str) -> EncodedPrompt:
-    """One user turn: images, then the text. Its id is a constant: of this door, the seed alone decides the noise."""
-    pictures = tuple(decode_image(name) for name in images)
-    example = Example(id="--prompt", images=pictures, question=text, options=(), answer="", source="generate")
-    return processor.encode(example, style=BARE, system=system)
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuses flags that would not be read."""
+    if args.prompts is None and args.out is not None:
+        raise ValueError("--out is for --prompts=FILE; a single --prompt is printed, with --json as one line")
+    if args.prompts is None:
+        return
+    if args.out is None:
+        raise ValueError(f"--prompts={args.prompts} needs --out=FILE, where the answers go")
+    if args.image or args.json:
+        raise ValueError("--image and --json are for a single --prompt; a row of --prompts names its own 'images'")
+    if not args.prompts.is_file():
+        raise FileNotFoundError(f"--prompts={args.prompts} does not exist")
+
+
+def _settings(args: argparse.Namespace, folder: Path, dtype: Any) -> dict[str, Any]:
+    """What the answers to a file depend on beside the file."""
+    names = ("num", "temperature", "top_k", "top_p", "max_new_tokens", "seed", "system")
+    return {"hf": str(folder), "dtype": str(dtype), **{name: vars(args)[name] for name in names}}
 
 
 def checkpoint_dtype(folder: Path) -> str:
@@ -92,19 +127,6 @@ def checkpoint_dtype(folder: Path) -> str:
             if section.get(key) in DTYPES:
                 return section[key]
     return "float32"
-
-
-def samples(drawn: Generation) -> list[dict[str, Any]]:
-    """The samples of the one prompt, ready for JSON. Boxes are as the text says them: pixels of the processed image."""
-    return [
-        {
-            "text": text,
-            "tokens": drawn.ids(0, g),
-            "logprob": drawn.logprob(0, g),
-            "boxes": read_boxes(text)[0],
-        }
-        for g, text in enumerate(drawn.texts[0])
-    ]
 
 
 def report(drawn: Generation, *, images: Sequence[str], sizes: Sequence[ImageSize]) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import Config
 from fgrpo_jax.data import hub
+from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Buckets, Processor
+from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.data.sources import First, JsonlSource, NlvrSource, Source, WorldSource
 from fgrpo_jax.data.world import default_families, with_captions
 from fgrpo_jax.fgrpo.learner import Constraint, Learner, LearnerConfig

@@ -23,9 +23,10 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, evaluate, metrics, setup
+from fgrpo_jax import checkpoint, doors, evaluate, metrics, precompile, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.data.buckets import padding
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.fgrpo.optimizer import Flat
@@ -43,7 +44,10 @@ SHOWN = {
     "G": "constraint/spatial_grounding/mean",
     "kl": "loss/kl",
 }
-EXTRA = ("loss/total", "policy/entropy", "policy/clip_share", "rollout/length", "rollout/truncated", "judge/no_claim")
+EXTRA = (
+    *("loss/total", "policy/entropy", "policy/clip_share", "rollout/length", "rollout/truncated", "judge/no_claim"),
+    *("data/padding_waste", "data/padding_waste_patches"),
+)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -79,6 +83,7 @@ class Run:
     eval_sampler: Sampler
     learner: Learner
     data: PromptIterator
+    plan: precompile.Plan
     over: int = 0
 
     @classmethod
@@ -93,6 +98,8 @@ class Run:
         )
         data = setup.training_batches(config, policy)
         data.try_first()
+        plan = precompile.plan(config, data, setup.buckets(config), workdir=workdir)
+        data.use(plan.buckets)
         if config.eval.examples:
             setup.heldout_batches(config, policy).try_first()
         return cls(
@@ -104,12 +111,14 @@ class Run:
             eval_sampler=setup.sampler(config, policy, purpose="eval"),
             learner=setup.learner(config, policy),
             data=data,
+            plan=plan,
         )
 
     # ------------------------------------------------------------------------------------------------------- the run
     def run(self, *, resumed: bool) -> None:
         """To `num_steps`, then the held-out table."""
         config = self.config
+        self.plan.write(self.workdir)
         checkpoints = checkpoint.Checkpoints(self.workdir / "checkpoints", keep=config.checkpoint.keep)
         reference = self.learner.reference(self.params)
         state = self.learner.init(self.params)
@@ -126,6 +135,16 @@ class Run:
     def _train(self, state: TrainState, reference: Flat, checkpoints: checkpoint.Checkpoints) -> TrainState:
         """The steps that are left, each with its row of metrics."""
         config, start = self.config, int(state.step)
+        if config.data.buckets.precompile and start < config.num_steps:
+            precompile.compile_ahead(
+                config,
+                self.plan.shapes,
+                mesh=self.policy.mesh,
+                sampler=self.sampler,
+                step=self.learner.step,
+                state=state,
+                reference=reference,
+            )
         names = metrics.train_names([c.name for c in config.constraints], extra=EXTRA)
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
             log, figures = (
@@ -179,6 +198,8 @@ class Run:
         lam = figures["constraint/lambda"]
         values = self._values(step, figures, signals, drawn, seen)
         values |= self._compare_logps(drawn.rollouts, logps)
+        waste = padding(batch.prompts)
+        values |= {"data/padding_waste": waste["tokens"], "data/padding_waste_patches": waste["patches"]}
         values |= dict(zip(("time/data", "time/rollout", "time/reward", "time/learner"), np.diff(clock), strict=True))
         if self.config.log.rollouts:
             self._write_rollouts(step, batch, drawn, signals, lam)

@@ -12,7 +12,8 @@ from PIL import Image
 from fgrpo_jax import doors
 from fgrpo_jax import generate as door
 from fgrpo_jax.data import tokenizer as tokenizers
-from fgrpo_jax.data.prompts import Buckets, Processor, collate
+from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.prompts import Processor, collate
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model

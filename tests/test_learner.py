@@ -14,7 +14,8 @@ import policies
 import pytest
 
 from fgrpo_jax import setup
-from fgrpo_jax.data.prompts import Buckets, collate
+from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.fgrpo import advantages, forward, optimizer
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from fgrpo_jax.data.buckets import Buckets, choose, padding
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Buckets, Processor
+from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.records import Example
 from tests.folders import write_folder
 
@@ -27,6 +28,15 @@ class Counting:
         image = np.full((28, 28 + 28 * (index % 3), 3), index, np.uint8)
         trace = None if index == self.bad else f"<think>{index}</think><answer>A</answer>"
         return Example(str(index), (image,), f"Which is {index}?", ("left", "right"), "A", source="count", trace=trace)
+
+
+class Sized(Counting):
+    """Images of 28 to 224 pixels a side, most of them small."""
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        height, width = (28 * int(n) for n in np.minimum(rng.geometric(0.35, 2), 8))
+        return dataclasses.replace(super().__getitem__(index), images=(np.zeros((height, width, 3), np.uint8),))
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +186,33 @@ def test_workers_give_the_same_stream(encoder):
     for batch in want[1:]:
         same(next(workers), batch)
     workers.close()
+
+
+def test_needs_are_those_of_the_batches_that_come(encoder):
+    """Measured without cutting an image, and equal to what the encoded batches turn out to need."""
+    iterator = PromptIterator(Counting(30), encoder, batch_size=3, seed=2)
+    needs = list(iterator.needs(5))
+    assert iterator.get_state()["batches_taken"] == 0
+    for need in needs:
+        encoded = next(iterator).encoded
+        found = encoded[0].need
+        for prompt in encoded[1:]:
+            found = found.join(prompt.need)
+        assert need == found
+    iterator.close()
+
+
+def test_no_more_shapes_than_were_chosen(encoder):
+    """Two hundred prompts of mixed image sizes: as many programs as buckets at most, padding less than one shape."""
+    iterator = PromptIterator(Sized(200), encoder, batch_size=4, seed=0)
+    waste = {}
+    for count in (1, 3):
+        shapes = choose(iterator.needs(50), count=count)
+        iterator.use(Buckets(shapes=shapes))
+        iterator.set_state(iterator.get_state() | {"batches_taken": 0})
+        batches = [next(iterator) for _ in range(50)]
+        met = {tuple(leaf.shape for leaf in jax.tree.leaves(batch.prompts)) for batch in batches}
+        assert len(met) == len(shapes) <= count
+        waste[count] = np.mean([padding(batch.prompts)["patches"] for batch in batches])
+    assert waste[3] < waste[1]
+    iterator.close()

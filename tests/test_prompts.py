@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fgrpo_jax.data import images, tokenizer
-from fgrpo_jax.data.prompts import Buckets, Processor, collate, collate_supervised, count_occurrences, ladder
+from fgrpo_jax.data.buckets import Buckets, ladder
+from fgrpo_jax.data.prompts import Processor, collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.styles import STYLES, find_style
 from fgrpo_jax.records import Example, ImageSize
 from tests.folders import texts, write_folder

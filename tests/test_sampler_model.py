@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, collate
+from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model

@@ -17,7 +17,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, Processor, collate, collate_supervised, count_occurrences
+from fgrpo_jax.data.buckets import Buckets, Shape
+from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.sources import Source
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.records import Example, PromptBatch
@@ -55,6 +56,16 @@ class Encoder:
         )
         response = self._response(example, prompt) if self.responses else None
         return (example if self.keep_images else dataclasses.replace(example, images=())), prompt, response
+
+    def measure(self, example: Example) -> Shape:
+        """What this example needs of a batch, for a fraction of the price of encoding it."""
+        return self.processor.measure(
+            example,
+            style=self.style,
+            system=self.system,
+            min_pixels=self.min_pixels,
+            max_pixels=self.max_pixels,
+        )
 
     def _response(self, example: Example, prompt: EncodedPrompt) -> np.ndarray:
         if example.trace is None:
@@ -210,6 +221,26 @@ class PromptIterator:
     def try_first(self) -> None:
         """Prepares the first batch, here and now, and forgets it: what is wrong with every example shows at once."""
         self._pad(self._prepare(self._steps[0]))
+
+    def needs(self, batches: int) -> Iterator[Shape]:
+        """What each of the first `batches` whole batches needs, over all processes; touches no state of the iterator.
+
+        Examples that several batches hold are measured once.
+        """
+        measured: dict[int, Shape] = {}
+        for step in range(min(batches, len(self._steps))):
+            need = None
+            for index in map(int, self._steps[step]):
+                if index not in measured:
+                    measured[index] = self._prepare.encoder.measure(self._prepare.source[index])
+                need = measured[index] if need is None else need.join(measured[index])
+            if need is not None:
+                yield need
+
+    def use(self, buckets: Buckets) -> None:
+        """Pads to other buckets from the next batch on."""
+        self.close()
+        self._pad = dataclasses.replace(self._pad, buckets=buckets)
 
     def close(self) -> None:
         """Ends threads and workers. The iterator starts them again if asked for more."""

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fgrpo_jax.data import images
+from fgrpo_jax.data.buckets import Buckets, Shape, rung
 from fgrpo_jax.data.limits import PixelLimits, read_json
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.model import rope
@@ -49,9 +50,24 @@ class EncodedPrompt:
         """Sizes of the first image, whose processed frame the policy speaks; all 0 for a prompt without images."""
         return self.sizes[0] if self.sizes else ImageSize(0, 0, 0, 0)
 
+    @property
+    def need(self) -> Shape:
+        """The shape that holds this prompt and no more."""
+        return needed(len(self.tokens), self.grids)
+
     def image_slot(self, features: int) -> np.ndarray:
         """int32 [s]: index into the prompt's image features laid out with F = `features` an image; -1 for text."""
         return np.where(self.image_index < 0, -1, self.image_index * features + self.feature_index).astype(np.int32)
+
+
+def needed(tokens: int, grids: Sequence[tuple[int, int, int]]) -> Shape:
+    """The shape that holds a prompt of so many tokens and images of these patch grids (t, h, w)."""
+    return Shape(
+        prompt=tokens,
+        patches=max((t * h * w for t, h, w in grids), default=0),
+        images=len(grids),
+        windows=max((images.count_windows(h, w) for _, h, w in grids), default=0),
+    )
 
 
 def stable_id(example: Example) -> int:
@@ -164,6 +180,27 @@ class Processor:
             sizes=tuple(size for _, _, size in cut),
         )
 
+    def measure(
+        self,
+        example: Example,
+        *,
+        style: PromptStyle | str = "paper",
+        system: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Shape:
+        """What `encode` with these arguments would need of a batch, without resizing or cutting an image."""
+        style = find_style(style) if isinstance(style, str) else style
+        system = style.system if system is None else system
+        low = self.min_pixels if min_pixels is None else min_pixels
+        high = self.max_pixels if max_pixels is None else max_pixels
+        self._refuse_reserved(example)
+        sides = [images.smart_resize(*i.shape[:2], min_pixels=low, max_pixels=high) for i in example.images]
+        grids = [(1, height // images.PATCH, width // images.PATCH) for height, width in sides]
+        text = self._chat_text(system, style.user_text(example.question, example.options), count=len(grids))
+        tokens, _, _ = self._expand(text, grids, name=example.id)
+        return needed(len(tokens), grids)
+
     def encode_response(self, trace: str, size: ImageSize | None) -> np.ndarray:
         """int32 [t]: a reference response in the published frame as completion ids, the turn's end included.
 
@@ -262,56 +299,7 @@ def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
     return (int(tokenizer.eos_token_id),)
 
 
-# ------------------------------------------------------------------------------------------------------------ buckets
-def ladder(smallest: int, largest: int, *, multiple: int) -> tuple[int, ...]:
-    """Lengths in steps of about 1.25, each a multiple: few enough to compile, close enough to waste at most a fifth."""
-    rungs = [smallest]
-    while rungs[-1] < largest:
-        rungs.append(max(rungs[-1] + multiple, -(-rungs[-1] * 5 // (4 * multiple)) * multiple))
-    return tuple(rungs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Buckets:
-    """The padded lengths that batches may have. One compile serves each combination met; single entries fix a shape.
-
-    Attributes:
-      prompt: S, prompt tokens.
-      completion: T of supervised batches, completion tokens.
-      patches: P, patches of an image slot, multiples of 4.
-      images: I, image slots of a prompt. Text-only batches have one, all invalid.
-      window_slack: W, windows of an image slot, is P/64 times one of these; 4 always suffices (images one cell high).
-    """
-
-    prompt: tuple[int, ...] = ladder(32, 40960, multiple=32)
-    completion: tuple[int, ...] = ladder(32, 20480, multiple=32)
-    patches: tuple[int, ...] = (64, *ladder(128, 65536, multiple=128))
-    images: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-    window_slack: tuple[float, ...] = (1.0, 1.25, 2.0, 4.0)
-
-    def __post_init__(self) -> None:
-        for name in ("prompt", "completion", "patches", "images", "window_slack"):
-            rungs = getattr(self, name)
-            if not rungs or min(rungs) <= 0 or list(rungs) != sorted(set(rungs)):
-                raise ValueError(f"buckets.{name} must rise and be positive, got {rungs}")
-        if odd := [rung for rung in self.patches if rung % images.MERGE**2]:
-            raise ValueError(f"buckets.patches must be multiples of 4, got {odd}")
-
-    def windows(self, patches: int) -> tuple[int, ...]:
-        """The window counts W that go with a patch bucket."""
-        cells = images.WINDOW_PATCHES
-        return tuple(sorted({-(-int(patches * slack) // cells) for slack in self.window_slack}))
-
-
-def _rung(needed: int, rungs: Sequence[int], what: str) -> int:
-    for rung in rungs:
-        if rung >= needed:
-            return rung
-    raise ValueError(
-        f"{needed} {what} do not fit the largest bucket, {rungs[-1]}; add a larger bucket or shorten the input"
-    )
-
-
+# ------------------------------------------------------------------------------------------------------------ batches
 def collate(
     prompts: Sequence[EncodedPrompt], *, buckets: Buckets, pad_id: int = 0, occurrence: np.ndarray | None = None
 ) -> PromptBatch:
@@ -326,8 +314,12 @@ def collate(
     """
     if not prompts:
         raise ValueError("a batch needs at least one prompt")
-    batch, length = len(prompts), _rung(max(len(p.tokens) for p in prompts), buckets.prompt, "prompt tokens")
-    vision = _collate_vision(prompts, buckets)
+    need = prompts[0].need
+    for prompt in prompts[1:]:
+        need = need.join(prompt.need)
+    shape = buckets.fit(need)
+    batch, length = len(prompts), shape.prompt
+    vision = _collate_vision(prompts, shape)
     features = vision.patches.shape[2] // images.MERGE**2
     tokens, mask = np.full((batch, length), pad_id, np.int32), np.zeros((batch, length), bool)
     positions, slots = np.zeros((batch, length, 3), np.int32), np.full((batch, length), -1, np.int32)
@@ -358,13 +350,8 @@ def count_occurrences(ids: Sequence[int]) -> np.ndarray:
     return counts
 
 
-def _collate_vision(prompts: Sequence[EncodedPrompt], buckets: Buckets) -> VisionInputs:
-    grids = [grid for prompt in prompts for grid in prompt.grids]
-    many = _rung(max(len(prompt.grids) for prompt in prompts), buckets.images, "images of a prompt")
-    room = _rung(max((t * h * w for t, h, w in grids), default=0), buckets.patches, "patches of an image")
-    need = max((images.count_windows(h, w) for _, h, w in grids), default=0)
-    windows_room = _rung(need, buckets.windows(room), "windows of an image")
-    lead = (len(prompts), many)
+def _collate_vision(prompts: Sequence[EncodedPrompt], shape: Shape) -> VisionInputs:
+    lead, room, windows_room = (len(prompts), shape.images), shape.patches, shape.windows
     patches, valid = np.zeros((*lead, room, images.PATCH_VALUES), np.float32), np.zeros((*lead, room), bool)
     positions, slots = np.zeros((*lead, room, 2), np.int32), np.zeros((*lead, room), np.int32)
     windows = np.full((*lead, windows_room, images.WINDOW_PATCHES), room, np.int32)
@@ -389,7 +376,7 @@ def collate_supervised(
     pairs: Sequence[tuple[EncodedPrompt, np.ndarray]], *, buckets: Buckets, pad_id: int
 ) -> tuple[PromptBatch, np.ndarray, np.ndarray]:
     """Prompts with one reference completion each: (PromptBatch, tokens int32 [M, 1, T], mask bool [M, 1, T])."""
-    room = _rung(max(len(ids) for _, ids in pairs), buckets.completion, "completion tokens")
+    room = rung(max(len(ids) for _, ids in pairs), buckets.completion, "completion tokens")
     tokens, mask = np.full((len(pairs), 1, room), pad_id, np.int32), np.zeros((len(pairs), 1, room), bool)
     for row, (_, ids) in enumerate(pairs):
         tokens[row, 0, : len(ids)], mask[row, 0, : len(ids)] = ids, True
