@@ -1,4 +1,4 @@
-"""A file of prompts through the door: order, independence of the batch, going on after a kill, bad rows by their line."""
+"""A file of prompts through the door: order, batches, going on after a kill, bad rows by their line."""
 
 from __future__ import annotations
 

@@ -307,8 +307,41 @@ class LongTail:
 
 
 def tail(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
-    """Decode time with compaction off and on, the outputs being equal."""
-    raise SystemExit("not yet")
+    """Decode time with compaction off and on, alternating; every other rollout ends before 32 tokens."""
+    eos = setting.processor.eos_ids[0]
+    model: Any = LongTail(setting.model, eos)
+    samplers = {on: setting.sampler(args, model=model, eos_ids=(eos,), compact=on) for on in (False, True)}
+    params, prompts = setting.params, setting.prompts
+    features = jax.jit(model.encode)(params, prompts.vision)
+    prefix = jax.jit(model.prefix)
+
+    def sample(on: bool, step: int) -> Any:
+        drawn = samplers[on].sample(params, prompts, seed=0, purpose="bench", step=step, features=features)
+        return jax.block_until_ready(drawn)
+
+    drawn = {on: jax.device_get(sample(on, 0)) for on in samplers}  # compiles, all sizes along
+    jax.block_until_ready(prefix(params, prompts, features))
+    rounds = []
+    for number in range(args.rounds):
+        prefill = timed(lambda: jax.block_until_ready(prefix(params, prompts, features))).wall
+        off, on = (timed(lambda on=on, n=number: sample(on, n + 1)).wall - prefill for on in (False, True))
+        rounds.append((off, on))
+        print(f"round {number + 1}: decode {off:.2f} s without, {on:.2f} s with compaction", file=sys.stderr)
+    lengths = drawn[False].mask.sum(-1)
+    differing = int((drawn[False].tokens != drawn[True].tokens).any(-1).sum())
+    found = {
+        "decode_seconds": statistics.median(off for off, _ in rounds),
+        "decode_seconds_compact": statistics.median(on for _, on in rounds),
+        "ratio": statistics.median(off / on for off, on in rounds),
+        "short_share": float((lengths < 32).mean()),
+        "rollouts": lengths.size,
+        "differing": differing,
+    }
+    print(f"rollouts below 32 tokens           {found['short_share']:8.0%}  (the others: {int(lengths.max())})")
+    print(f"decode without compaction          {found['decode_seconds']:8.2f} s")
+    print(f"decode with compaction             {found['decode_seconds_compact']:8.2f} s")
+    print(f"ratio                              {found['ratio']:8.2f}")
+    return found
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,24 +36,41 @@ def checks(context: runs.Context) -> Iterator[Check]:
     yield from _parity(out, context.nlvr)
 
 
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """What transformers says of a folder: problems while loading it, worst logits, prompts whose tokens differ."""
+
+    problems: dict[str, list[str]]
+    relative_error: float
+    differing: int
+
+
 def _parity(folder: Path, data: Path) -> Iterator[Check]:
     """Loads the folder with both and compares them on the first held-out prompts."""
+    found = compare(folder, data, prompts=PROMPTS, tokens=TOKENS)
+    yield same("nlvr/transformers_loading_problems", found.problems, {})
+    yield at_most(f"nlvr/logits_relative_error on {PROMPTS} prompts", found.relative_error, 1e-4)
+    yield same(f"nlvr/prompts of {PROMPTS} whose {TOKENS} greedy tokens differ", found.differing, 0)
+
+
+def compare(folder: Path, data: Path, *, prompts: int, tokens: int) -> Compared:
+    """Logits and greedy tokens of both on the first held-out prompts."""
     theirs, problems = _load(folder)
-    yield same("nlvr/transformers_loading_problems", problems, {})
-    prompts, pictures, ours, tokens = _ours(folder, data)
+    encoded, pictures, ours, drawn = _ours(folder, data, count=prompts, new=tokens)
     pixels = _pixels(folder, pictures)
     worst, differing = 0.0, 0
-    for prompt, image, logits, drawn in zip(prompts, pixels, ours, tokens, strict=True):
+    for prompt, image, logits, row in zip(encoded, pixels, ours, drawn, strict=True):
         inputs = _inputs(prompt, image, theirs.config.image_token_id)
         worst = max(worst, _relative_error(logits, _logits(theirs, inputs)))
-        differing += _greedy(theirs, inputs) != drawn.tolist()
-    yield at_most(f"nlvr/logits_relative_error on {PROMPTS} prompts", worst, 1e-4)
-    yield same(f"nlvr/prompts of {PROMPTS} whose {TOKENS} greedy tokens differ", differing, 0)
+        differing += _greedy(theirs, inputs, new=tokens) != row.tolist()
+    return Compared(problems, worst, differing)
 
 
 # ------------------------------------------------------------------------------------------------------------- ours
-def _ours(folder: Path, data: Path) -> tuple[Sequence[Any], list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """(encoded prompts, their images, logits [s, V] of every prompt, greedy tokens int [prompts, TOKENS])."""
+def _ours(
+    folder: Path, data: Path, *, count: int, new: int
+) -> tuple[Sequence[Any], list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """(encoded prompts, their images, logits [s, V] of every prompt, greedy tokens int [prompts, new])."""
     import jax
 
     from fgrpo_jax import config as configs
@@ -64,8 +82,8 @@ def _ours(folder: Path, data: Path) -> tuple[Sequence[Any], list[np.ndarray], li
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params, model, processor = policy.load("float32"), policy.model, policy.processor
-    source = setup.source(config, config.data.eval_split, size=PROMPTS)
-    examples = [source[index] for index in range(PROMPTS)]
+    source = setup.source(config, config.data.eval_split, size=count)
+    examples = [source[index] for index in range(count)]
     encode = setup.encoder(config, policy)
     prompts = [encode(example)[1] for example in examples]
     batch = collate(prompts, buckets=setup.buckets(config), pad_id=processor.pad_id)
@@ -76,11 +94,11 @@ def _ours(folder: Path, data: Path) -> tuple[Sequence[Any], list[np.ndarray], li
 
     logits = np.asarray(jax.jit(forward)(params, batch))
     rows = [row[mask] for row, mask in zip(logits, batch.mask, strict=True)]
-    # Nothing is banned and nothing ends: the comparison is of the bare models, for all 32 tokens.
+    # Nothing is banned and nothing ends: the comparison is of the bare models, to the last token.
     sampler = Sampler(
         model,
         group_size=1,
-        max_new_tokens=TOKENS,
+        max_new_tokens=new,
         eos_ids=(),
         pad_id=processor.pad_id,
         banned=np.zeros(model.config.text.vocab_size, bool),
@@ -128,11 +146,11 @@ def _logits(model: Any, inputs: dict[str, Any]) -> np.ndarray:
         return model(**inputs).logits[0].float().numpy()
 
 
-def _greedy(model: Any, inputs: dict[str, Any]) -> list[int]:
+def _greedy(model: Any, inputs: dict[str, Any], *, new: int) -> list[int]:
     import torch
 
     with torch.no_grad():
-        out = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False, repetition_penalty=1.0)
+        out = model.generate(**inputs, max_new_tokens=new, do_sample=False, repetition_penalty=1.0)
     return out[0, inputs["input_ids"].shape[1] :].tolist()
 
 

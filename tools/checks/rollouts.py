@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import rollout_exactness, runs
+from checks import rollout_doors, rollout_exactness, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -14,6 +14,10 @@ Group = Callable[[runs.Context], Iterator[Check]]
 
 GROUPS: Mapping[str, Group] = {
     "noise": rollout_exactness.noise,
+    "peer_greedy": rollout_doors.peer_greedy,
+    "frequencies": rollout_doors.frequencies,
+    "shapes": rollout_doors.shapes,
+    "throughput": rollout_doors.throughput,
 }
 
 
