@@ -26,23 +26,12 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from fgrpo_jax import streams
+from fgrpo_jax.model.hub_folder import TRAVELLERS
+
 StateT = TypeVar("StateT")
 
-HF_FILES = (
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.json",
-    "chat_template.jinja",
-)
+HF_FILES = ("config.json", *TRAVELLERS)
 """Files of an HF folder that travel with the weights; those that the folder lacks are not missed."""
 
 
@@ -123,7 +112,8 @@ class Checkpoints:
         """Writes `state` as its own step, whole or not at all; a step that is there already stays as it is.
 
         Args:
-          state: flax dataclass with `step` and `params`, such as TrainState.
+          state: flax dataclass with `step` and `params`, such as TrainState; params may be `streams.Unread`, which are
+            made while they are written.
           config: resolved config (`config.to_dict`).
           data: state of the data iterator, JSON types.
           hf: the HF folder the policy came from; its small files go into the checkpoint.
@@ -137,7 +127,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(state.params),
+                    params=_params_save(state.params),
                     state=ocp.args.StandardSave(_stored(_by_path(_rest(state)))),
                     meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
                     hf=_FilesSave(str(hf)),
@@ -167,6 +157,11 @@ class Checkpoints:
         self._manager.close()
 
 
+def _params_save(params: Mapping[str, Any]) -> ocp.args.CheckpointArgs:
+    unread = any(isinstance(leaf, streams.Unread) for leaf in jax.tree.leaves(params))
+    return streams.StreamSave(params) if unread else ocp.args.StandardSave(params)
+
+
 def _restore(folder: Path, target: StateT) -> tuple[StateT, Meta]:
     params = load_params(folder, target.params)  # type: ignore[attr-defined]
     rest = _rest(target)
@@ -187,6 +182,11 @@ def load_params(checkpoint: str | os.PathLike[str], abstract: Mapping[str, Any])
       ValueError: the checkpoint holds other parameters or shapes.
     """
     return _load(resolve(checkpoint) / "params", abstract)
+
+
+def require_params(checkpoint: str | os.PathLike[str], abstract: Mapping[str, Any]) -> None:
+    """Raises a ValueError, which names the array, unless the checkpoint's parameters have these names and shapes."""
+    _require_same(resolve(checkpoint) / "params", _by_path(abstract))
 
 
 def stored_dtype(checkpoint: str | os.PathLike[str]) -> Any:

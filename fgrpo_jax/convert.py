@@ -2,6 +2,7 @@
 
     python -m fgrpo_jax.convert --hf=FOLDER --out=CHECKPOINTS [--dtype=float32]
     python -m fgrpo_jax.convert --hf=FOLDER --verify
+    python -m fgrpo_jax.convert --hf=FOLDER --dry_run [--fsdp=8 --tensor=2]
 
 CHECKPOINTS then holds step 0: weights, config, tokenizer and processor files. `python -m fgrpo_jax.export` turns it
 back; without --dtype every tensor is the same, byte by byte. With --verify the model is first compared with that of
@@ -11,26 +12,34 @@ transformers, part by part (needs torch); nothing is converted when they differ.
 from __future__ import annotations
 
 import argparse
-import json
-import struct
+import errno
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct as flax_struct
+import numpy as np
+from flax import struct
+from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors
+from fgrpo_jax import checkpoint, doors, streams
 from fgrpo_jax.data import hub
-from fgrpo_jax.model import weights
+from fgrpo_jax.mesh import MESH_AXES
+from fgrpo_jax.model import hub_folder, mapping, weights
 from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.leaves import Leaf
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.model.shards import Shards
 
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """Names of dtypes: ours, and those in the header of a safetensors file."""
 
+_FULL = ("No space left", "RESOURCE_EXHAUSTED", "File too large", "Disk quota")
 
-@flax_struct.dataclass
+
+@struct.dataclass
 class Policy:
     """A checkpoint's state when there is nothing but a policy."""
 
@@ -45,51 +54,90 @@ def folder_dtype(folder: Path) -> str:
       FileNotFoundError: no safetensors files.
       ValueError: a broken header, or several dtypes (converting would change some of them unseen).
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"no safetensors files in {folder}; give a folder in HF format")
-    found = sorted(
-        {entry["dtype"] for file in files for name, entry in _header(file).items() if name != "__metadata__"}
-    )
+    tensors = Shards(folder).tensors.values()
+    found = sorted({tensor.dtype for tensor in tensors})
     names = [ours for ours, theirs in DTYPES.items() if theirs in found]
     if len(found) != 1 or not names:
+        for tensor in tensors:
+            tensor.require_float()
         raise ValueError(f"the weights in {folder} are of dtypes {', '.join(found)}; choose one with --dtype")
     return names[0]
 
 
-def _header(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        size = stream.read(8)
-        (length,) = struct.unpack("<Q", size) if len(size) == 8 else (-1,)
-        # A truncated or foreign file would otherwise ask for an absurd read.
-        text = stream.read(length) if 0 < length <= file.stat().st_size - 8 else b""
-    if not text:
-        raise ValueError(f"{file} is not a whole safetensors file (its header is cut off); fetch it again")
-    return json.loads(text)
-
-
-def convert(hf: Path, out: Path, *, dtype: str | None = None) -> Path:
+def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False) -> Path:
     """Writes the policy of an HF folder as step 0 of a new checkpoints folder; returns the step's folder.
+
+    Tensors go from the mapped files into the checkpoint a layer at a time: the model is never in memory.
 
     Args:
       dtype: of the stored parameters; None keeps that of the folder.
+      show: a progress bar on stderr.
 
     Raises:
       FileNotFoundError: no HF folder there.
       FileExistsError: `out` holds something.
+      OSError: the disk is full.
       ValueError: tensors that are not the model's, see `weights.load_hf`. Nothing is written then.
     """
     if not (hf / "config.json").is_file():
         raise FileNotFoundError(f"no config.json in {hf}; give a folder in HF format")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not empty; choose a new folder")
+    hub_folder.require_new(out)
     model = Model.create(ModelConfig.load(hf))
-    params = weights.load_hf(hf, model, dtype=jnp.dtype(dtype or folder_dtype(hf)))
-    checkpoints = checkpoint.Checkpoints(out, keep=1)
+    kind = np.dtype(jnp.dtype(dtype or folder_dtype(hf)))
+    source = weights.Source(hf, model)
+    total = checkpoint_bytes(source, kind)
+    hub_folder.require_room(out, total)
+
+    def read(leaf: Leaf, start: int, stop: int) -> np.ndarray:
+        block = np.empty((stop - start, *leaf.spec.shape[1:]), kind)
+        source.read_rows(leaf, start, block)
+        progress.update(block.nbytes)
+        return block
+
+    unread = [streams.Unread(leaf, kind, read) for leaf in source.leaves]
+    params = jax.tree.unflatten(jax.tree.structure(model.specs), unread)
+    with bar(total, "convert") if show else tqdm(disable=True) as progress, hub_folder.appearing(out) as beside:
+        step = _save(beside, Policy(jnp.int32(0), params), hf, out).name
+    source.warn()
+    return out.absolute() / step
+
+
+def checkpoint_bytes(source: weights.Source, dtype: np.dtype) -> int:
+    """Bytes of the arrays of a checkpoint."""
+    return sum(math.prod(leaf.spec.shape) for leaf in source.leaves) * dtype.itemsize
+
+
+def _save(folder: Path, policy: Policy, hf: Path, out: Path) -> Path:
+    checkpoints = checkpoint.Checkpoints(folder, keep=1)
     try:
-        return checkpoints.save(Policy(jnp.int32(0), params), config={}, data={}, hf=hf)
+        return checkpoints.save(policy, config={}, data={}, hf=hf)
+    except ValueError as error:
+        # Tensorstore raises a ValueError whatever went wrong; only a full disk is a person's to mend.
+        if not any(words in str(error) for words in _FULL):
+            raise
+        raise OSError(
+            errno.ENOSPC, f"{out} could not be written, nothing of it is kept: {str(error)[:300]}; free some room"
+        ) from error
     finally:
         checkpoints.close()
+
+
+def dry_run(hf: Path, *, dtype: str | None, mesh: dict[str, int]) -> Iterator[str]:
+    """The mapping as lines of a table; the weights' headers are checked when they are there, config.json is enough."""
+    model = Model.create(ModelConfig.load(hf))
+    if any(hf.glob("*.safetensors")):
+        weights.Source(hf, model)
+        dtype = dtype or folder_dtype(hf)
+    yield from mapping.table(mapping.rows(model, dtype=dtype or "bfloat16", **mesh))
+    sizes = " × ".join(f"{name}={size}" for name, size in mesh.items())
+    yield f"{hf} as {dtype or 'bfloat16'} on {math.prod(mesh.values())} devices ({sizes}); nothing was written"
+
+
+def bar(total: int, label: str) -> tqdm:
+    """A progress bar of bytes and their rate; none where nobody watches."""
+    return tqdm(total=total, desc=label, unit="B", unit_scale=True, unit_divisor=1000, disable=None, smoothing=0.1)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,19 +146,26 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--out", type=Path, help="checkpoints folder to make")
     out.add_argument("--verify", action="store_true", help="compare with transformers in float32, part by part")
     out.add_argument("--dtype", choices=sorted(DTYPES), help="dtype to store; the folder's own by default")
+    out.add_argument("--dry_run", action="store_true", help="print what becomes of each tensor, and write nothing")
+    for axis in MESH_AXES:
+        out.add_argument(f"--{axis}", type=int, default=1, help=f"--dry_run: size of the mesh axis '{axis}'")
     return out
 
 
 def main(args: argparse.Namespace) -> int:
-    if args.out is None and not args.verify:
-        raise ValueError("nothing to do: give --out=CHECKPOINTS, --verify or both")
+    if args.out is None and not args.verify and not args.dry_run:
+        raise ValueError("nothing to do: give --out=CHECKPOINTS, --verify or both; --dry_run shows the mapping")
     jax.config.update("jax_platforms", "cpu")  # a matter of host memory; an accelerator's need not hold the model
     folder = hub.find(args.hf, revision=args.revision).folder
+    if args.dry_run:
+        sizes = {axis: getattr(args, axis) for axis in MESH_AXES}
+        print("\n".join(dry_run(folder, dtype=args.dtype, mesh=sizes)))
+        return 0
     if args.verify and not verified(folder):
         return 1
     if args.out is None:
         return 0
-    print(f"wrote {convert(folder, args.out, dtype=args.dtype)}")
+    print(f"wrote {convert(folder, args.out, dtype=args.dtype, show=True)}")
     return 0
 
 

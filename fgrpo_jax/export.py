@@ -1,6 +1,6 @@
 """Orbax checkpoint → HF folder that `transformers` loads.
 
-    python -m fgrpo_jax.export --checkpoint=CHECKPOINT --out=FOLDER [--dtype=bfloat16]
+    python -m fgrpo_jax.export --checkpoint=CHECKPOINT --out=FOLDER [--dtype=bfloat16 --shard_gb=5]
 
 CHECKPOINT is a run's workdir, its checkpoints folder (the newest is taken) or one checkpoint. Tokenizer, processor and
 generation files come out of the checkpoint too: nothing else is needed.
@@ -9,38 +9,66 @@ generation files come out of the checkpoint too: nothing else is needed.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors
-from fgrpo_jax.convert import DTYPES
-from fgrpo_jax.model import weights
+from fgrpo_jax import checkpoint, doors, streams
+from fgrpo_jax.convert import DTYPES, bar
+from fgrpo_jax.model import hub_folder
 from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.leaves import leaves
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.model.weights_out import write_hf
 
 
-def export(source: Path, out: Path, *, dtype: str | None = None) -> Path:
+def export(
+    source: Path,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    shard_bytes: float = 5e9,
+    process: hub_folder.Process = (0, 1),
+    show: bool = False,
+) -> Path:
     """Writes the policy of a checkpoint as an HF folder, whole or not at all; returns the checkpoint that was taken.
 
     Args:
       source: anything `checkpoint.resolve` takes.
       out: must not exist, or be empty.
       dtype: of the tensors; None keeps that of the checkpoint.
+      shard_bytes: a file of weights is closed before it grows beyond this.
+      process: (k, n): n processes that share a file system write the folder together, this is the k-th.
+      show: a progress bar on stderr.
 
     Raises:
       FileNotFoundError: no checkpoint there.
       FileExistsError: `out` holds something.
+      OSError: the disk is full; names the tensor.
       ValueError: the checkpoint's arrays are not those of its own config.json.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not empty; choose a new folder")
+    hub_folder.require_new(out)
     found = checkpoint.resolve(source)
     files = checkpoint.hf_folder(found)
     model = Model.create(ModelConfig.load(files))
-    params = checkpoint.load_params(found, model.abstract(checkpoint.stored_dtype(found)))
-    weights.save_hf(out, params, model, dtype=None if dtype is None else jnp.dtype(dtype), source=files)
+    kind = jnp.dtype(dtype) if dtype else checkpoint.stored_dtype(found)
+    checkpoint.require_params(found, model.abstract(kind))
+    stored = streams.Stored(found / "params", [leaf.path for leaf in leaves(model)])
+    total = sum(math.prod(leaf.spec.shape) for leaf in leaves(model)) * kind.itemsize
+    with bar(total // process[1], "export") if show else tqdm(disable=True) as progress:
+        write_hf(
+            out,
+            stored,
+            model,
+            dtype=kind,
+            source=files,
+            shard_bytes=shard_bytes,
+            process=process,
+            progress=progress.update,
+        )
     return found
 
 
@@ -49,12 +77,23 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--checkpoint", required=True, type=Path, help="workdir, checkpoints folder or one checkpoint")
     out.add_argument("--out", required=True, type=Path, help="HF folder to make")
     out.add_argument("--dtype", choices=sorted(DTYPES), help="dtype of the tensors; the checkpoint's own by default")
+    out.add_argument("--shard_gb", type=float, default=5.0, help="GB of a file of weights at most (%(default)s)")
+    out.add_argument("--process_index", type=int, default=0, help="which of the processes that write --out together")
+    out.add_argument("--process_count", type=int, default=1, help="how many processes write --out together")
     return out
 
 
 def main(args: argparse.Namespace) -> None:
     jax.config.update("jax_platforms", "cpu")  # a matter of host memory; an accelerator's need not hold the model
-    print(f"wrote {args.out} from {export(args.checkpoint, args.out, dtype=args.dtype)}")
+    if args.shard_gb <= 0:
+        raise ValueError(f"--shard_gb is {args.shard_gb:g}; give a positive number of GB")
+    process = (args.process_index, args.process_count)
+    if not 0 <= process[0] < process[1]:
+        raise ValueError(f"--process_index is {process[0]}; give 0 … {process[1] - 1} for --process_count={process[1]}")
+    found = export(
+        args.checkpoint, args.out, dtype=args.dtype, shard_bytes=args.shard_gb * 1e9, process=process, show=True
+    )
+    print(f"wrote {args.out} from {found}")
 
 
 if __name__ == "__main__":

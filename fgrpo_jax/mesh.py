@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -136,7 +136,7 @@ def _shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules, path: str) ->
     return out
 
 
-def partition_spec(spec: Spec, mesh: Mesh, *, rules: Rules, path: str) -> PartitionSpec:
+def partition_spec(spec: Spec, mesh: Mesh | AbstractMesh, *, rules: Rules, path: str) -> PartitionSpec:
     """The PartitionSpec of one parameter; a mesh axis serves its first logical axis only."""
     if len(spec.axes) != len(spec.shape):
         raise ValueError(f"parameter '{path}' has shape {spec.shape} but axes {spec.axes}; name one axis a dimension")
@@ -151,7 +151,7 @@ def partition_spec(spec: Spec, mesh: Mesh, *, rules: Rules, path: str) -> Partit
     return PartitionSpec(*parts)
 
 
-def _target(axis: str, size: int, mesh: Mesh, rules: Rules, path: str) -> str | None:
+def _target(axis: str, size: int, mesh: Mesh | AbstractMesh, rules: Rules, path: str) -> str | None:
     if axis not in rules:
         raise ValueError(
             f"parameter '{path}' has logical axis '{axis}' without a sharding rule; known: {sorted(rules)}"

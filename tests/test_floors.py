@@ -17,7 +17,8 @@ FLOORS = {
           fgrpo_jax.rewards.consistency fgrpo_jax.rewards.grounding fgrpo_jax.rewards.claims
           fgrpo_jax.rewards.relations fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words fgrpo_jax.fgrpo
           fgrpo_jax.fgrpo.advantages fgrpo_jax.fgrpo.losses fgrpo_jax.fgrpo.multipliers""",
-    2: """fgrpo_jax.data fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.rollout fgrpo_jax.rollout.*
+    2: """fgrpo_jax.data fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out fgrpo_jax.streams
+          fgrpo_jax.rollout fgrpo_jax.rollout.*
           fgrpo_jax.rewards.judges fgrpo_jax.rewards.judges.* fgrpo_jax.rewards.score fgrpo_jax.fgrpo.learner
           fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.checkpoint
           fgrpo_jax.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import warnings
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fgrpo_jax.model import weights
+from fgrpo_jax.model import leaves, weights, weights_out
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 
@@ -229,14 +230,15 @@ def test_save_into_an_empty_folder(tmp_path):
 def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
     calls = []
 
-    def full_disk(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 2:
-            raise OSError("no space left on device")
-        save_file(*args, **kwargs)
+    def full_disk(handle, block, start):
+        calls.append(start)
+        if len(calls) == 20:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        write_at(handle, block, start)
 
-    monkeypatch.setattr(weights, "save_file", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    write_at = weights_out._write_at
+    monkeypatch.setattr(weights_out, "_write_at", full_disk)
+    with pytest.raises(OSError, match=r"tensor '(model|visual)\..* into model-0.*: no space"):
         weights.save_hf(tmp_path / "out", random_params(), MODEL, shard_bytes=2e4)
     assert list(tmp_path.iterdir()) == []
 
@@ -286,7 +288,7 @@ def test_transformers_loads_the_export(sharded, caplog):
     assert not caplog.records, [record.message for record in caplog.records]
     assert not any(info.values()), info
     exported = {k: v for path in sharded.glob("*.safetensors") for k, v in load_file(path).items()}
-    state = {weights._hub_name(name): value.numpy() for name, value in theirs.state_dict().items()}
+    state = {leaves.hub_name(name): value.numpy() for name, value in theirs.state_dict().items()}
     assert state.keys() == exported.keys()
     assert all(np.array_equal(state[name], exported[name]) for name in state)
     assert theirs.generation_config.eos_token_id == 65
@@ -303,9 +305,9 @@ def test_bfloat16_of_transformers_comes_back_byte_for_byte(tmp_path):
     params = weights.load_hf(tmp_path / "theirs", model, dtype=jnp.bfloat16)
     weights.save_hf(tmp_path / "ours", params, model)
     a, b = (load_file(tmp_path / side / weights.SINGLE) for side in ("theirs", "ours"))
-    assert {weights._hub_name(name) for name in a} == set(b)
+    assert {leaves.hub_name(name) for name in a} == set(b)
     for name, value in a.items():
-        other = b[weights._hub_name(name)]
+        other = b[leaves.hub_name(name)]
         assert other.dtype == ml_dtypes.bfloat16 and value.tobytes() == other.tobytes(), name
     assert json.loads((tmp_path / "ours/config.json").read_text())["dtype"] == "bfloat16"
 
@@ -338,8 +340,8 @@ def test_released_shapes_equal_transformers(size):
     )
     with torch.device("meta"):
         theirs = transformers.Qwen2_5_VLForConditionalGeneration(config)
-    shapes = {weights._hub_name(name): tuple(p.shape) for name, p in theirs.named_parameters()}
+    shapes = {leaves.hub_name(name): tuple(p.shape) for name, p in theirs.named_parameters()}
     specs = jax.tree.leaves(Model.create(ModelConfig.from_hf(config.to_dict())).specs)
-    assert {name: spec.hf.shape for spec in specs for name in weights._names(spec)} == shapes
+    assert {name: spec.hf.shape for spec in specs for name in leaves._names(spec)} == shapes
     assert sum(int(np.prod(spec.shape)) for spec in specs) == r["total"]
     assert sum(p.numel() for p in theirs.parameters()) == r["total"]

@@ -2,343 +2,287 @@
 
 Two namings are read: the hub's (`model.layers.N`, `visual.*`) and the in-memory one of newer transformers
 (`model.language_model.layers.N`, `model.visual.*`). The hub's is written. Nothing is skipped: a tensor that is unknown,
-missing, duplicate or mis-shaped is an error with its name and file. One stacked weight is in host memory at a time.
+missing, duplicate or mis-shaped is an error with its name and file, before anything is read.
+
+Tensors go a block at a time from the mapped files into the arrays of their devices, and a process reads only its part.
+No whole tensor is copied on the host on the way, let alone the model. `weights_out` is the way back.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import itertools
-import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from fgrpo_jax.model.layers import HFTensor, ParamSpec
+from fgrpo_jax.model.leaves import BLOCK, THREADS, Leaf, Progress, hub_name, ignore, leaves, move
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
+from fgrpo_jax.model.shards import INDEX, SINGLE, Shards, Tensor
+from fgrpo_jax.model.weights_out import save_hf
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+__all__ = ["INDEX", "SINGLE", "Source", "load_hf", "save_hf"]
+
+Index = tuple[slice, ...]
+
 _TIED_HEAD = "lm_head.weight"
 _EMBEDDING = "model.embed_tokens.weight"
-_RENAMES = (("model.language_model.", "model."), ("model.visual.", "visual."))
-_TRAVELLERS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.json",
-    "chat_template.jinja",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "processor_config.json",
-    "generation_config.json",
-)
-_THREADS = 8  # tensors in flight; each is held once more while it is turned
-_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
+_INFINITY = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F80 << 16, "float64": 0x7FF0 << 48}  # as bits
 
 
-@dataclasses.dataclass(frozen=True)
-class _Home:
-    """Where one tensor of a folder is: its open file, the file's name, and its name in that file."""
+class Source:
+    """The tensors of a folder that is known to hold exactly what the model declares.
 
-    handle: Any
-    file: str
-    name: str
+    Attributes:
+      odd: hub name -> number of values that are not finite, of the parts read so far.
+      bytes_read: of the files, so far.
+    """
 
-    def read(self, spec: HFTensor) -> np.ndarray:
-        piece = self.handle.get_slice(self.name)
-        shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
-        if shape != spec.shape:
-            raise ValueError(
-                f"tensor {self.name!r} in {self.file} has shape {shape}, the model's config gives {spec.shape}: "
-                "the weights and config.json are of different models; take both from one checkpoint"
+    def __init__(self, folder: str | Path, model: Model):
+        self._shards = Shards(folder)
+        self._homes = _homes(self._shards)
+        self.leaves = leaves(model)
+        self.odd: dict[str, int] = {}
+        self.bytes_read = 0
+        _check_names(self._homes, self.leaves, self._shards, tied=model.config.text.tie_word_embeddings)
+        for leaf in self.leaves:
+            for name in leaf.names:
+                _check_shape(self._homes[name], leaf.spec.hf.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors that are read, a repeated head not counted."""
+        return sum(self._homes[name].nbytes for leaf in self.leaves for name in leaf.names)
+
+    def read(self, leaf: Leaf, tensor: int, index: Index, out: np.ndarray) -> None:
+        """Part `index` of the piece that a leaf's `tensor`-th tensor becomes, into `out` of that part's shape."""
+        home = self._homes[leaf.names[tensor]]
+        whole = self._shards.view(home)
+        count = 0
+        for source, target in _blocks(whole, out, leaf, index):
+            count += _not_finite(source)
+            move(source, target)
+        self._shards.release(home)
+        self.bytes_read += out.size * whole.dtype.itemsize
+        if count:
+            self.odd[leaf.names[tensor]] = self.odd.get(leaf.names[tensor], 0) + count
+
+    def read_rows(self, leaf: Leaf, start: int, out: np.ndarray) -> None:
+        """Rows of a leaf's first dimension, from `start` on, into `out`."""
+        whole = tuple(slice(0, size) for size in leaf.piece)
+        if leaf.stacked:
+            for layer in range(len(out)):
+                self.read(leaf, start + layer, whole, out[layer])
+        else:
+            self.read(leaf, 0, (slice(start, start + len(out)), *whole[1:]), out)
+
+    def warn(self) -> None:
+        """One warning when values were not finite."""
+        if self.odd:
+            first = min(self.odd)
+            home = self._homes[first]
+            warnings.warn(
+                f"{len(self.odd)} tensors of {self._shards.folder} hold {sum(self.odd.values())} values that are NaN "
+                f"or infinite, first {home.name!r} in {home.file.name}: the model will not compute with them",
+                stacklevel=3,
             )
-        if dtype not in _DTYPES:
-            raise ValueError(f"tensor {self.name!r} in {self.file} has dtype {dtype}; readable are {sorted(_DTYPES)}")
-        return self.handle.get_tensor(self.name)
 
 
-# --------------------------------------------------------------------------------------------------------------- read
-def load_hf(folder: str | Path, model: Model, *, dtype: Any, shardings: Any = None) -> Params:
+def _homes(shards: Shards) -> dict[str, Tensor]:
+    """Hub name -> tensor."""
+    homes: dict[str, Tensor] = {}
+    for name, tensor in shards.tensors.items():
+        first = homes.setdefault(hub_name(name), tensor)
+        if first is not tensor:
+            raise ValueError(
+                f"duplicate tensor: {name!r} in {tensor.file.name} is {first.name!r} in {first.file.name} "
+                f"({shards.folder}): remove one of them"
+            )
+    return homes
+
+
+def _check_names(homes: Mapping[str, Tensor], expected: list[Leaf], shards: Shards, *, tied: bool) -> None:
+    names = {name for leaf in expected for name in leaf.names}
+    if missing := sorted(names - homes.keys()):
+        raise ValueError(
+            f"{len(missing)} tensors missing from {shards.folder}, first {missing[:3]}: take config.json and weights "
+            "from one checkpoint, or fetch the missing file"
+        )
+    extra = sorted(homes.keys() - names)
+    if tied and extra == [_TIED_HEAD]:
+        _check_tied(homes, shards)
+    elif extra:
+        places = [f"{homes[name].name!r} in {homes[name].file.name}" for name in extra[:3]]
+        raise ValueError(
+            f"{len(extra)} unknown tensors in {shards.folder}, first {', '.join(places)}: remove them, or take "
+            "the config.json of the model they belong to"
+        )
+
+
+def _check_tied(homes: Mapping[str, Tensor], shards: Shards) -> None:
+    """A tied checkpoint may repeat the table as lm_head, if it is the same table."""
+    head, table = homes[_TIED_HEAD], homes[_EMBEDDING]
+    first, second = (shards.view(tensor).view(np.uint8) for tensor in (head, table))
+    rows = max(1, BLOCK // max(1, first.shape[-1]))
+    same = first.shape == second.shape and all(
+        np.array_equal(first[at : at + rows], second[at : at + rows]) for at in range(0, len(first), rows)
+    )
+    shards.release(head)
+    shards.release(table)
+    if not same:
+        raise ValueError(
+            f"tensor {head.name!r} in {head.file.name} differs from {table.name!r}, but config.json says they are "
+            "tied: set tie_word_embeddings to false"
+        )
+
+
+def _check_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise ValueError(
+            f"tensor {tensor.name!r} in {tensor.file.name} has shape {tensor.shape}, the model's config gives {shape}: "
+            "the weights and config.json are of different models; take both from one checkpoint"
+        )
+    tensor.require_float()
+
+
+def _blocks(tensor: np.ndarray, out: np.ndarray, leaf: Leaf, index: Index) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(part of a tensor, the same part of `out`): views of like shape, that together are part `index` of the piece."""
+    if leaf.spec.hf.transposed:
+        split = len(leaf.piece) - leaf.outputs
+        order = (*leaf.piece[split:], *leaf.piece[:split])
+        part = tensor.reshape(order)[(*index[split:], *index[:split])]
+        axes = (*range(split, len(leaf.piece)), *range(split))
+        target = _matrix(out.transpose(axes), leaf.outputs)
+        source = _matrix(part, leaf.outputs)
+        if source is None or target is None:
+            yield part, out.transpose(axes)
+            return
+        # 64 columns of the target at a time: 3x numpy's own copy (measured).
+        step = 64
+    else:
+        source, target = tensor.reshape(leaf.piece)[index], out
+        step = max(1, BLOCK // max(1, math.prod(source.shape[1:])))
+    for start in range(0, len(source), step):
+        yield source[start : start + step], target[start : start + step]
+
+
+def _matrix(array: np.ndarray, rows: int) -> np.ndarray | None:
+    """The view with the first `rows` dimensions as one and the others as one; None when they do not lie so."""
+    shape = (math.prod(array.shape[:rows]), math.prod(array.shape[rows:]))
+    try:
+        return np.reshape(array, shape, copy=False)
+    except ValueError:
+        return None
+
+
+def _not_finite(block: np.ndarray) -> int:
+    """How many values of a block are NaN or infinite; two passes over plain integers when there are none."""
+    infinity, size = _INFINITY[block.dtype.name], block.dtype.itemsize
+    # As signed integers all that is negative lies below, as unsigned ones above, what is positive.
+    sign = 1 << (8 * size - 1)
+    if block.view(f"i{size}").max() < infinity and block.view(f"u{size}").max() < infinity + sign:
+        return 0
+    return int(np.count_nonzero(~np.isfinite(block.astype(np.float64))))
+
+
+def load_hf(
+    folder: str | Path, model: Model, *, dtype: Any, shardings: Any = None, progress: Progress = ignore
+) -> Params:
     """Params of `model` from a Hugging Face folder, single-file or sharded.
+
+    A process reads the slices of its own devices and nothing else. On the host there is one weight at a time, on its
+    way to the devices; where the devices are the host (CPU), the arrays are what is read into.
 
     Args:
       folder: holds `model.safetensors`, or shards and their index.
       model: says which tensors there must be.
       dtype: of the result; bfloat16 from bfloat16 is bit-exact.
       shardings: pytree of `jax.sharding.Sharding` like the params; None puts them on the default device.
+      progress: told the bytes of every tensor, or part of it, that has arrived.
 
     Raises:
       FileNotFoundError: no weights in the folder.
       ValueError: a tensor is unknown, missing, duplicate, mis-shaped, or its file is truncated; names tensor and file.
     """
-    leaves, structure = jax.tree.flatten(model.specs)
-    placements = [None] * len(leaves) if shardings is None else jax.tree.leaves(shardings)
-    if len(placements) != len(leaves):
-        raise ValueError(f"shardings have {len(placements)} leaves, the params {len(leaves)}")
-    with contextlib.ExitStack() as stack:
-        homes = _homes(Path(folder), stack)
-        _check_names(homes, leaves, Path(folder), tied=model.config.text.tie_word_embeddings)
-        arrays = [_read_leaf(homes, spec, dtype, place) for spec, place in zip(leaves, placements, strict=True)]
+    structure = jax.tree.structure(model.specs)
+    source = Source(folder, model)
+    placements = [None] * len(source.leaves) if shardings is None else jax.tree.leaves(shardings)
+    if len(placements) != len(source.leaves):
+        raise ValueError(f"shardings have {len(placements)} leaves, the params {len(source.leaves)}")
+    with ThreadPoolExecutor(THREADS) as pool:
+        arrays = []
+        for leaf, placement in zip(source.leaves, placements, strict=True):
+            arrays.append(_load_leaf(source, leaf, np.dtype(dtype), placement, pool, progress))
+    source.warn()
     return jax.tree.unflatten(structure, arrays)
 
 
-def _homes(folder: Path, stack: contextlib.ExitStack) -> dict[str, _Home]:
-    """Hub name -> home, of every tensor in the folder."""
-    homes: dict[str, _Home] = {}
-    index = _read_index(folder)
-    for file in sorted(set(index.values())) if index else [SINGLE]:
-        handle = stack.enter_context(_open(folder, file))
-        names = set(handle.keys())
-        if index:
-            _check_shard(names, {name for name, place in index.items() if place == file}, folder / file)
-        for name in sorted(names):
-            hub = _hub_name(name)
-            if hub in homes:
-                first = homes[hub]
-                raise ValueError(f"duplicate tensor: {name!r} in {file} is {first.name!r} in {first.file} ({folder})")
-            homes[hub] = _Home(handle, file, name)
-    return homes
+def _load_leaf(
+    source: Source, leaf: Leaf, dtype: np.dtype, placement: Any, pool: ThreadPoolExecutor, progress: Progress
+) -> jax.Array:
+    shape = leaf.spec.shape
+    if placement is None:
+        whole = tuple(slice(0, size) for size in shape)
+        (part,) = read_parts(source, leaf, dtype, {None: whole}, pool, progress).values()
+        return jax.device_put(part)
+    parts = read_parts(source, leaf, dtype, placement.addressable_devices_indices_map(shape), pool, progress)
+    arrays = [jax.device_put(part, device) for device, part in parts.items()]
+    array = jax.make_array_from_single_device_arrays(shape, placement, arrays, dtype=dtype)
+    return jax.block_until_ready(array)  # the parts may be freed, before the next weight asks for room
 
 
-def _read_index(folder: Path) -> dict[str, str]:
-    """Tensor name -> file of a sharded checkpoint; empty when there is a single file."""
-    path = folder / INDEX
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    if not (folder / SINGLE).is_file():
-        raise FileNotFoundError(f"{folder} holds neither {SINGLE} nor {INDEX}: expected a Hugging Face model folder")
-    return {}
-
-
-def _open(folder: Path, file: str) -> Any:
-    path = folder / file
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is named in {INDEX} but does not exist: download the missing shard")
-    try:
-        return safe_open(str(path), framework="numpy")
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}): download or export it again") from error
-
-
-def _check_shard(found: set[str], expected: set[str], path: Path) -> None:
-    if missing := sorted(expected - found):
-        raise ValueError(f"missing tensor {missing[0]!r}: {INDEX} places it in {path}, which lacks it")
-    if extra := sorted(found - expected):
-        raise ValueError(f"unknown tensor {extra[0]!r} in {path}: {INDEX} does not place it there")
-
-
-def _hub_name(name: str) -> str:
-    for new, hub in _RENAMES:
-        if name.startswith(new):
-            return hub + name[len(new) :]
-    return name
-
-
-def _names(spec: ParamSpec) -> list[str]:
-    """Hub names of the tensors behind a leaf, in layer order."""
-    if spec.axes[0] != "layers":
-        return [spec.hf.name]
-    return [spec.hf.name.format(layer) for layer in range(spec.shape[0])]
-
-
-def _check_names(homes: dict[str, _Home], leaves: list[ParamSpec], folder: Path, *, tied: bool) -> None:
-    expected = {name for spec in leaves for name in _names(spec)}
-    if missing := sorted(expected - homes.keys()):
-        raise ValueError(
-            f"{len(missing)} tensors missing from {folder}, first {missing[:3]}: take config.json and weights from one "
-            "checkpoint, or fetch the missing file"
-        )
-    extra = sorted(homes.keys() - expected)
-    if tied and extra == [_TIED_HEAD]:
-        _check_tied(homes)
-    elif extra:
-        places = [f"{homes[name].name!r} in {homes[name].file}" for name in extra[:3]]
-        raise ValueError(
-            f"{len(extra)} unknown tensors in {folder}, first {', '.join(places)}: remove them, or take "
-            "the config.json of the model they belong to"
-        )
-
-
-def _check_tied(homes: dict[str, _Home]) -> None:
-    """A tied checkpoint may repeat the table as lm_head, if it is the same table."""
-    head, table = homes[_TIED_HEAD], homes[_EMBEDDING]
-    if head.handle.get_tensor(head.name).tobytes() != table.handle.get_tensor(table.name).tobytes():
-        raise ValueError(
-            f"tensor {head.name!r} in {head.file} differs from {table.name!r}, but config.json says they are tied: "
-            "set tie_word_embeddings to false"
-        )
-
-
-def _read_leaf(homes: dict[str, _Home], spec: ParamSpec, dtype: Any, placement: Any) -> jax.Array:
-    host = np.empty(spec.shape, np.dtype(dtype))
-    targets = host if spec.axes[0] == "layers" else host[None]
-
-    def fill(name: str, target: np.ndarray) -> None:
-        tensor = homes[name].read(spec.hf).astype(host.dtype, copy=False)
-        # `target` is contiguous, so that its reshape is a view.
-        if spec.hf.transposed:
-            _transpose_into(target.reshape(-1, spec.hf.shape[0]), tensor.reshape(spec.hf.shape[0], -1))
-        else:
-            target.reshape(spec.hf.shape)[...] = tensor
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(fill, _names(spec), targets))
-    return jax.device_put(host, placement)
-
-
-def _transpose_into(target: np.ndarray, source: np.ndarray) -> None:
-    """target [a, b] = source [b, a].T, 64 columns at a time over plain integers: 3x numpy's own copy (measured)."""
-    bits = np.dtype(f"u{source.dtype.itemsize}")
-    target, source = target.view(bits), source.view(bits)
-    for start in range(0, source.shape[0], 64):
-        target[:, start : start + 64] = source[start : start + 64].T
-
-
-# -------------------------------------------------------------------------------------------------------------- write
-def save_hf(
-    folder: str | Path,
-    params: Params,
-    model: Model,
-    *,
-    dtype: Any = None,
-    source: str | Path | None = None,
-    shard_bytes: float = 5e9,
-) -> None:
-    """Write a hub-layout folder that `transformers` loads. It appears whole or not at all.
-
-    Args:
-      folder: must not exist, or be empty.
-      params: as `model.init` or `load_hf` give them.
-      model: its config becomes config.json.
-      dtype: of the tensors; None keeps that of the params.
-      source: Hugging Face folder whose tokenizer, processor and generation files are copied. The repetition penalty of
-        the generation config becomes 1.0: the policy was trained without one.
-      shard_bytes: a file is closed before it grows beyond this.
-
-    Raises:
-      FileExistsError: `folder` holds something.
-      ValueError: a leaf has another shape than the model declares.
-    """
-    target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} exists and is not empty: choose a new folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        dtype = np.dtype(dtype or params["text"]["embed"]["table"].dtype)
-        _write_weights(beside, _tensors(params, model, dtype), shard_bytes=shard_bytes)
-        _write_json(beside / "config.json", {**model.config.to_hf(), "dtype": dtype.name})
-        _write_travellers(beside, model, None if source is None else Path(source))
-        beside.chmod(0o755)  # mkdtemp makes it private
-        os.replace(beside, target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _tensors(params: Params, model: Model, dtype: np.dtype) -> Iterator[tuple[str, np.ndarray]]:
-    """(hub name, array) of every tensor, layer by layer within a weight."""
-    specs = dict(jax.tree_util.tree_leaves_with_path(model.specs))
-    arrays = dict(jax.tree_util.tree_leaves_with_path(params))
-    if odd := sorted(jax.tree_util.keystr(path) for path in specs.keys() ^ arrays.keys()):
-        raise ValueError(f"params do not have the structure of the model: {odd[:3]} missing or unknown")
-    for path, spec in specs.items():
-        array = arrays[path]
-        if array.shape != spec.shape:
-            raise ValueError(f"{jax.tree_util.keystr(path)} has shape {array.shape}, the model declares {spec.shape}")
-        names = _names(spec)
-        pieces = _layers(array, len(names)) if spec.axes[0] == "layers" else iter([np.asarray(array)])
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for start in range(0, len(names), _THREADS):
-                few = itertools.islice(pieces, _THREADS)
-                done = pool.map(lambda piece, home=spec.hf: _to_hf(piece, home, dtype), few)
-                yield from zip(names[start : start + _THREADS], done, strict=True)
-
-
-def _layers(array: jax.Array, count: int) -> Iterator[np.ndarray]:
-    """The layers of a stacked weight, one at a time on the host."""
-    if isinstance(array, jax.Array) and all(device.platform != "cpu" for device in array.devices()):
-        # An accelerator array keeps the host copy that is made of it: copy layers, which are freed, not the whole.
-        yield from (np.asarray(array[layer]) for layer in range(count))
-    else:
-        yield from np.asarray(array)
-
-
-def _to_hf(array: np.ndarray, home: HFTensor, dtype: np.dtype) -> np.ndarray:
-    array = array.astype(dtype, copy=False)
-    if not home.transposed:
-        return np.ascontiguousarray(array).reshape(home.shape)
-    out = np.empty((home.shape[0], array.size // home.shape[0]), dtype)
-    _transpose_into(out, np.ascontiguousarray(array).reshape(-1, home.shape[0]))
-    return out.reshape(home.shape)
-
-
-def _write_weights(folder: Path, tensors: Iterator[tuple[str, np.ndarray]], *, shard_bytes: float) -> None:
-    """Write shards under provisional names, then give them their 'k of n' names and the index."""
-    shards: list[list[str]] = []
-    total = 0
-
-    def close(batch: dict[str, np.ndarray]) -> None:
-        save_file(batch, str(folder / f"shard-{len(shards)}"), metadata={"format": "pt"})
-        shards.append(sorted(batch))
-
-    batch: dict[str, np.ndarray] = {}
-    held = 0
-    for name, array in tensors:
-        if batch and held + array.nbytes > shard_bytes:
-            close(batch)
-            batch, held = {}, 0
-        batch[name] = array
-        held += array.nbytes
-        total += array.nbytes
-    close(batch)
-    if len(shards) == 1:
-        (folder / "shard-0").rename(folder / SINGLE)
-        return
-    weight_map = {}
-    for number, names in enumerate(shards):
-        file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
-        (folder / f"shard-{number}").rename(folder / file)
-        weight_map |= dict.fromkeys(names, file)
-    _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))})
-
-
-def _write_travellers(folder: Path, model: Model, source: Path | None) -> None:
-    """Copy tokenizer and processor files; see to it that there is a generation config."""
-    if source is not None:
-        if not source.is_dir():
-            raise FileNotFoundError(f"source folder {source} does not exist")
-        for name in _TRAVELLERS:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    path = folder / "generation_config.json"
-    config = model.config
-    generation = {
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_token_id,
-        "pad_token_id": config.pad_token_id,
+def read_parts(
+    source: Source,
+    leaf: Leaf,
+    dtype: np.dtype,
+    indices: Mapping[Any, Index],
+    pool: ThreadPoolExecutor,
+    progress: Progress = ignore,
+) -> dict[Any, np.ndarray]:
+    """Device -> its part of a leaf; devices with the same part share one buffer, which is read once."""
+    bounds = {
+        device: tuple(slice(*s.indices(size)[:2]) for s, size in zip(index, leaf.spec.shape, strict=True))
+        for device, index in indices.items()
     }
-    if path.is_file():
-        generation = json.loads(path.read_text(encoding="utf-8"))
-    if not math.isclose(generation.get("repetition_penalty", 1.0), 1.0):
-        generation["repetition_penalty"] = 1.0
-    _write_json(path, generation)
+    buffers = {_key(index): _aligned(tuple(s.stop - s.start for s in index), dtype) for index in bounds.values()}
+    jobs = []
+    for index in {_key(index): index for index in bounds.values()}.values():
+        buffer = buffers[_key(index)]
+        if leaf.stacked:
+            first, last = index[0].start, index[0].stop
+            jobs += [(layer, index[1:], buffer[layer - first]) for layer in range(first, last)]
+        else:
+            jobs += [(0, (rows, *index[1:]), buffer[to]) for rows, to in _split(leaf, index[0])]
+
+    def run(job: tuple[int, Index, np.ndarray]) -> None:
+        source.read(leaf, *job)
+        progress(job[2].nbytes)
+
+    list(pool.map(run, jobs))
+    return {device: buffers[_key(index)] for device, index in bounds.items()}
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _split(leaf: Leaf, rows: slice) -> Iterator[tuple[slice, slice]]:
+    """(rows of a weight, the same rows of its part): a few MB each, so that several threads have work."""
+    step = rows.stop - rows.start
+    if not leaf.spec.hf.transposed:
+        step = max(1, 8 * BLOCK // max(1, math.prod(leaf.piece[1:])))
+    for start in range(rows.start, rows.stop, step):
+        stop = min(start + step, rows.stop)
+        yield slice(start, stop), slice(start - rows.start, stop - rows.start)
+
+
+def _key(index: Index) -> tuple[tuple[int, int], ...]:
+    return tuple((s.start, s.stop) for s in index)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array at a multiple of 64 bytes, which a CPU device takes as it is, without a copy."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    raw = np.empty(nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
