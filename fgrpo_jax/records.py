@@ -54,6 +54,19 @@ class Query:
 
 
 @dataclasses.dataclass(frozen=True)
+class Video:
+    """A video as the frames that were sampled of it.
+
+    Attributes:
+      frames: uint8 [n, height, width, 3], RGB, in order.
+      fps: frames a second of these frames, not of the file they come from.
+    """
+
+    frames: np.ndarray
+    fps: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Example:
     """One question. The same record for every source.
 
@@ -69,6 +82,7 @@ class Example:
       query: the structured question, for the rules judge of the built-in world.
       trace: reference response '<think>..</think><answer>..</answer>' in the *published* frame, or None.
       flaw: how `trace` is flawed on purpose ('none' when it is sound).
+      videos: shown after the images, before the question.
     """
 
     id: str
@@ -82,11 +96,12 @@ class Example:
     query: Query | None = None
     trace: str | None = None
     flaw: str = "none"
+    videos: tuple[Video, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSize:
-    """Sizes of one image in pixels: as published and as the model sees it (both sides multiples of 28)."""
+    """Sizes of one image or of a video's frames in pixels: as published and as the model sees it (multiples of 28)."""
 
     width: int
     height: int

@@ -82,7 +82,7 @@ class Buckets:
       prompt: S, prompt tokens.
       completion: T of supervised batches, completion tokens.
       patches: P, patches of an image slot, multiples of 4.
-      images: I, image slots of a prompt. Text-only batches have one, all invalid.
+      images: I, image slots of a prompt, one for each pair of video frames. Text-only batches have one, all invalid.
       window_slack: W, windows of an image slot, is P/64 times one of these; 4 always suffices (images one cell high).
       shapes: joint shapes that are tried before the ladders, of which the cheapest that holds a batch is taken.
     """
@@ -90,7 +90,7 @@ class Buckets:
     prompt: tuple[int, ...] = ladder(32, 40960, multiple=32)
     completion: tuple[int, ...] = ladder(32, 20480, multiple=32)
     patches: tuple[int, ...] = (64, *ladder(128, 65536, multiple=128))
-    images: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+    images: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
     window_slack: tuple[float, ...] = (1.0, 1.25, 2.0, 4.0)
     shapes: tuple[Shape, ...] = ()
 

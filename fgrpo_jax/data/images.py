@@ -115,12 +115,44 @@ def pixel_patches(
         raise ValueError(f"an image must be uint8 [height, width, 3], got {image.dtype} {list(image.shape)}")
     height, width = image.shape[:2]
     new_height, new_width = smart_resize(height, width, min_pixels=min_pixels, max_pixels=max_pixels)
-    if (new_height, new_width) != (height, width):
-        image = np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC))
-    h, w = new_height // PATCH, new_width // PATCH
+    patches = _cut(image, new_height, new_width)
+    return patches, (1, new_height // PATCH, new_width // PATCH), ImageSize(width, height, new_width, new_height)
+
+
+def video_patches(
+    frames: np.ndarray, *, min_pixels: int, max_pixels: int
+) -> tuple[tuple[np.ndarray, ...], tuple[int, int, int], ImageSize]:
+    """Resizes and cuts the frames of a video: (patches of each pair of frames, grid (t, h, w), sizes of a frame).
+
+    Patches are uint8 [h*w, 3, 2, 14, 14] a pair, in merge-block order; the last of an odd number of frames is shown
+    twice. Every frame is resized as an image is, by PIL. `transformers` does it with torchvision, and so may differ by
+    a level in pixels of resized frames; frames that already have a processed size are cut the same.
+
+    Args:
+      frames: uint8 [n, height, width, 3].
+      min_pixels, max_pixels: limits of the processed area of one frame.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not len(frames):
+        raise ValueError(
+            f"a video must be uint8 [frames, height, width, 3] with a frame at least, got {frames.dtype} "
+            f"{list(frames.shape)}"
+        )
+    height, width = frames.shape[1:3]
+    new_height, new_width = smart_resize(height, width, min_pixels=min_pixels, max_pixels=max_pixels)
+    cut = [_cut(frame, new_height, new_width) for frame in frames]
+    cut += [cut[-1]] * (-len(cut) % FRAMES)
+    pairs = tuple(np.stack(cut[at : at + FRAMES], axis=2) for at in range(0, len(cut), FRAMES))
+    grid = (len(pairs), new_height // PATCH, new_width // PATCH)
+    return pairs, grid, ImageSize(width, height, new_width, new_height)
+
+
+def _cut(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [n, 3, 14, 14] in merge-block order of an image resized to height x width, multiples of FACTOR."""
+    if (height, width) != image.shape[:2]:
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    h, w = height // PATCH, width // PATCH
     blocks = image.reshape(h // MERGE, MERGE, PATCH, w // MERGE, MERGE, PATCH, 3)
-    patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(h * w, 3, PATCH, PATCH)
-    return patches, (1, h, w), ImageSize(width, height, new_width, new_height)
+    return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(h * w, 3, PATCH, PATCH)
 
 
 @functools.cache
@@ -134,17 +166,13 @@ def _levels() -> np.ndarray:
 def normalise_patches(patches: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """uint8 [n, 3, 14, 14] to the model's float32 [n, 1176] (channel, frame, row, column), the one frame twice.
 
-    Written into `out` (C-contiguous) when given.
+    Patches of two frames, uint8 [n, 3, 2, 14, 14], show each of them. Written into `out` (C-contiguous) when given.
     """
     out = np.empty((len(patches), PATCH_VALUES), np.float32) if out is None else out
-    values, pixels = (
-        out.reshape(len(patches), 3, FRAMES, PATCH * PATCH),
-        patches.reshape(len(patches), 3, PATCH * PATCH),
-    )
+    values = out.reshape(len(patches), 3, FRAMES, PATCH * PATCH)
+    pixels = patches.reshape(len(patches), 3, -1, PATCH * PATCH)  # one frame, or FRAMES of them
     for channel, levels in enumerate(_levels()):
-        values[:, channel] = np.take(levels, pixels[:, channel], mode="wrap")[
-            :, None
-        ]  # wrap: no bounds check, 4x faster
+        values[:, channel] = np.take(levels, pixels[:, channel], mode="wrap")  # wrap: no bounds check, 4x faster
     return out
 
 

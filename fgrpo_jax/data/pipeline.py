@@ -55,7 +55,7 @@ class Encoder:
             max_prompt_tokens=self.max_prompt_tokens,
         )
         response = self._response(example, prompt) if self.responses else None
-        return (example if self.keep_images else dataclasses.replace(example, images=())), prompt, response
+        return (example if self.keep_images else dataclasses.replace(example, images=(), videos=())), prompt, response
 
     def measure(self, example: Example) -> Shape:
         """What this example needs of a batch, for a fraction of the price of encoding it."""

@@ -25,29 +25,33 @@ from fgrpo_jax.data.limits import PixelLimits, read_json
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.records import Example, ImageSize, PromptBatch, VisionInputs
+from fgrpo_jax.records import Example, ImageSize, PromptBatch, Video, VisionInputs
 
 
 # ------------------------------------------------------------------------------------------------------------ records
 @dataclasses.dataclass(frozen=True)
 class EncodedPrompt:
-    """One prompt, ready to be padded. s = its tokens, n = patches of an image."""
+    """One prompt, ready to be padded. s = its tokens, n = patches of an image.
+
+    An image takes one slot; a video takes a slot for each pair of its frames, since pairs never see each other.
+    """
 
     id: str
     prompt_id: int  # uint32, the same for the same example in every run
-    text: str  # the chat text, one placeholder an image
+    text: str  # the chat text, one placeholder an image or video
     tokens: np.ndarray  # int32 [s]
     positions: np.ndarray  # int32 [s, 3]    M-RoPE
     next_position: int
-    image_index: np.ndarray  # int32 [s]     which image feeds this token; -1 for text
-    feature_index: np.ndarray  # int32 [s]   which merged token of that image; 0 for text
-    patches: tuple[np.ndarray, ...]  # uint8 [n, 3, 14, 14] an image, merge-block order, not normalised
-    grids: tuple[tuple[int, int, int], ...]  # (t, h, w) in patches
-    sizes: tuple[ImageSize, ...]
+    image_index: np.ndarray  # int32 [s]     which slot feeds this token; -1 for text
+    feature_index: np.ndarray  # int32 [s]   which merged token of that slot; 0 for text
+    patches: tuple[np.ndarray, ...]  # uint8 a slot, merge-block order, not normalised: [n, 3, 14, 14] an image,
+    #                                  [n, 3, 2, 14, 14] a pair of frames
+    grids: tuple[tuple[int, int, int], ...]  # (t, h, w) in patches, of each image and then of each video
+    sizes: tuple[ImageSize, ...]  # of each image and then of the frames of each video
 
     @property
     def first_size(self) -> ImageSize:
-        """Sizes of the first image, whose processed frame the policy speaks; all 0 for a prompt without images."""
+        """Sizes of the first image (or video), whose processed frame the policy speaks; all 0 when there is none."""
         return self.sizes[0] if self.sizes else ImageSize(0, 0, 0, 0)
 
     @property
@@ -55,17 +59,22 @@ class EncodedPrompt:
         """The shape that holds this prompt and no more."""
         return needed(len(self.tokens), self.grids)
 
+    @property
+    def slots(self) -> tuple[tuple[int, int], ...]:
+        """(h, w) in patches of each slot."""
+        return tuple((h, w) for t, h, w in self.grids for _ in range(t))
+
     def image_slot(self, features: int) -> np.ndarray:
         """int32 [s]: index into the prompt's image features laid out with F = `features` an image; -1 for text."""
         return np.where(self.image_index < 0, -1, self.image_index * features + self.feature_index).astype(np.int32)
 
 
 def needed(tokens: int, grids: Sequence[tuple[int, int, int]]) -> Shape:
-    """The shape that holds a prompt of so many tokens and images of these patch grids (t, h, w)."""
+    """The shape that holds a prompt of so many tokens, and images and videos of these patch grids (t, h, w)."""
     return Shape(
         prompt=tokens,
-        patches=max((t * h * w for t, h, w in grids), default=0),
-        images=len(grids),
+        patches=max((h * w for _, h, w in grids), default=0),
+        images=sum(t for t, _, _ in grids),
         windows=max((images.count_windows(h, w) for _, h, w in grids), default=0),
     )
 
@@ -86,6 +95,7 @@ class Processor:
       eos_ids: any of them ends a completion; the first is the turn's end.
       pad_id: fills completions after their end; never used to find the end.
       min_pixels, max_pixels: limits of the processed image area, from the folder.
+      video_pixels: (min, max) of the processed area of a video frame, from the folder; None is that of an image.
       repetition_penalty: always 1.0, though released folders say 1.05: the learner's log-probs know of no penalty.
       banned: bool [V], ids that can never be sampled.
     """
@@ -98,6 +108,7 @@ class Processor:
     max_pixels: int
     banned: np.ndarray
     repetition_penalty: float = 1.0
+    video_pixels: tuple[int, int] | None = None
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> Processor:
@@ -127,6 +138,7 @@ class Processor:
             min_pixels=limits.image[0],
             max_pixels=limits.image[1],
             banned=_banned(tokenizer, config, eos_ids),
+            video_pixels=limits.video,
         )
 
     def encode(
@@ -139,16 +151,16 @@ class Processor:
         max_pixels: int | None = None,
         max_prompt_tokens: int = 32768,
     ) -> EncodedPrompt:
-        """Chat text, tokens and patches of one question.
+        """Chat text, tokens and patches of one question: images, then videos, then the text.
 
         Args:
           style: a `PromptStyle` or the name of a preset.
           system: another system turn than the style's.
-          min_pixels, max_pixels: other limits than the folder's.
+          min_pixels, max_pixels: other limits than the folder's, of images and video frames.
 
         Raises:
-          ValueError: the example's text holds reserved tokens, placeholders and images differ in number, or the prompt
-            is too long.
+          ValueError: the example's text holds reserved tokens, placeholders and images differ in number, the prompt is
+            too long, or a video has no frames or no rate.
         """
         style = find_style(style) if isinstance(style, str) else style
         system = style.system if system is None else system
@@ -156,16 +168,24 @@ class Processor:
         high = self.max_pixels if max_pixels is None else max_pixels
         self._refuse_reserved(example)
         cut = [images.pixel_patches(image, min_pixels=low, max_pixels=high) for image in example.images]
-        grids = tuple(grid for _, grid, _ in cut)
-        text = self._chat_text(system, style.user_text(example.question, example.options), count=len(grids))
-        tokens, image_index, feature_index = self._expand(text, grids, name=example.id)
+        patches, grids, sizes = [part for part, _, _ in cut], [grid for _, grid, _ in cut], [size for _, _, size in cut]
+        for video in example.videos:
+            low, high = self._video_limits(min_pixels, max_pixels)
+            pairs, grid, size = images.video_patches(video.frames, min_pixels=low, max_pixels=high)
+            patches += pairs
+            grids.append(grid)
+            sizes.append(size)
+        seconds = [_seconds_a_pair(video, name=example.id) for video in example.videos]
+        content = ["image"] * len(example.images) + ["video"] * len(example.videos)
+        text = self._chat_text(system, style.user_text(example.question, example.options), content=content)
+        tokens, image_index, feature_index = self._expand(text, grids, content=content, name=example.id)
         if len(tokens) > max_prompt_tokens:
             raise ValueError(
                 f"example {example.id!r}: a prompt of {len(tokens)} tokens ({int((image_index >= 0).sum())} of images) "
                 f"exceeds max_prompt_tokens {max_prompt_tokens}; raise it, lower max_pixels (now {high}) "
                 "or remove the example"
             )
-        positions, next_position = rope.mrope_positions(tokens, list(grids), self.config)
+        positions, next_position = rope.mrope_positions(tokens, grids, self.config, video_seconds=seconds)
         return EncodedPrompt(
             id=example.id,
             prompt_id=stable_id(example),
@@ -175,9 +195,9 @@ class Processor:
             next_position=int(next_position),
             image_index=image_index,
             feature_index=feature_index,
-            patches=tuple(patches for patches, _, _ in cut),
-            grids=grids,
-            sizes=tuple(size for _, _, size in cut),
+            patches=tuple(patches),
+            grids=tuple(grids),
+            sizes=tuple(sizes),
         )
 
     def measure(
@@ -197,8 +217,14 @@ class Processor:
         self._refuse_reserved(example)
         sides = [images.smart_resize(*i.shape[:2], min_pixels=low, max_pixels=high) for i in example.images]
         grids = [(1, height // images.PATCH, width // images.PATCH) for height, width in sides]
-        text = self._chat_text(system, style.user_text(example.question, example.options), count=len(grids))
-        tokens, _, _ = self._expand(text, grids, name=example.id)
+        low, high = self._video_limits(min_pixels, max_pixels)
+        for video in example.videos:
+            height, width = images.smart_resize(*video.frames.shape[1:3], min_pixels=low, max_pixels=high)
+            pairs = -(-len(video.frames) // images.FRAMES)
+            grids.append((pairs, height // images.PATCH, width // images.PATCH))
+        content = ["image"] * len(example.images) + ["video"] * len(example.videos)
+        text = self._chat_text(system, style.user_text(example.question, example.options), content=content)
+        tokens, _, _ = self._expand(text, grids, content=content, name=example.id)
         return needed(len(tokens), grids)
 
     def encode_response(self, trace: str, size: ImageSize | None) -> np.ndarray:
@@ -238,29 +264,48 @@ class Processor:
                     "layout would take for its own; remove it"
                 )
 
-    def _chat_text(self, system: str, user: str, *, count: int) -> str:
-        content = [{"type": "image"}] * count + [{"type": "text", "text": user}]
-        messages = [{"role": "user", "content": content}]
+    def _video_limits(self, min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
+        low, high = self.video_pixels or (self.min_pixels, self.max_pixels)
+        return low if min_pixels is None else min_pixels, high if max_pixels is None else max_pixels
+
+    def _chat_text(self, system: str, user: str, *, content: Sequence[str]) -> str:
+        parts = [*({"type": kind} for kind in content), {"type": "text", "text": user}]
+        messages = [{"role": "user", "content": parts}]
         if system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def _expand(
-        self, text: str, grids: Sequence[tuple[int, int, int]], *, name: str
+        self, text: str, grids: Sequence[tuple[int, int, int]], *, content: Sequence[str], name: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens with each placeholder repeated to its image's merged tokens, and which image and feature feed each."""
+        """Tokens with each placeholder repeated to its merged tokens, and which slot and feature feed each."""
         ids = np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
-        places = np.flatnonzero(ids == self.config.image_token_id)
-        if len(places) != len(grids):
-            raise ValueError(
-                f"example {name!r}: {len(places)} image placeholders for {len(grids)} images; check the chat template"
+        holders = {"image": self.config.image_token_id, "video": self.config.video_token_id}
+        places = np.flatnonzero(np.isin(ids, list(holders.values())))
+        wanted = [holders[kind] for kind in content]
+        if ids[places].tolist() != wanted:
+            kind = next(
+                (kind for kind, holder in holders.items() if (ids == holder).sum() != wanted.count(holder)), "image"
             )
+            found = f"{(ids == holders[kind]).sum()} {kind} placeholders for {content.count(kind)} {kind}s"
+            raise ValueError(f"example {name!r}: {found}; check the chat template")
         features = np.array([t * h * w // images.MERGE**2 for t, h, w in grids], np.int32)
-        repeats, image_index = np.ones(len(ids), np.int32), np.full(len(ids), -1, np.int32)
-        repeats[places], image_index[places] = features, np.arange(len(grids))
+        repeats, visual = np.ones(len(ids), np.int32), np.full(len(ids), -1, np.int32)
+        repeats[places], visual[places] = features, np.arange(len(grids))
         starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
-        feature_index = (np.arange(len(starts)) - starts).astype(np.int32)
-        return np.repeat(ids, repeats), np.repeat(image_index, repeats), feature_index
+        running, visual = np.arange(len(starts)) - starts, np.repeat(visual, repeats)
+        # Of each image or video its first slot and the features of a slot; text, at -1, reads the last entry.
+        first = np.cumsum([0, *(t for t, _, _ in grids)])[[*range(len(grids)), 0]]
+        a_slot = np.array([*(h * w // images.MERGE**2 for _, h, w in grids), 1])
+        slot = np.where(visual < 0, -1, first[visual] + running // a_slot[visual])
+        return np.repeat(ids, repeats), slot.astype(np.int32), (running % a_slot[visual]).astype(np.int32)
+
+
+def _seconds_a_pair(video: Video, *, name: str) -> float:
+    """Seconds from one pair of frames to the next, which is what the model's clock counts."""
+    if not video.fps > 0:
+        raise ValueError(f"example {name!r}: a video of {video.fps} frames a second; give the rate of its frames")
+    return images.FRAMES / video.fps
 
 
 def _special_tokens(tokenizer: Any) -> dict[int, str]:
@@ -356,7 +401,7 @@ def _collate_vision(prompts: Sequence[EncodedPrompt], shape: Shape) -> VisionInp
     positions, slots = np.zeros((*lead, room, 2), np.int32), np.zeros((*lead, room), np.int32)
     windows = np.full((*lead, windows_room, images.WINDOW_PATCHES), room, np.int32)
     for row, prompt in enumerate(prompts):
-        for i, (_, h, w) in enumerate(prompt.grids):
+        for i, (h, w) in enumerate(prompt.slots):
             n = h * w
             index, slot = images.window_index(h, w, empty=room)
             images.normalise_patches(prompt.patches[i], out=patches[row, i, :n])
