@@ -22,7 +22,8 @@ import numpy as np
 from flax import nnx
 
 from fgrpo_jax.data import images
-from fgrpo_jax.data.prompts import Buckets, EncodedPrompt, Processor, collate
+from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.attention import attend
