@@ -144,9 +144,9 @@ class Rollouts:
     """G completions of each of M prompts."""
 
     tokens: jax.Array  # int32 [M, G, T]    pad id after the end
-    mask: jax.Array  # bool [M, G, T]     True up to and including the first EOS
+    mask: jax.Array  # bool [M, G, T]     True up to and including the first EOS (or the end of a stop sequence)
     logps: jax.Array  # float32 [M, G, T]  log-prob of each token under the sampled distribution; 0 where masked
-    finished: jax.Array  # bool [M, G]        an EOS was sampled inside the window (False = truncated)
+    finished: jax.Array  # bool [M, G]        ended by an EOS or a stop sequence (False = cut off by the window)
 
 
 @struct.dataclass

@@ -2,124 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bigram import (
+    BANNED,
+    EOS,
+    EOS2,
+    FIRSTS,
+    PAD,
+    PLACEHOLDER,
+    SAMPLER,
+    Bigram,
+    S,
+    T,
+    V,
+    assert_same,
+    batch,
+    draw,
+    make,
+    table,
+)
 from scipy import stats
 
-from fgrpo_jax.records import PromptBatch, VisionInputs
-from fgrpo_jax.rollout import sampler as sampler_lib
+from fgrpo_jax.rollout import noise as noise_lib
 from fgrpo_jax.rollout.generate import generate
-from fgrpo_jax.rollout.sampler import Sampler
-
-V, S, T = 67, 5, 6
-PAD, EOS, EOS2, PLACEHOLDER = 0, 1, 2, 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Bigram:
-    """A mock with the methods of the real model: logits of the next token are a row of params['table'] [V, V].
-
-    Decoding reads the row through the cache (a running sum of tokens), so that a cache that is not carried shows.
-    """
-
-    vocab: int = V
-    compute_dtype: type = jnp.float32
-
-    def encode(self, params, vision):
-        return jnp.zeros((vision.patches.shape[0], 0, self.vocab))
-
-    def prefix(self, params, prompts, features):
-        hidden = params["table"][prompts.tokens]
-        return hidden, (jnp.zeros((1, *prompts.tokens.shape, 1, 1)),)
-
-    def decode(self, params, tokens, t, next_position, *, prefix, prefix_mask, cache):
-        cache = jax.lax.dynamic_update_slice_in_dim(cache, tokens[None, :, :, None, None, None] + 0.0, t, axis=3)
-        seen = jnp.arange(cache.shape[3]) <= t
-        total = (cache[0, :, :, :, 0, 0] * seen).sum(-1).astype(jnp.int32)
-        return params["table"][tokens] + params["drift"][total % self.vocab], cache
-
-    def empty_cache(self, m, g, t, dtype):
-        return jnp.zeros((1, m, g, t, 1, 1), dtype)
-
-    def logits(self, params, hidden):
-        return hidden.astype(jnp.float32)
-
-    def exact(
-        self, params, first: int, completion: np.ndarray, *, temperature: float, banned: np.ndarray
-    ) -> np.ndarray:
-        """Log-probs [t] of a completion after a prompt ending in `first`, in float64 numpy."""
-        table, drift = (np.asarray(params[k], np.float64) for k in ("table", "drift"))
-        out, total, last = [], 0, first
-        for i, token in enumerate(completion):
-            logits = table[last] + (drift[total % self.vocab] if i else 0)
-            logits = np.where(banned, -np.inf, logits) / temperature
-            out.append(logits[token] - np.log(np.exp(logits).sum()))
-            total, last = total + int(token), int(token)
-        return np.array(out)
-
-
-def batch(firsts, *, ids=None, occurrence=None, length=S, left=False) -> PromptBatch:
-    """Prompts of different lengths whose last real token is `firsts[i]`; padding holds a loud wrong token."""
-    m = len(firsts)
-    tokens, mask = np.full((m, length), V - 1, np.int32), np.zeros((m, length), bool)
-    for i, first in enumerate(firsts):
-        n = 2 + i % (length - 2)
-        where = slice(length - n, length) if left else slice(0, n)
-        tokens[i, where], mask[i, where] = 5, True
-        tokens[i, where.stop - 1] = first
-    vision = VisionInputs(
-        patches=np.zeros((m, 0, 4, 1176), np.float32),
-        positions=np.zeros((m, 0, 4, 2), np.int32),
-        windows=np.zeros((m, 0, 1, 64), np.int32),
-        slots=np.zeros((m, 0, 4), np.int32),
-        valid=np.zeros((m, 0, 4), bool),
-    )
-    return PromptBatch(
-        tokens=tokens,
-        mask=mask,
-        positions=np.zeros((m, length, 3), np.int32),
-        next_position=mask.sum(1).astype(np.int32),
-        image_slot=np.full((m, length), -1, np.int32),
-        prompt_id=np.asarray(range(100, 100 + m) if ids is None else ids, np.uint32),
-        occurrence=np.asarray([0] * m if occurrence is None else occurrence, np.uint32),
-        vision=vision,
-    )
-
-
-BANNED = np.arange(V) == PLACEHOLDER
-BANNED[PAD] = True
-
-
-QUICK = {"xla_backend_optimization_level": 0}  # these programs are compiled for longer than they run
-
-
-def make(**kwargs) -> Sampler:
-    defaults = {"group_size": 8, "max_new_tokens": T, "eos_ids": (EOS, EOS2), "pad_id": PAD, "banned": BANNED}
-    return Sampler(Bigram(), **(defaults | {"compiler_options": QUICK} | kwargs))
-
-
-FIRSTS = [5, 6, 7, 8]
-SAMPLER = make()
-
-
-def table(seed: int = 0, eos: float = 0.0) -> dict:
-    rng = np.random.default_rng(seed)
-    out = rng.normal(size=(V, V)).astype(np.float32)
-    out[:, [EOS, EOS2]] += eos
-    out[:, [PLACEHOLDER, PAD]] += 9.0  # what is banned is what the model would like best
-    return {"table": jnp.asarray(out), "drift": jnp.asarray(rng.normal(size=(V, V)).astype(np.float32) * 0.5)}
-
-
-def draw(sampler, params, prompts, *, seed=0, purpose="train", step=0):
-    return jax.device_get(sampler.sample(params, prompts, seed=seed, purpose=purpose, step=step))
-
-
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+from fgrpo_jax.rollout.stopping import StopTable
 
 
 # --------------------------------------------------------------------------------------------------------------- EOS
@@ -211,10 +120,19 @@ def test_truncated_distributions_against_numpy():
         assert set(np.flatnonzero(np.isfinite(got))) == set(order[: np.searchsorted(mass, 0.6) + 1])
 
 
+def test_min_p_keeps_what_is_likely_enough():
+    logits = np.random.default_rng(1).normal(size=(7, V)).astype(np.float32)
+    kept = np.asarray(make(min_p=0.2, temperature=0.5).scores(jnp.asarray(logits)))
+    probs = np.exp(np.where(BANNED, -np.inf, logits) / 0.5)
+    np.testing.assert_array_equal(np.isfinite(kept), probs >= 0.2 * probs.max(-1, keepdims=True))
+
+
 def test_truncated_log_probs_are_renormalised():
     out = draw(make(top_k=1), table(eos=-1.0), batch([5]))
     np.testing.assert_allclose(out.logps, 0.0, atol=1e-6)
-    assert make(top_k=1).truncated and make(top_p=0.9).truncated and not make().truncated
+    for setting in ({"top_k": 1}, {"top_p": 0.9}, {"min_p": 0.1}, {"repetition_penalty": 1.1}, {"min_new_tokens": 1}):
+        assert make(**setting).truncated
+    assert not make().truncated
 
 
 # --------------------------------------------------------------------------------------------------------- frequencies
@@ -291,7 +209,7 @@ def test_noise_depends_on(name):
 @pytest.mark.parametrize("name", CHECKS)
 def test_noise_that_ignores_a_part_of_the_key_is_caught(name, monkeypatch):
     """The mutations themselves: each dropped part of the key must fail its check."""
-    keys, noise = sampler_lib.noise_keys, sampler_lib.gumbel
+    keys, noise = noise_lib.noise_keys, noise_lib.gumbel
 
     def broken(words, *, prompt_id, occurrence, group_size):
         zero = jnp.zeros_like(prompt_id)
@@ -302,9 +220,9 @@ def test_noise_that_ignores_a_part_of_the_key_is_caught(name, monkeypatch):
         out = keys(words, prompt_id=prompt_id, occurrence=occurrence, group_size=group_size)
         return jnp.broadcast_to(out[:, :1], out.shape) if name == "group" else out
 
-    monkeypatch.setattr(sampler_lib, "noise_keys", broken)
+    monkeypatch.setattr(noise_lib, "noise_keys", broken)
     if name == "token":
-        monkeypatch.setattr(sampler_lib, "gumbel", lambda keys, t, vocab: noise(keys, 0, vocab))
+        monkeypatch.setattr(noise_lib, "gumbel", lambda keys, t, vocab: noise(keys, 0, vocab))
     with pytest.raises(AssertionError):
         CHECKS[name](make())
 
@@ -331,13 +249,13 @@ def test_batch_order_batch_size_and_group_size_do_not_matter():
 
 @pytest.mark.parametrize("vocab", [67, 1000])
 def test_noise_is_bit_equal_for_every_layout(vocab):
-    words = sampler_lib.key_words(5, purpose="train", step=2)
+    words = noise_lib.key_words(5, purpose="train", step=2)
     ids, again = np.arange(6, dtype=np.uint32) * 77, np.zeros(6, np.uint32)
 
     @jax.jit
     def noise(ids, again, t):
-        keys = sampler_lib.noise_keys(words, prompt_id=ids, occurrence=again, group_size=5)
-        return sampler_lib.gumbel(keys, t, vocab)
+        keys = noise_lib.noise_keys(words, prompt_id=ids, occurrence=again, group_size=5)
+        return noise_lib.gumbel(keys, t, vocab)
 
     whole = np.asarray(noise(ids, again, 3))
     for i in range(6):
@@ -403,6 +321,10 @@ def test_compilations_are_counted_and_steps_do_not_compile():
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"top_k": -1}, "top_k is -1"),
         ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"min_p": 1.5}, "min_p is 1.5"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"min_new_tokens": T + 1}, f"min_new_tokens is {T + 1}, more than max_new_tokens {T}"),
+        ({"stops": StopTable(np.zeros((1, V + 1), np.int16))}, f"vocabulary of {V + 1}, not {V}"),
         ({"impl": "rbg"}, "'rbg' draws other bits"),
         ({"banned": np.ones(V, bool)}, f"forbids all {V}"),
         ({"banned": np.zeros(V, np.int32)}, "bool"),

@@ -10,6 +10,7 @@ all yields output 0 and log-sum-exp -inf, with zero gradients, so empty parts me
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -44,6 +45,26 @@ def attend(
     if causal and q.shape[1] != k.shape[1]:
         raise ValueError(f"causal attention needs as many queries as keys, got {q.shape[1]} and {k.shape[1]}")
     return Part(*_attend(q, k, v, key_mask, causal, block))
+
+
+def attend_blocks(
+    q: jax.Array, read: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]], *, blocks: jax.Array
+) -> Part:
+    """Softmax attention of q over keys that are read a block at a time; as many as `blocks`, known at run time only.
+
+    For decoding: no gradient. What is held at a time is one block, however long the cache.
+
+    Args:
+      q: [B, T, K, Q, H].
+      read: number of a block -> (k [B, s, K, H], v [B, s, K, H], key_mask bool [B, s]), the same s for all.
+      blocks: int32 [], how many there are.
+    """
+
+    def step(number: jax.Array, state: _State) -> _State:
+        k, v, mask = read(number)
+        return _add_block(state, _scores(q, k, mask, 0, False), v)
+
+    return Part(*_finish(jax.lax.fori_loop(0, blocks, step, _start(q)), q.dtype))
 
 
 def merge(first: Part, second: Part) -> jax.Array:
@@ -85,31 +106,46 @@ def _cut(arrays, start, size):
     return tuple(jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in arrays)
 
 
-def _forward(q, k, v, key_mask, causal, block) -> tuple[jax.Array, jax.Array]:
-    k, v, key_mask, starts, size = _blocks(k, v, key_mask, block)
+_State = tuple[jax.Array, jax.Array, jax.Array]
+"""Of the blocks so far: unnormalised output [B, K, Q, T, H], largest score and sum [B, K, Q, T]."""
+
+
+def _start(q: jax.Array) -> _State:
     dtype = jnp.promote_types(q.dtype, jnp.float32)
     b, t, heads, group, width = q.shape
     top = jnp.full((b, heads, group, t), -jnp.inf, dtype)
-    state = (jnp.zeros((b, heads, group, t, width), dtype), top, jnp.zeros_like(top))
+    return jnp.zeros((b, heads, group, t, width), dtype), top, jnp.zeros_like(top)
 
-    def step(state, start):
-        out, top, total = state
-        kb, vb, mb = (k, v, key_mask) if len(starts) == 1 else _cut((k, v, key_mask), start, size)
-        scores = _scores(q, kb, mb, start, causal)
-        new_top = jnp.maximum(top, jnp.max(scores, axis=-1))
-        finite = jnp.where(jnp.isneginf(new_top), 0.0, new_top)
-        p = jnp.exp(scores - finite[..., None])
-        shrink = jnp.exp(top - finite)
-        add = jnp.einsum("bkqts,bskh->bkqth", p.astype(v.dtype), vb, preferred_element_type=dtype)
-        return (out * shrink[..., None] + add, new_top, total * shrink + jnp.sum(p, axis=-1)), None
 
-    if len(starts) == 1:
-        (out, top, total), _ = step(state, 0)
-    else:
-        (out, top, total), _ = jax.lax.scan(step, state, starts)
+def _add_block(state: _State, scores: jax.Array, v: jax.Array) -> _State:
+    """The state after one more block of scores [B, K, Q, T, s] with values v [B, s, K, H]."""
+    out, top, total = state
+    new_top = jnp.maximum(top, jnp.max(scores, axis=-1))
+    finite = jnp.where(jnp.isneginf(new_top), 0.0, new_top)
+    p = jnp.exp(scores - finite[..., None])
+    shrink = jnp.exp(top - finite)
+    add = jnp.einsum("bkqts,bskh->bkqth", p.astype(v.dtype), v, preferred_element_type=scores.dtype)
+    return out * shrink[..., None] + add, new_top, total * shrink + jnp.sum(p, axis=-1)
+
+
+def _finish(state: _State, dtype) -> tuple[jax.Array, jax.Array]:
+    """(output [B, T, K, Q, H], log-sum-exp [B, K, Q, T]) of all blocks."""
+    out, top, total = state
     out = out / jnp.where(total == 0.0, 1.0, total)[..., None]
     lse = jnp.where(total == 0.0, -jnp.inf, top + jnp.log(jnp.where(total == 0.0, 1.0, total)))
-    return jnp.moveaxis(out, 3, 1).astype(v.dtype), lse
+    return jnp.moveaxis(out, 3, 1).astype(dtype), lse
+
+
+def _forward(q, k, v, key_mask, causal, block) -> tuple[jax.Array, jax.Array]:
+    k, v, key_mask, starts, size = _blocks(k, v, key_mask, block)
+
+    def step(state, start):
+        kb, vb, mb = (k, v, key_mask) if len(starts) == 1 else _cut((k, v, key_mask), start, size)
+        return _add_block(state, _scores(q, kb, mb, start, causal), vb), None
+
+    state = _start(q)
+    state, _ = step(state, 0) if len(starts) == 1 else jax.lax.scan(step, state, starts)
+    return _finish(state, v.dtype)
 
 
 def _attend_fwd(q, k, v, key_mask, causal, block):

@@ -17,7 +17,7 @@ from flax import nnx
 from fgrpo_jax.model import layers
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
-from fgrpo_jax.model.text import KV, Embedding, TextModel
+from fgrpo_jax.model.text import KV, Embedding, Places, TextModel
 from fgrpo_jax.model.vision import Tower
 from fgrpo_jax.records import PromptBatch, VisionInputs
 
@@ -142,12 +142,31 @@ class Model:
         prefix: KV,
         prefix_mask: jax.Array,
         cache: KV,
+        start: jax.Array | None = None,
+        places: Places | None = None,
     ) -> tuple[jax.Array, KV]:
-        """One step: tokens [M, G] at completion index t -> (hidden [M, G, D], cache [L, M, G, Tmax, K, H])."""
+        """One step: tokens [M, G] at completion index t -> (hidden [M, G, D], cache [L, M, G, Tmax, K, H]).
+
+        Args:
+          start: int32 [M, G], the step t at which each rollout fed its first token, when they did not begin together.
+            The cache is then a ring: step t writes column t mod Tmax, and a rollout has at most Tmax tokens.
+          places: where rows stand that are not those of [M, G] in order (`Places`); tokens and cache then have the
+            shapes [R, 1] and [L, R, 1, Tmax, K, H], next_position [R].
+        """
         text = self._bind(params).text
         x = text.embed(tokens, dtype=self.compute_dtype)
-        positions = jnp.broadcast_to((next_position + t)[:, None, None], (*tokens.shape, 3))
-        return text.decode(x, t, positions, prefix=prefix, prefix_mask=prefix_mask, cache=cache)
+        length = cache.k.shape[3]
+        columns, t = jnp.arange(length), jnp.asarray(t, jnp.int32)
+        if start is None:
+            index = jnp.broadcast_to(t, tokens.shape)
+            column, written = t, jnp.broadcast_to(columns <= t, (tokens.size, length))
+        else:
+            index, column = t - start, t % length
+            written = (t - columns) % length <= index.reshape(-1, 1)
+        positions = jnp.broadcast_to((next_position[:, None] + index)[..., None], (*tokens.shape, 3))
+        return text.decode(
+            x, column, positions, written=written, prefix=prefix, prefix_mask=prefix_mask, cache=cache, places=places
+        )
 
     def empty_cache(self, prompts: int, group: int, length: int, dtype: Any) -> KV:
         """Zeros [L, M, G, Tmax, K, H] for `decode`."""

@@ -15,13 +15,16 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from fgrpo_jax.model import layers
-from fgrpo_jax.model.attention import Part, attend, merge
+from fgrpo_jax.model.attention import Part, attend, attend_blocks, merge
 from fgrpo_jax.model.config import TextConfig
 from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 """(q [..., T, N, H], k and v [..., T, K, H], all rotated) -> (mixed [..., T, N, H], whatever the caller keeps)."""
+
+CACHE_BLOCK = 256
+"""Columns of the suffix cache read at a time; a cache that fits is read whole."""
 
 
 @struct.dataclass
@@ -30,6 +33,18 @@ class KV:
 
     k: jax.Array
     v: jax.Array
+
+
+@struct.dataclass
+class Places:
+    """Which rollouts the rows [R] of a decode step are, when they are no longer M·G in order.
+
+    A place is a number m·G + g. Rows and prompts come in as many equal parts as the batch is split into over devices,
+    and both numbers count within a part, so that a row is never away from its prompt's prefix.
+    """
+
+    place: jax.Array  # int32 [parts, R/parts]    place of each row; some place or other for a row that has ended
+    row: jax.Array  # int32 [parts, M·G/parts]  row at each place; R/parts where there is none
 
 
 class Attention(nnx.Module):
@@ -135,31 +150,44 @@ class TextModel(nnx.Module):
             return self.norm(x)
 
     def decode(
-        self, x: jax.Array, t: jax.Array, positions: jax.Array, *, prefix: KV, prefix_mask: jax.Array, cache: KV
+        self,
+        x: jax.Array,
+        column: jax.Array,
+        positions: jax.Array,
+        *,
+        written: jax.Array,
+        prefix: KV,
+        prefix_mask: jax.Array,
+        cache: KV,
+        places: Places | None = None,
     ) -> tuple[jax.Array, KV]:
-        """One token a rollout: x [M, G, D] at completion index t -> (hidden [M, G, D], cache with row t written).
+        """One token a rollout: x [M, G, D] into column `column` of the cache -> (hidden [M, G, D], cache).
 
         The cache is the carry of the layer scan and is written in place: as scanned input and output it was copied,
-        at 3x the time (measured on CPU).
+        at 3x the time (measured on CPU). It is read up to `column` when longer than a block, a block at a time: a
+        layer's keys are then never copied out whole, and columns not yet written cost nothing.
+
+        Args:
+          positions: int32 [M, G, 3].
+          written: bool [M·G, T], columns of the cache that hold a token of the row.
+          places: where the rows stand when they are not those of [M, G] in order.
         """
-        m, g, _ = x.shape
         rotation = self.rotation(positions)
-        written = jnp.broadcast_to(jnp.arange(cache.k.shape[3]) <= t, (m * g, cache.k.shape[3]))
 
         def body(layer, carry, scanned):
             x, cache = carry
             index, shared = scanned
 
             def both(q, k, v):
-                new = KV(*(_write(c, row, index, t) for c, row in ((cache.k, k), (cache.v, v))))
-                own_k, own_v = (
-                    jax.lax.dynamic_index_in_dim(c, index, keepdims=False).reshape(m * g, -1, *c.shape[4:])
-                    for c in (new.k, new.v)
-                )
+                new = KV(*(_write(c, row, index, column) for c, row in ((cache.k, k), (cache.v, v))))
                 q = self._groups(q)
-                ours = attend(q.reshape(m * g, 1, *q.shape[2:]), own_k, own_v, key_mask=written, block=own_k.shape[1])
-                theirs = attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
-                return _merge_groups(theirs, ours, groups=g).reshape(m, g, -1, q.shape[-1]), new
+                ours = _attend_cache(q.reshape(-1, 1, *q.shape[2:]), new, index, written=written, column=column)
+                if places is None:
+                    theirs = attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
+                    mixed = _merge_groups(theirs, ours, groups=q.shape[1])
+                else:
+                    mixed = merge(_attend_prefix(q, shared, places, key_mask=prefix_mask), ours)
+                return mixed.reshape(*q.shape[:2], -1, q.shape[-1]), new
 
             x, cache = layer(x, rotation, both)
             return (x, cache), None
@@ -168,6 +196,45 @@ class TextModel(nnx.Module):
             numbers = jnp.arange(self.config.num_layers)
             (x, cache), _ = layers.scan_layers(self.layers, body, (x, cache), xs=(numbers, prefix), remat=False)
             return self.norm(x), cache
+
+
+def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array, *, written: jax.Array, column: jax.Array) -> Part:
+    """Attention of q [B, 1, K, Q, H] over its rows of one layer of the cache [L, M, G, T, K, H], B = M·G."""
+    length = cache.k.shape[3]
+    if length <= CACHE_BLOCK:
+        k, v = (jax.lax.dynamic_index_in_dim(c, layer, keepdims=False) for c in (cache.k, cache.v))
+        k, v = (x.reshape(q.shape[0], -1, *x.shape[3:]) for x in (k, v))
+        return attend(q, k, v, key_mask=written, block=length)
+
+    def read(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        # The last block is moved back to end with the cache; what it repeats of the one before is masked.
+        start = jnp.minimum(number * CACHE_BLOCK, length - CACHE_BLOCK)
+        sizes = (1, *cache.k.shape[1:3], CACHE_BLOCK, *cache.k.shape[4:])
+        at = (layer, 0, 0, start, 0, 0)
+        k, v = (jax.lax.dynamic_slice(c, at, sizes).reshape(q.shape[0], *sizes[3:]) for c in (cache.k, cache.v))
+        mask = jax.lax.dynamic_slice_in_dim(written, start, CACHE_BLOCK, axis=1)
+        return k, v, mask & (start + jnp.arange(CACHE_BLOCK) >= number * CACHE_BLOCK)
+
+    last = jnp.max(jnp.where(written.any(axis=0), jnp.arange(length), 0))  # a ring is full once it has gone round
+    return attend_blocks(q, read, blocks=last // CACHE_BLOCK + 1)
+
+
+def _attend_prefix(q: jax.Array, prefix: KV, places: Places, *, key_mask: jax.Array) -> Part:
+    """Attention of rows q [R, 1, K, Q, H] over the prefixes [M, S, K, H] of their prompts.
+
+    The rows are laid out a prompt at a time, so that a prefix is read once for all of them and never copied.
+    """
+    parts, m = places.row.shape[0], prefix.k.shape[0]
+    grid = _pick(q.reshape(parts, -1, *q.shape[2:]), places.row).reshape(m, -1, *q.shape[2:])
+    part = attend(grid, prefix.k, prefix.v, key_mask=key_mask, block=prefix.k.shape[1])
+    out = _pick(part.out.reshape(parts, -1, *q.shape[2:]), places.place)
+    lse = _pick(jnp.moveaxis(part.lse, 3, 1).reshape(parts, -1, *q.shape[2:4]), places.place)
+    return Part(out.reshape(q.shape), lse.reshape(*q.shape[:1], *q.shape[2:4], 1))
+
+
+def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
+    """x [parts, n, ...] at index [parts, k] -> [parts, k, ...]; an index beyond the end takes some row or other."""
+    return jax.vmap(lambda x, index: jnp.take(x, index, axis=0, mode="clip"))(x, index)
 
 
 def _write(cache: jax.Array, row: jax.Array, layer: jax.Array, t: jax.Array) -> jax.Array:

@@ -14,7 +14,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from fgrpo_jax.records import PromptBatch, Rollouts
-from fgrpo_jax.rollout.sampler import Sampler, gumbel, key_words, last_real, noise_keys
+from fgrpo_jax.rollout.distribution import ids_of
+from fgrpo_jax.rollout.loop import last_real
+from fgrpo_jax.rollout.noise import gumbel, key_words, noise_keys
+from fgrpo_jax.rollout.sampler import Sampler
 
 TIE = 1e-4
 """A margin below this is a tie: a hundred times the difference that another batch size makes."""
@@ -47,15 +50,23 @@ class Replay:
         hidden = self._hidden(params, prompts, rollouts)
         keys = noise_keys(words, prompt_id=prompts.prompt_id, occurrence=prompts.occurrence, group_size=tokens.shape[1])
 
-        def column(t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            """One token of every rollout at a time: [M, G, V], as in the sampler, is the largest array."""
-            scores = sampler.scores(sampler.model.logits(params, hidden[:, :, t]))
-            noisy = scores if sampler.greedy else scores + gumbel(keys, t, scores.shape[-1])
-            best, index = jax.lax.top_k(noisy, 2)
-            logp = jnp.take_along_axis(jax.nn.log_softmax(scores), tokens[:, :, t, None], axis=-1)[..., 0]
-            return logp, best[..., 0] - best[..., 1], index[..., 0] == tokens[:, :, t]
+        distribution, vocab = sampler.distribution, sampler.distribution.banned.size
+        seen = None
+        if distribution.penalises:
+            seen = jnp.broadcast_to(ids_of(prompts.tokens, prompts.mask, vocab)[:, None], (*tokens.shape[:2], vocab))
 
-        logps, margins, same = (jnp.moveaxis(x, 0, 2) for x in jax.lax.map(column, jnp.arange(tokens.shape[2])))
+        def column(seen: Any, t: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array, jax.Array]]:
+            """One token of every rollout at a time: [M, G, V], as in the sampler, is the largest array."""
+            scores = distribution.scores(sampler.model.logits(params, hidden[:, :, t]), index=t, seen=seen)
+            noisy = scores if distribution.greedy else scores + gumbel(keys, t, vocab)
+            best, index = jax.lax.top_k(noisy, 2)
+            token = tokens[:, :, t]
+            logp = jnp.take_along_axis(jax.nn.log_softmax(scores), token[..., None], axis=-1)[..., 0]
+            seen = None if seen is None else seen | (token[..., None] == jnp.arange(vocab))
+            return seen, (logp, best[..., 0] - best[..., 1], index[..., 0] == token)
+
+        _, columns = jax.lax.scan(column, seen, jnp.arange(tokens.shape[2]))
+        logps, margins, same = (jnp.moveaxis(x, 0, 2) for x in columns)
         mask = rollouts.mask
         return Replayed(logps=jnp.where(mask, logps, 0.0), margins=jnp.where(mask, margins, jnp.inf), same=same | ~mask)
 

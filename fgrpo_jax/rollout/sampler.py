@@ -1,44 +1,31 @@
 """The compiled sampler: one vision encoding and one prefill a prompt, then one decode loop for its G rollouts.
 
-All of it is a single jitted function made once a `Sampler`. The G rollouts of a prompt attend to one shared prefix KV
-and to their own suffix cache, which lives in the loop's carry and is written in place. Nothing returns to the host
-before the last token.
+The G rollouts of a prompt attend to one shared prefix KV and to their own suffix cache, which lives in the loop's carry
+and is written in place. Without compaction all of it is a single jitted function made once a `Sampler`, and nothing
+returns to the host before the last token. With it the loop ends when half of the rows have, the host reads a count, and
+the living rows go on in a batch of half the size (`compaction`).
 
 Every token can be reproduced: its noise is a function of (seed, purpose, step, prompt id, occurrence, group index,
-token index) alone, so batch order, batch size, device count and restarts do not change it (`noise_keys`).
+token index) alone, so batch order, batch size, device count, compaction and restarts do not change it (`noise`).
 """
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fgrpo_jax.mesh import BATCH_AXES
+from fgrpo_jax import mesh as meshes
 from fgrpo_jax.records import PromptBatch, Rollouts
-
-IMPL = "threefry2x32"
-"""The only generator whose bits under vmap do not depend on the layout; 'rbg' and 'unsafe_rbg' do, and are refused."""
-
-
-@struct.dataclass
-class _Loop:
-    """What the decode loop carries from token to token."""
-
-    t: jax.Array  # int32 []            tokens drawn so far
-    hidden: jax.Array  # [M, G, D]        what the next token is drawn from
-    last: jax.Array  # int32 [M, G]        the token drawn last
-    done: jax.Array  # bool [M, G]         an EOS was drawn (or the row holds no prompt)
-    finished: jax.Array  # bool [M, G]         an EOS was drawn
-    tokens: jax.Array  # int32 [M, G, T]
-    mask: jax.Array  # bool [M, G, T]
-    logps: jax.Array  # float32 [M, G, T]
-    cache: Any  # KV [L, M, G, T, K, H]
+from fgrpo_jax.rollout import compaction, noise
+from fgrpo_jax.rollout.compaction import Batch
+from fgrpo_jax.rollout.distribution import Distribution
+from fgrpo_jax.rollout.loop import Decoder, Rows, Shared, last_real
+from fgrpo_jax.rollout.noise import IMPL, key_words
+from fgrpo_jax.rollout.stopping import StopTable
 
 
 class Sampler:
@@ -54,14 +41,18 @@ class Sampler:
       pad_id: id written after the end. It may equal an EOS id: the mask, not the id, says what is content.
       banned: bool [V], ids that must never be drawn (image placeholders, ids beyond the tokenizer).
       temperature: divides the logits before the softmax; 0 is greedy, whose log-probs are those at temperature 1.
-      top_k, top_p: truncation, for evaluation only; 0 and 1.0 leave the distribution whole. Log-probs are of the
-        truncated distribution, the one drawn from, so a learner without an importance correction must refuse them
-        (`truncated`).
+      top_k, top_p, min_p: truncation, for evaluation only; 0, 1.0 and 0.0 leave the distribution whole. Log-probs are
+        of the truncated distribution, the one drawn from, so a learner without an importance correction must refuse
+        them (`truncated`), and with them the next two.
+      repetition_penalty: of ids that prompt or rollout hold; 1.0 is none. For evaluation only.
+      min_new_tokens: no EOS id and no stop sequence ends a rollout before this many tokens. For evaluation only.
+      stops: stop sequences, each of which ends a rollout as an EOS id does; None for none (`StopTable.build`).
       check_every: tokens between two checks whether all rollouts have ended; no effect on the output.
       cache_dtype: dtype of the suffix cache; None is the model's compute dtype.
       mesh: when given, prefix, cache and rollouts are split over its batch axes by prompt.
       param_shardings: layout of the parameters while sampling (mesh.SAMPLE_RULES), in their structure. They are brought
         into it once a call, so that no decode step gathers a weight; None leaves them as they come.
+      compact: whether living rows move to smaller batches as others end. `sample` then waits for the last token.
       impl: random generator; anything but threefry2x32 is refused.
       compiler_options: XLA options of this program alone.
     Raises:
@@ -74,54 +65,66 @@ class Sampler:
         *,
         group_size: int,
         max_new_tokens: int,
-        eos_ids: tuple[int, ...],
+        eos_ids: Sequence[int],
         pad_id: int,
         banned: np.ndarray,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        min_new_tokens: int = 0,
+        stops: StopTable | None = None,
         check_every: int = 8,
         cache_dtype: Any = None,
         mesh: Mesh | None = None,
         param_shardings: Any = None,
+        compact: bool = False,
         impl: str = IMPL,
         compiler_options: dict[str, Any] | None = None,
     ) -> None:
+        _check_sizes(group_size=group_size, max_new_tokens=max_new_tokens, check_every=check_every)
+        noise.check_generator(impl)
         self.model = model
         self.group_size = group_size
         self.max_new_tokens = max_new_tokens
-        self.eos_ids = tuple(int(i) for i in eos_ids)
         self.pad_id = int(pad_id)
-        self.banned = np.asarray(banned)
-        self.temperature = float(temperature)
-        self.top_k, self.top_p = top_k, top_p
-        self.check_every = check_every
         self.cache_dtype = model.compute_dtype if cache_dtype is None else cache_dtype
         self.mesh = mesh
         self.param_shardings = param_shardings
-        _check_sizes(group_size=group_size, max_new_tokens=max_new_tokens, check_every=check_every)
-        _check_distribution(self.temperature, top_k=top_k, top_p=top_p)
-        _check_ids(self.banned, eos_ids=self.eos_ids, pad_id=self.pad_id)
-        _check_generator(impl)
+        self.compact = compact
         self.compiler_options = compiler_options
+        self.distribution = Distribution(
+            banned=np.asarray(banned),
+            eos_ids=tuple(int(i) for i in eos_ids),
+            temperature=float(temperature),
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            min_new_tokens=min_new_tokens,
+        )
+        self._check_vocabulary(stops)
+        self.decoder = Decoder(model, self.distribution, max_new_tokens, self.pad_id, check_every, stops)
         self._traces = 0
-        self._jitted = jax.jit(self._run, compiler_options=compiler_options)
-
-    @property
-    def greedy(self) -> bool:
-        """No noise: the likeliest token each time."""
-        return self.temperature == 0
+        self._programs = {
+            "sample": self._program(self._sample),
+            "begin": self._program(self._begin),
+            "more": self._program(self._more, donate_argnums=1),
+            "shrink": self._program(self._shrink),
+            "collect": self._program(self._collect),
+        }
 
     @property
     def truncated(self) -> bool:
-        """Top-k or top-p cut the distribution: log-probs are not the policy's own, and training must refuse them."""
-        return self.top_k > 0 or self.top_p < 1.0
+        """The distribution is not the policy's own; training must refuse its log-probs (`Distribution.truncated`)."""
+        return self.distribution.truncated
 
     @property
     def compilations(self) -> int:
-        """Programs compiled so far: one a combination of batch shapes, dtypes and shardings."""
+        """Programs compiled so far: one a combination of batch shapes, dtypes and shardings; a few with compaction."""
         # The traces count what `compile` did ahead of a call, the cache what a change of sharding alone compiled.
-        return max(self._traces, self._jitted._cache_size())
+        return max(self._traces, sum(program._cache_size() for program in self._programs.values()))
 
     def sample(
         self, params: Any, prompts: PromptBatch, *, seed: int, purpose: int | str, step: int, features: Any = None
@@ -138,21 +141,41 @@ class Sampler:
         Raises:
           ValueError: a seed or step out of range.
         """
-        return self._jitted(params, prompts, features, key_words(seed, purpose=purpose, step=step))
+        words = key_words(seed, purpose=purpose, step=step)
+        if not self.compact:
+            return self._programs["sample"](params, prompts, features, words)
+        if self.param_shardings is not None:
+            params = jax.device_put(params, self.param_shardings)  # once, and not in each of the programs
+        batch, alive = self._programs["begin"](params, prompts, features, words)
+        while self._size(batch) is not None:
+            alive = int(alive)  # what the host waits for
+            if alive == 0 or int(batch.rows.t) == self.max_new_tokens:
+                break
+            while (size := self._size(batch)) is not None and alive <= size:
+                batch = self._programs["shrink"](batch)
+            batch, alive = self._programs["more"](params, batch)
+        return self._programs["collect"](batch)
 
     def compile(self, params: Any, prompts: PromptBatch, *, features: Any = None) -> jax.stages.Compiled:
         """Compiles for these shapes (arrays or ShapeDtypeStructs) ahead of the first call, which then finds it done.
 
-        What it returns knows its memory (`memory_analysis()`) and its text.
+        What it returns knows its memory (`memory_analysis()`) and its text. With compaction it is the first program, up
+        to the first half; those of the smaller sizes are compiled along.
         """
-        return self._jitted.lower(params, prompts, features, key_words(0, purpose=0, step=0)).compile()
+        args = (params, prompts, features, key_words(0, purpose=0, step=0))
+        if not self.compact:
+            return self._programs["sample"].lower(*args).compile()
+        first, (batch, _) = _ahead(self._programs["begin"], *args)
+        while self._size(batch) is not None:
+            _, batch = _ahead(self._programs["shrink"], batch)
+            _, (batch, _) = _ahead(self._programs["more"], params, batch)
+        _ahead(self._programs["collect"], batch)
+        return first
 
-    # ------------------------------------------------------------------------------------------------ traced from here
-    def _run(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> Rollouts:
-        """Prefill, then the decode loop. words: uint32 [3] of `key_words`."""
-        self._traces += 1
-        if self.param_shardings is not None:
-            params = jax.lax.with_sharding_constraint(params, self.param_shardings)
+    def prefill(
+        self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array, *, group_size: int
+    ) -> tuple[Shared, Rows]:
+        """What rollouts of the prompts share, and their rows before the first token. For tracing."""
         with jax.named_scope("vision"):
             if features is None:
                 features = self.model.encode(params, prompts.vision)
@@ -160,76 +183,96 @@ class Sampler:
             hidden, prefix = self.model.prefix(params, prompts, features)
             prefix = self._constrain(prefix, axis=1)
             first = last_real(hidden, prompts.mask)
-        keys = noise_keys(words, prompt_id=prompts.prompt_id, occurrence=prompts.occurrence, group_size=self.group_size)
+        keys = noise.noise_keys(
+            words, prompt_id=prompts.prompt_id, occurrence=prompts.occurrence, group_size=group_size
+        )
+        rows = self.decoder.begin(prompts, first, keys, cache_dtype=self.cache_dtype)
+        return Shared(prefix, prompts.mask), self._constrain_rows(rows)
 
-        def body(_: Any, state: _Loop) -> _Loop:
-            state = self._draw(state, self.model.logits(params, state.hidden), keys)
-            hidden, cache = self.model.decode(
-                params, state.last, state.t - 1, prompts.next_position,
-                prefix=prefix, prefix_mask=prompts.mask, cache=state.cache,
-            )  # fmt: skip
-            return state.replace(hidden=hidden, cache=cache)
+    def scores(self, logits: jax.Array, *, index: jax.Array | int = 0, seen: jax.Array | None = None) -> jax.Array:
+        """`Distribution.scores` of this sampler; `index` counts tokens before, for `min_new_tokens`."""
+        return self.distribution.scores(logits, index=index, seen=seen)
 
-        def several(state: _Loop) -> _Loop:
-            return jax.lax.fori_loop(0, jnp.minimum(self.check_every, self.max_new_tokens - state.t), body, state)
+    # ------------------------------------------------------------------------------------------------ traced from here
+    def _sample(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> Rollouts:
+        """Prefill, then the decode loop. words: uint32 [3] of `key_words`."""
+        params = self._laid_out(params)
+        shared, rows = self.prefill(params, prompts, features, words, group_size=self.group_size)
+        rows = self.decoder.run(params, shared, rows, until=lambda rows: rows.done.all())
+        return self._constrain(compaction.collect(Batch(rows, shared)), axis=0)
 
-        with jax.named_scope("decode"):
-            state = self._empty(first, prompts.mask.any(axis=1))
-            state = jax.lax.while_loop(lambda s: (s.t < self.max_new_tokens) & ~s.done.all(), several, state)
-        rollouts = Rollouts(tokens=state.tokens, mask=state.mask, logps=state.logps, finished=state.finished)
-        return self._constrain(rollouts, axis=0)
+    def _begin(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Batch, jax.Array]:
+        """The same up to the first half."""
+        shared, rows = self.prefill(params, prompts, features, words, group_size=self.group_size)
+        return self._decode(params, Batch(rows, shared))
 
-    def _empty(self, first: jax.Array, real: jax.Array) -> _Loop:
-        """State before the first token.
+    def _more(self, params: Any, batch: Batch) -> tuple[Batch, jax.Array]:
+        return self._decode(params, batch)
 
-        Args:
-          first: [M, D], the hidden state of each prompt's last token, from which all of its rollouts draw their first.
-          real: bool [M], the row holds a prompt.
-        """
-        shape = (real.shape[0], self.group_size)
-        full = (*shape, self.max_new_tokens)
-        cache = self.model.empty_cache(*full, self.cache_dtype)
-        return _Loop(
-            t=jnp.zeros((), jnp.int32),
-            hidden=self._constrain(jnp.broadcast_to(first[:, None], (*shape, first.shape[-1])), axis=0),
-            last=jnp.full(shape, self.pad_id, jnp.int32),
-            done=jnp.broadcast_to(~real[:, None], shape),
-            finished=jnp.zeros(shape, bool),
-            tokens=self._constrain(jnp.full(full, self.pad_id, jnp.int32), axis=0),
-            mask=self._constrain(jnp.zeros(full, bool), axis=0),
-            logps=self._constrain(jnp.zeros(full, jnp.float32), axis=0),
-            cache=self._constrain(cache, axis=1),
+    def _shrink(self, batch: Batch) -> Batch:
+        size = self._size(batch)
+        assert size is not None
+        batch = compaction.shrink(batch, parts=self._parts, size=size)
+        shared = batch.shared.replace(prefix=self._constrain(batch.shared.prefix, axis=1))
+        return batch.replace(rows=self._constrain_rows(batch.rows), shared=shared)
+
+    def _collect(self, batch: Batch) -> Rollouts:
+        return self._constrain(compaction.collect(batch), axis=0)
+
+    def _decode(self, params: Any, batch: Batch) -> tuple[Batch, jax.Array]:
+        """Until so many rows have ended that the others fit half the size: (batch, rows alive in the fullest part)."""
+        size = self._size(batch)
+
+        def until(rows: Rows) -> jax.Array:
+            if size is None:
+                return rows.done.all()
+            # Moving costs about as much as drawing a token does: not for the last few.
+            few = compaction.living(rows, self._parts) <= size
+            return rows.done.all() | (few & (rows.t + self.decoder.check_every < self.max_new_tokens))
+
+        rows = self.decoder.run(params, batch.shared, batch.rows, until=until)
+        return batch.replace(rows=self._constrain_rows(rows)), compaction.living(rows, self._parts)
+
+    def _program(self, function: Any, **options: Any) -> Any:
+        """`function` jitted, its traces counted."""
+
+        def counted(*args: Any) -> Any:
+            self._traces += 1
+            return function(*args)
+
+        return jax.jit(counted, compiler_options=self.compiler_options, **options)
+
+    def _size(self, batch: Batch) -> int | None:
+        return compaction.halved(batch.rows.done.size // self._parts)
+
+    @property
+    def _parts(self) -> int:
+        """How many parts the prompts are split into over devices."""
+        return 1 if self.mesh is None else meshes.batch_size(self.mesh)
+
+    def _laid_out(self, params: Any) -> Any:
+        return (
+            params if self.param_shardings is None else jax.lax.with_sharding_constraint(params, self.param_shardings)
         )
 
-    def _draw(self, state: _Loop, logits: jax.Array, keys: jax.Array) -> _Loop:
-        """Draws token `state.t` of every living row from logits [M, G, V] and writes it down."""
-        with jax.named_scope("draw"):
-            scores = self.scores(logits)
-            noise = 0.0 if self.greedy else gumbel(keys, state.t, scores.shape[-1])
-            token = jnp.argmax(scores + noise, axis=-1).astype(jnp.int32)
-            logp = jnp.take_along_axis(jax.nn.log_softmax(scores), token[..., None], axis=-1)
-        alive = ~state.done
-        token = jnp.where(alive, token, self.pad_id)
-        ends = alive & jnp.isin(token, jnp.asarray(self.eos_ids, jnp.int32))
-        return state.replace(
-            t=state.t + 1,
-            last=token,
-            done=state.done | ends,
-            finished=state.finished | ends,
-            tokens=_write(state.tokens, token, state.t),
-            mask=_write(state.mask, alive, state.t),
-            logps=_write(state.logps, jnp.where(alive, logp[..., 0], 0.0), state.t),
-        )
+    def _constrain_rows(self, rows: Rows) -> Rows:
+        """Splits rows over the batch axes of the mesh."""
+        cache, t = self._constrain(rows.cache, axis=1), rows.t
+        return self._constrain(rows.replace(cache=None, t=None), axis=0).replace(cache=cache, t=t)
 
-    def scores(self, logits: jax.Array) -> jax.Array:
-        """Logits [..., V] → those of the distribution drawn from: float32, banned ids at -inf, temperature, truncation.
-
-        Masking comes before truncation, so that a banned id never takes one of the k places.
-        """
-        scores = jnp.where(self.banned, -jnp.inf, logits.astype(jnp.float32))
-        scores = scores if self.greedy else scores / self.temperature
-        scores = keep_top_k(scores, self.top_k) if self.top_k > 0 else scores
-        return keep_top_p(scores, self.top_p) if self.top_p < 1.0 else scores
+    def _check_vocabulary(self, stops: StopTable | None) -> None:
+        size = self.distribution.banned.size
+        if not 0 <= self.pad_id < size:
+            raise ValueError(f"sampler pad_id {self.pad_id} is outside the vocabulary of {size}; check the tokenizer")
+        if self.distribution.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"sampler min_new_tokens is {self.distribution.min_new_tokens}, more than max_new_tokens "
+                f"{self.max_new_tokens}; lower it"
+            )
+        if stops is not None and stops.table.shape[1] != size:
+            raise ValueError(
+                f"sampler stops were made for a vocabulary of {stops.table.shape[1]}, not {size}; build them anew"
+            )
 
     def _constrain(self, tree: Any, *, axis: int) -> Any:
         """Splits `axis` (the prompt axis) of every leaf over the batch axes of the mesh; other axes stay free."""
@@ -239,108 +282,24 @@ class Sampler:
         free = PartitionSpec.UNCONSTRAINED
 
         def hold(x: jax.Array) -> jax.Array:
-            spec = PartitionSpec(*(BATCH_AXES if i == axis else free for i in range(x.ndim)))
+            spec = PartitionSpec(*(meshes.BATCH_AXES if i == axis else free for i in range(x.ndim)))
             return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
         return jax.tree.map(hold, tree)
 
 
-# ------------------------------------------------------------------------------------------------------- randomness
-def key_words(seed: int, *, purpose: int | str, step: int) -> np.ndarray:
-    """(seed, purpose, step) as uint32 [3]: an array, so that a new step is no new program.
-
-    A purpose given by name is its CRC-32, which, unlike `hash`, is the same in every process.
-    """
-    number = zlib.crc32(purpose.encode()) if isinstance(purpose, str) else purpose
-    for name, value in (("seed", seed), ("purpose", number), ("step", step)):
-        if not 0 <= int(value) < 2**32:
-            raise ValueError(f"sampler {name} is {value}, outside [0, 2**32): pass a value that fits 32 bits unsigned")
-    return np.array([seed, number, step], np.uint32)
-
-
-def noise_keys(words: jax.Array, *, prompt_id: jax.Array, occurrence: jax.Array, group_size: int) -> jax.Array:
-    """Keys [M, G], one a rollout: fold-in of seed, purpose, step, prompt id, occurrence, group index, in this order.
-
-    Args:
-      words: uint32 [3] of `key_words`.
-      prompt_id, occurrence: uint32 [M] of the batch.
-    """
-    shape = (prompt_id.shape[0], group_size)
-    rows = jnp.stack([prompt_id, occurrence], axis=1)[:, None]
-    members = jnp.arange(group_size, dtype=jnp.uint32)[None, :, None]
-    parts = [jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (words[1:], rows, members)]
-
-    def chain(parts: jax.Array) -> jax.Array:
-        # A scan and not five calls: one threefry in the program, a third of its compile time.
-        fold = lambda key, part: (jax.random.fold_in(key, part), None)  # noqa: E731
-        return jax.lax.scan(fold, jax.random.key(words[0], impl=IMPL), parts)[0]
-
-    return jax.vmap(jax.vmap(chain))(jnp.concatenate(parts, axis=-1))
-
-
-def gumbel(keys: jax.Array, t: jax.Array, vocab: int) -> jax.Array:
-    """Gumbel noise float32 [M, G, V] of completion token t for rollout keys [M, G]; bit-equal for any M and G."""
-    draw = jax.vmap(jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, t), (vocab,), jnp.float32)))
-    return draw(keys)
-
-
-# ------------------------------------------------------------------------------------------------------- truncation
-def keep_top_k(scores: jax.Array, k: int) -> jax.Array:
-    """Scores [..., V] below the k-th largest become -inf; equals of the k-th stay."""
-    kth = jax.lax.top_k(scores, min(k, scores.shape[-1]))[0][..., -1:]
-    return jnp.where(scores < kth, -jnp.inf, scores)
-
-
-def keep_top_p(scores: jax.Array, p: float) -> jax.Array:
-    """Keeps the fewest likeliest ids whose probabilities reach p (Holtzman et al. 2020); the others become -inf."""
-    ordered = jnp.sort(scores, axis=-1, descending=True)
-    probs = jax.nn.softmax(ordered, axis=-1)
-    before = jnp.cumsum(probs, axis=-1) - probs  # mass of the likelier ones; 0 for the first, so one always stays
-    smallest = jnp.min(jnp.where(before < p, ordered, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(scores < smallest, -jnp.inf, scores)
-
-
-# ------------------------------------------------------------------------------------------------------- small parts
-def last_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
-    """Hidden state [M, D] of each prompt's last real token, of [M, S, D]; by the mask, wherever the padding is."""
-    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-
-
-def _write(buffer: jax.Array, column: jax.Array, t: jax.Array) -> jax.Array:
-    """buffer [M, G, T] with column t set; a slice update, which stays in place inside a loop's carry."""
-    return jax.lax.dynamic_update_slice_in_dim(buffer, column[..., None].astype(buffer.dtype), t, axis=2)
+def _ahead(program: Any, *args: Any) -> tuple[jax.stages.Compiled, Any]:
+    """(a program compiled for arguments, what it will return as ShapeDtypeStructs with their layout)."""
+    lowered = program.lower(*args)
+    compiled = lowered.compile()
+    return compiled, jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        lowered.out_info,
+        compiled.output_shardings,
+    )
 
 
 def _check_sizes(**sizes: int) -> None:
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"sampler {name} is {value}; it must be at least 1")
-
-
-def _check_distribution(temperature: float, *, top_k: int, top_p: float) -> None:
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"sampler temperature is {temperature}; it must be finite and at least 0 (0 is greedy)")
-    if top_k < 0:
-        raise ValueError(f"sampler top_k is {top_k}; it must be at least 1, or 0 for the whole vocabulary")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"sampler top_p is {top_p}; it must be in (0, 1], 1 for the whole vocabulary")
-
-
-def _check_ids(banned: np.ndarray, *, eos_ids: tuple[int, ...], pad_id: int) -> None:
-    if banned.ndim != 1 or banned.dtype != np.bool_:
-        raise ValueError(f"sampler banned is {banned.dtype} {list(banned.shape)}; it must be bool [V]")
-    if banned.all():
-        raise ValueError(f"sampler banned forbids all {banned.size} ids; at least one must stay")
-    for name, value in (("pad_id", pad_id), *(("eos id", i) for i in eos_ids)):
-        if not 0 <= value < banned.size:
-            raise ValueError(f"sampler {name} {value} is outside the vocabulary of {banned.size}; check the tokenizer")
-    if any(banned[i] for i in eos_ids):
-        raise ValueError(f"sampler eos ids {eos_ids} include a banned one: a rollout could never end; unban it")
-
-
-def _check_generator(impl: str) -> None:
-    if impl != IMPL:
-        raise ValueError(f"random generator {impl!r} draws other bits in another batch layout; use {IMPL!r}")
-    if not jax.config.jax_threefry_partitionable:
-        raise ValueError("jax_threefry_partitionable is off, which changes every draw; leave it at its default (on)")

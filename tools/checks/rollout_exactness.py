@@ -16,7 +16,7 @@ def noise(_: runs.Context) -> Iterator[Check]:
     """Noise of a rollout is the same bits in every batch it can stand in, and other bits for any other key."""
     import jax
 
-    from fgrpo_jax.rollout.sampler import gumbel, key_words, noise_keys
+    from fgrpo_jax.rollout.noise import gumbel, key_words, noise_keys
 
     ids, again = np.arange(6, dtype=np.uint32) * 77, np.zeros(6, np.uint32)
 

@@ -1,0 +1,178 @@
+"""The decode loop: from rows that have drawn some tokens to rows that have drawn more, on the device alone.
+
+A row is a rollout being drawn. Rows come in two axes [A, W]: prompts × group at first ([M, G]), single rows after
+compaction ([R, 1], see `compaction`), slots × group in a stream. The loop does not know which: noise is keyed, caches
+and places are indexed by what the row is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from fgrpo_jax.model.text import Places
+from fgrpo_jax.records import PromptBatch
+from fgrpo_jax.rollout import noise
+from fgrpo_jax.rollout.distribution import Distribution, ids_of
+from fgrpo_jax.rollout.stopping import StopTable
+
+
+@struct.dataclass
+class Rows:
+    """What the loop carries from token to token."""
+
+    t: jax.Array  # int32 []               tokens drawn since the beginning
+    keys: jax.Array  # key [A, W]             of the noise
+    next_position: jax.Array  # int32 [A]              M-RoPE position of the first token
+    hidden: jax.Array  # [A, W, D]              what the next token is drawn from
+    last: jax.Array  # int32 [A, W]           the token drawn last
+    done: jax.Array  # bool [A, W]            nothing more is drawn: it has ended, or there is no prompt
+    finished: jax.Array  # bool [A, W]            it has ended by itself: an EOS id or a stop sequence
+    tokens: jax.Array  # int32 [A, W, T]
+    mask: jax.Array  # bool [A, W, T]
+    logps: jax.Array  # float32 [A, W, T]
+    cache: Any  # KV [L, A, W, T, K, H]
+    begun: jax.Array | None = None  # int32 [A, W]           `t` at the first token, where rows did not begin together
+    stop: jax.Array | None = None  # int32 [A, W]           state of the stop sequences (`StopTable`)
+    seen: jax.Array | None = None  # bool [A, W, V]         ids of prompt and rollout, for a repetition penalty
+
+
+@struct.dataclass
+class Shared:
+    """What the rows of a prompt share."""
+
+    prefix: Any  # KV [L, M, S, K, H]
+    mask: jax.Array  # bool [M, S]
+    places: Places | None = None  # where rows stand among prompts × group; None: in that order
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decoder:
+    """Draws tokens for rows of one model.
+
+    Attributes:
+      model: as in `Sampler`.
+      distribution: what is drawn from.
+      window: T, completion tokens at most.
+      pad_id: id written after the end.
+      check_every: tokens between two looks at who is still alive.
+      stops: stop sequences; None for none.
+    """
+
+    model: Any
+    distribution: Distribution
+    window: int
+    pad_id: int
+    check_every: int
+    stops: StopTable | None = None
+
+    def begin(self, prompts: PromptBatch, first: jax.Array, keys: jax.Array, *, cache_dtype: Any) -> Rows:
+        """Rows [M, G] before their first token.
+
+        Args:
+          first: [M, D], hidden state of each prompt's last token, from which all its rollouts draw their first.
+          keys: [M, G] of the noise.
+        """
+        shape = keys.shape
+        full = (*shape, self.window)
+        distribution = self.distribution
+        seen = None
+        if distribution.penalises:
+            ids = ids_of(prompts.tokens, prompts.mask, distribution.banned.size)
+            seen = jnp.broadcast_to(ids[:, None], (*shape, ids.shape[-1]))
+        return Rows(
+            t=jnp.zeros((), jnp.int32),
+            keys=keys,
+            next_position=prompts.next_position,
+            hidden=jnp.broadcast_to(first[:, None], (*shape, first.shape[-1])),
+            last=jnp.full(shape, self.pad_id, jnp.int32),
+            done=jnp.broadcast_to(~prompts.mask.any(axis=1)[:, None], shape),
+            finished=jnp.zeros(shape, bool),
+            tokens=jnp.full(full, self.pad_id, jnp.int32),
+            mask=jnp.zeros(full, bool),
+            logps=jnp.zeros(full, jnp.float32),
+            cache=self.model.empty_cache(*full, cache_dtype),
+            stop=None if self.stops is None else jnp.zeros(shape, jnp.int32),
+            seen=seen,
+        )
+
+    def run(self, params: Any, shared: Shared, rows: Rows, *, until: Any, steps: int | None = None) -> Rows:
+        """Draws until `until(rows)` holds (looked at every `check_every` tokens) or the window is full.
+
+        Args:
+          until: rows -> bool [].
+          steps: tokens drawn by this call at most; None leaves the end to the window, which all rows began together.
+        """
+        end = self.window if steps is None else rows.t + steps
+
+        def several(rows: Rows) -> Rows:
+            body = lambda _, rows: self._step(params, shared, rows)  # noqa: E731
+            return jax.lax.fori_loop(0, jnp.minimum(self.check_every, end - rows.t), body, rows)
+
+        with jax.named_scope("decode"):
+            return jax.lax.while_loop(lambda rows: (rows.t < end) & ~until(rows), several, rows)
+
+    def _step(self, params: Any, shared: Shared, rows: Rows) -> Rows:
+        rows = self._draw(rows, self.model.logits(params, rows.hidden))
+        layout = {} if rows.begun is None else {"start": rows.begun}
+        layout |= {} if shared.places is None else {"places": shared.places}
+        hidden, cache = self.model.decode(
+            params, rows.last, rows.t - 1, rows.next_position,
+            prefix=shared.prefix, prefix_mask=shared.mask, cache=rows.cache, **layout,
+        )  # fmt: skip
+        return rows.replace(hidden=hidden, cache=cache)
+
+    def _draw(self, rows: Rows, logits: jax.Array) -> Rows:
+        """Draws one token of every living row from logits [A, W, V] and writes it down."""
+        index = rows.t if rows.begun is None else rows.t - rows.begun
+        with jax.named_scope("draw"):
+            scores = self.distribution.scores(logits, index=index, seen=rows.seen)
+            random = 0.0 if self.distribution.greedy else noise.gumbel(rows.keys, index, scores.shape[-1])
+            token = jnp.argmax(scores + random, axis=-1).astype(jnp.int32)
+            logp = jnp.take_along_axis(jax.nn.log_softmax(scores), token[..., None], axis=-1)[..., 0]
+        alive = ~rows.done
+        token = jnp.where(alive, token, self.pad_id)
+        ends = jnp.isin(token, jnp.asarray(self.distribution.eos_ids, jnp.int32))
+        stop = rows.stop
+        if self.stops is not None:
+            stop, complete = self.stops.read(stop, token)
+            ends |= complete & (index + 1 >= self.distribution.min_new_tokens)
+        ends &= alive
+        done = rows.done | ends
+        if rows.begun is not None:
+            done |= index + 1 >= self.window
+        seen = rows.seen
+        if seen is not None:
+            seen = seen | (alive[..., None] & (token[..., None] == jnp.arange(seen.shape[-1])))
+        column = rows.t if rows.begun is None else rows.t % self.window
+        # A row of a stream waits for the host after its end; the ring must then not come round over what it drew.
+        keep = None if rows.begun is None else rows.done
+        return rows.replace(
+            t=rows.t + 1,
+            last=token,
+            done=done,
+            finished=rows.finished | ends,
+            tokens=_write(rows.tokens, token, column, keep=keep),
+            mask=_write(rows.mask, alive, column, keep=keep),
+            logps=_write(rows.logps, jnp.where(alive, logp, 0.0), column, keep=keep),
+            stop=stop,
+            seen=seen,
+        )
+
+
+def last_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
+    """Hidden state [M, D] of each prompt's last real token, of [M, S, D]; by the mask, wherever the padding is."""
+    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+
+
+def _write(buffer: jax.Array, column: jax.Array, t: jax.Array, *, keep: jax.Array | None) -> jax.Array:
+    """buffer [A, W, T] with column t set, but for rows `keep`; a slice update stays in place inside a loop's carry."""
+    column = column[..., None].astype(buffer.dtype)
+    if keep is not None:
+        column = jnp.where(keep[..., None], jax.lax.dynamic_slice_in_dim(buffer, t, 1, axis=2), column)
+    return jax.lax.dynamic_update_slice_in_dim(buffer, column, t, axis=2)
