@@ -62,6 +62,10 @@ MODELS: Mapping[str, ModelConfig] = {
 """The released shapes."""
 
 
+SHAPE = r"(\w+)\[([\d,]*)\]"
+"""A shape in the text of a program: bf16[2048,11008]."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Chip:
     """Published figures of a chip: bytes of memory, bytes/s of its bandwidth, bfloat16 operations/s."""
@@ -210,11 +214,13 @@ def gathers(text: str, model: Model) -> list[str]:
             sizes |= {math.prod(spec.shape), math.prod(layer)}
     found = []
     for line in text.splitlines():
-        kind = re.search(r"= .*?(\w+)\[([\d,]*)\][^=]* all-gather(?:-start)?\(", line)
-        if kind and "/decode/while" in line:
-            shape = [int(n) for n in kind[2].split(",") if n]
+        made = re.search(r"= (.*?) all-gather(?:-start)?\(", line)
+        if made and "/decode/while" in line:
+            # One that is started apart gives its operand and its result; the result is the larger.
+            shapes = [(kind, [int(n) for n in dims.split(",") if n]) for kind, dims in re.findall(SHAPE, made[1])]
+            kind, shape = max(shapes, key=lambda pair: math.prod(pair[1]))
             if math.prod(shape) in sizes:
-                found.append(f"{kind[1]}{shape}")
+                found.append(f"{kind}{shape}")
     return sorted(set(found))
 
 

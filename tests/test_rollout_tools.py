@@ -1,0 +1,101 @@
+"""What the benchmark and check tools of the sampler compute by themselves, on cases worked out by hand."""
+
+from __future__ import annotations
+
+import argparse
+
+import aot_tpu
+import bench_rollout
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks.rollout_doors import chi_square, exact_probabilities
+
+from fgrpo_jax.model.qwen2_5_vl import Model
+
+MODEL = Model.create(aot_tpu.MODELS["3b"])
+WHERE = 'metadata={op_name="jit(_sample)/decode/while/body/mul"}'
+
+
+# ------------------------------------------------------------------------------------------------------ probabilities
+LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
+NONE = np.zeros(4, bool)
+
+
+@pytest.mark.parametrize(
+    ("settings", "want"),
+    [
+        ({"temperature": 1.0}, [0.4, 0.3, 0.2, 0.1]),
+        ({"temperature": 0.5}, [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
+        ({"temperature": 1.0, "top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
+        ({"temperature": 1.0, "top_p": 0.65}, [4 / 7, 3 / 7, 0, 0]),
+        ({"temperature": 1.0, "top_p": 0.75}, [4 / 9, 3 / 9, 2 / 9, 0]),
+        ({"temperature": 1.0, "top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),
+    ],
+)
+def test_exact_probabilities(settings, want):
+    np.testing.assert_allclose(exact_probabilities(LOGITS, NONE, **settings), want, atol=1e-12)
+
+
+def test_banned_tokens_have_no_probability():
+    banned = np.array([True, False, False, False])
+    np.testing.assert_allclose(exact_probabilities(LOGITS, banned, temperature=1.0), [0, 0.5, 1 / 3, 1 / 6], atol=1e-12)
+
+
+def test_chi_square_tells_a_right_sampler_from_a_wrong_one():
+    exact = np.array([0.5, 0.3, 0.15, 0.0499, 1e-4, 0.0])
+    counts = np.random.default_rng(0).multinomial(20_000, exact)
+    assert chi_square(counts, exact) > 0.01
+    shifted = exact * np.array([0.9, 1, 1, 1, 1, 1])
+    assert chi_square(np.random.default_rng(0).multinomial(20_000, shifted / shifted.sum()), exact) < 1e-3
+    counts[5] = 1  # a token that cannot come
+    assert chi_square(counts, exact) == 0.0
+
+
+# ---------------------------------------------------------------------------------------------------- ahead of time
+def test_gathers_of_weights_are_seen_and_others_are_not():
+    mlp = f"  %g.1 = bf16[2048,11008]{{1,0:T(8,128)}} all-gather(bf16[2048,2752]{{1,0}} %x), {WHERE}"
+    started = f"  %g.2 = (bf16[512,2048], bf16[2048,2048]{{1,0}}) all-gather-start(bf16[512,2048] %y), {WHERE}"
+    scores = f"  %g.3 = f32[4,8,2]{{2,1,0}} all-gather(f32[4,8,1] %z), {WHERE}"
+    before = mlp.replace("/decode/while", "/prefill")
+    assert aot_tpu.gathers("\n".join([scores, before]), MODEL) == []
+    assert aot_tpu.gathers("\n".join([mlp, scores]), MODEL) == ["bf16[2048, 11008]"]
+    assert aot_tpu.gathers(started, MODEL) == ["bf16[2048, 2048]"]
+
+
+def test_the_roofline_of_one_decode_step_by_hand():
+    """One chip and one rollout of a short prompt: the weights' bytes over the bandwidth."""
+    args = argparse.Namespace(topology="v5e:1x1", rollouts=1, prompt_tokens=1, patches=64, new_tokens=1)
+    found = aot_tpu.roofline(MODEL, args, mesh=[1, 1, 1], prompts=1)
+    weights = 3_085_938_688  # of the language model, its table once
+    assert found["decode"] == pytest.approx(2 * weights / 819e9, rel=1e-3)
+    both = aot_tpu.roofline(MODEL, args, mesh=[2, 1, 4], prompts=8)
+    assert both["decode"] == pytest.approx(found["decode"] / 4, rel=1e-3)  # tensor shards the bytes, data copies them
+
+
+# ----------------------------------------------------------------------------------------------------- the long tail
+def test_the_long_tail_ends_where_the_first_token_says():
+    """Every other first token ends its rollout at 8 + (id/2 mod 24) tokens, the others never."""
+
+    class Flat:
+        compute_dtype = jnp.float32
+
+        def decode(self, params, tokens, t, next_position, *, cache):
+            return jnp.zeros((*tokens.shape, 3)), cache
+
+        def logits(self, params, hidden):
+            return jnp.zeros((*hidden.shape[:-1], 64))
+
+        def empty_cache(self, *sizes):
+            return jnp.zeros(())
+
+    model = bench_rollout.LongTail(Flat(), eos=5)
+    first = jnp.array([[10, 11, 46]])
+    step = jax.jit(lambda tokens, t, cache: model.decode(None, tokens, t, None, cache=cache))
+    cache, lengths = model.empty_cache(1, 3, 40, jnp.float32), np.full(3, 40)
+    for t in range(39):
+        hidden, cache = step(first if t == 0 else first * 0 + t, t, cache)
+        ends = np.asarray(model.logits(None, hidden)[0, :, 5] > 0)
+        lengths = np.where(ends & (lengths == 40), t + 2, lengths)  # the token drawn from this is number t + 2
+    assert lengths.tolist() == [8 + 5, 40, 8 + 23]
