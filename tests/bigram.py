@@ -119,3 +119,7 @@ def draw(sampler, params, prompts, *, seed=0, purpose="train", step=0):
 
 def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def pick(prompts, rows):
+    return jax.tree.map(lambda x: x[rows], prompts)

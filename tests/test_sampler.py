@@ -22,6 +22,7 @@ from bigram import (
     batch,
     draw,
     make,
+    pick,
     table,
 )
 from scipy import stats
@@ -231,10 +232,6 @@ def test_a_resumed_step_repeats_exactly():
     first = draw(SAMPLER, table(), batch(FIRSTS), seed=7, step=3)
     draw(SAMPLER, table(), batch(FIRSTS), seed=7, step=4)
     assert_same(first, draw(make(), table(), batch(FIRSTS), seed=7, step=3))
-
-
-def pick(prompts, rows):
-    return jax.tree.map(lambda x: x[rows], prompts)
 
 
 def test_batch_order_batch_size_and_group_size_do_not_matter():

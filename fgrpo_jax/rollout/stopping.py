@@ -54,7 +54,7 @@ class StopTable:
         hit = np.zeros(after.shape, bool)
         for place in range(max(lengths, default=0)):  # a byte of every token that has so many, at once
             longer = np.flatnonzero(lengths > place)
-            read = np.array([token_bytes[token][place] for token in longer])
+            read = np.array([token_bytes[int(token)][place] for token in longer])
             after[:, longer] = steps[after[:, longer], read]
             hit[:, longer] |= ends[after[:, longer]]
         spoken = set(b"".join(token_bytes))
