@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ STOPS = (1, 2, 4)
 
 
 def checks(context: runs.Context) -> Iterator[Check]:
-    """An uninterrupted run against runs stopped after step k and started again by the same command."""
+    """An uninterrupted run against runs killed after step k and started again by the same command."""
     whole = uninterrupted(context)
     stopped = [_stopped(context, STOPS[0])]  # alone: the others find its compiled programs
     with ThreadPoolExecutor(2) as pool:
@@ -33,22 +33,27 @@ def uninterrupted(context: runs.Context) -> Path:
     """Workdir of a run of STEPS steps with checkpoints of the last two; made once."""
     work = context.scratch / "whole"
     if not work.exists():
-        argv = runs.tiny(context.policy, work, num_steps=STEPS, checkpoint__every=1, checkpoint__keep=2)
-        runs.door("train", *argv).require()
+        runs.door("train", *_command(context, work)).require()
     return work
 
 
 def _stopped(context: runs.Context, stop: int) -> Path:
-    """Workdir of a run that ended after `stop` steps and was started again.
+    """Workdir of a run that was killed once checkpoint `stop` was there, and started again by the same command.
 
     These runs share their compiled programs, but not with the uninterrupted one: that compiling twice gives the same
     program is part of what is checked.
     """
-    work = context.scratch / f"stopped-{stop}"
-    for steps in (stop, STEPS):
-        argv = runs.tiny(context.policy, work, num_steps=steps)
-        runs.door("train", *argv, cache=context.scratch / "compiled").require()
+    work, cache = context.scratch / f"stopped-{stop}", context.scratch / "compiled"
+    argv = _command(context, work)
+    runs.kill_door("train", *argv, when=(work / "checkpoints" / str(stop)).is_dir, cache=cache)
+    if (found := checkpoint.resolve(work).name) != str(stop):
+        raise RuntimeError(f"{work} was to be stopped after step {stop}, and its newest checkpoint is {found}")
+    runs.door("train", *argv, cache=cache).require()
     return work
+
+
+def _command(context: runs.Context, work: Path) -> Sequence[str]:
+    return runs.tiny(context.policy, work, num_steps=STEPS, checkpoint__every=1, checkpoint__keep=2)
 
 
 def _metrics_apart(whole: Path, work: Path) -> list[str]:

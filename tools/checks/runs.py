@@ -7,8 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,25 @@ def python(*argv: str | Path, cache: Path | None = None, devices: int = 1) -> Do
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(cache, devices), check=False)
     return Done(" ".join(command), done.returncode, done.stdout, done.stderr, time.perf_counter() - began)
+
+
+def kill_door(name: str, *argv: str | Path, when: Callable[[], bool], cache: Path | None = None) -> None:
+    """Starts a door as `door` does, and kills it (SIGKILL: it can put nothing in order) as soon as `when` holds.
+
+    Raises:
+      RuntimeError: it ended by itself before.
+    """
+    command = [sys.executable, "-m", f"fgrpo_jax.{name}", *map(str, argv)]
+    print(f"  {' '.join(command)}  … to be killed", file=sys.stderr, flush=True)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=_environment(cache, 1))
+        while process.poll() is None and not when():
+            time.sleep(0.01)
+        if process.poll() is not None:
+            said.seek(0)
+            raise RuntimeError(f"exit code {process.returncode} before it was killed: {command}\n{said.read()[-3000:]}")
+        process.kill()
+        process.wait()
 
 
 def _environment(cache: Path | None, devices: int) -> dict[str, str]:
