@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import weights_roundtrip
+from checks import weights_parity, weights_roundtrip
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -29,6 +29,11 @@ Group = Callable[[Context], Iterator[Check]]
 
 GROUPS: Mapping[str, Group] = {
     "roundtrip": lambda context: weights_roundtrip.checks(context.scratch / "roundtrip", context.policy),
+    "dialects": lambda context: weights_parity.dialects(context.scratch / "dialects", context.policy),
+    "hub": lambda context: weights_parity.hub(context.scratch / "hub", context.policy),
+    "verify": lambda context: weights_parity.verify(context.scratch / "verify", context.policy),
+    "video": lambda context: weights_parity.video(context.scratch / "video", context.policy),
+    "sizes": lambda context: weights_parity.sizes(context.scratch / "sizes", context.policy),
 }
 
 
