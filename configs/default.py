@@ -80,6 +80,11 @@ def _rollout() -> ConfigDict:
     rollout.temperature = 1.0  # not stated in the paper; divides logits in sampler and learner alike
     rollout.top_p = 1.0  # training refuses anything but 1.0 here and 0 below: the learner sees the full distribution
     rollout.top_k = 0  # 0 is off
+    rollout.min_p = 0.0  # only ids at least this share as likely as the likeliest; training refuses all but 0
+    rollout.repetition_penalty = 1.0  # of ids that prompt or completion hold; training refuses all but 1
+    rollout.min_new_tokens = 0  # no EOS and no stop text ends a completion before; training refuses all but 0
+    rollout.stop = ()  # texts that end a completion besides EOS, such as "</answer>"; training may use them
+    rollout.compact = False  # as completions end, the others move to smaller batches; same tokens, docs/rollouts.md
     rollout.batch_prompts = 16  # prompts a sampler call; divides data.prompts_per_step
     # Δp = |exp(logp of the sampler) − exp(logp of the learner)| a token says whether the two run the same model.
     rollout.logp_max_warn = 0.005  # float32 compute: warn when the largest Δp of a step exceeds this,

@@ -87,6 +87,11 @@ class RolloutSection:
     temperature: Positive
     top_p: Annotated[float, MoreThan(0.0), Between(0.0, 1.0)]
     top_k: CountOrZero
+    min_p: Fraction
+    repetition_penalty: Positive
+    min_new_tokens: CountOrZero
+    stop: tuple[str, ...]
+    compact: bool
     batch_prompts: Count
     logp_max_warn: Positive
     logp_max_stop: Positive
@@ -274,6 +279,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
     `num_steps` is among them only when the learning rate does not depend on it.
     """
     free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "data.buckets.precompile", "mesh.*")
+    free += ("rollout.compact",)
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 
 
@@ -332,6 +338,13 @@ def _check_guards(config: Config) -> None:
     ):
         if warn > stop:
             raise ValueError(f"config.rollout.logp_{kind}_warn={warn} exceeds logp_{kind}_stop={stop}; lower it")
+    if rollout.min_new_tokens > rollout.max_new_tokens:
+        raise ValueError(
+            f"config.rollout.min_new_tokens={rollout.min_new_tokens} exceeds max_new_tokens={rollout.max_new_tokens}; "
+            "lower it"
+        )
+    if not all(rollout.stop):
+        raise ValueError(f"config.rollout.stop={list(rollout.stop)} holds an empty text; drop it")
     for name in ("data", "fsdp", "tensor"):
         size = getattr(config.mesh, name)
         if size < 1 and size != -1:
@@ -359,6 +372,13 @@ def _check_learning(config: Config) -> None:
             f"training samples from the full distribution, got top_p={rollout.top_p}, top_k={rollout.top_k}: truncated "
             "log-probs are not the learner's; set top_p=1.0 and top_k=0 (evaluation may truncate)"
         )
+    others = {"min_p": 0.0, "repetition_penalty": 1.0, "min_new_tokens": 0}
+    for name, neutral in others.items():
+        if (value := getattr(rollout, name)) != neutral:
+            raise ValueError(
+                f"training samples from the policy's own distribution, got config.rollout.{name}={value}, under which "
+                f"log-probs are not the learner's; set {name}={neutral} (evaluation may use it)"
+            )
     if rewards.accuracy_weight + rewards.format_weight == 0:
         raise ValueError(
             "config.rewards.accuracy_weight and format_weight are both 0: there is no task reward; set one"

@@ -27,6 +27,7 @@ from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.stopping import StopTable
 
 SHIPPED = hub.SHIPPED
 WORLD_SIZE = 1_000_000  # examples of a split of the built-in world; it has no end of its own
@@ -212,6 +213,11 @@ def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
         temperature=config.rollout.temperature if train else config.eval.temperature,
         top_k=config.rollout.top_k,
         top_p=config.rollout.top_p,
+        min_p=config.rollout.min_p,
+        repetition_penalty=config.rollout.repetition_penalty,
+        min_new_tokens=config.rollout.min_new_tokens,
+        stops=StopTable.build(config.rollout.stop, policy.processor.token_bytes) if config.rollout.stop else None,
+        compact=config.rollout.compact,
         mesh=policy.mesh,
         # Laid out for decoding once a rollout batch, so that no token waits for a weight to be gathered.
         param_shardings=meshes.shardings(policy.model.specs, policy.mesh, rules=meshes.SAMPLE_RULES),

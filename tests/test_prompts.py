@@ -112,6 +112,31 @@ def test_styles():
         find_style("papr")
 
 
+def test_a_prefill_ends_the_prompt_and_begins_as_a_response_does(processor):
+    """Token by token, with positions that go on, and nothing of it fed by an image."""
+    plain = processor.encode(example((56, 84)), style="tiny")
+    given = processor.encode(example((56, 84)), style="tiny", prefill="<think>")
+    response = processor.encode_response("<think>The red circle", None)
+    n, more = len(plain.tokens), len(given.tokens) - len(plain.tokens)
+    assert more > 0 and given.text == plain.text + "<think>"
+    np.testing.assert_array_equal(given.tokens, [*plain.tokens, *response[:more]])
+    assert processor.decode(given.tokens[n:]) == "<think>" and (given.image_index[n:] == -1).all()
+    np.testing.assert_array_equal(given.positions[n:, 0], plain.next_position + np.arange(more))
+    assert given.next_position == plain.next_position + more and given.prompt_id == plain.prompt_id
+    with pytest.raises(ValueError, match="a prefill holds the reserved token"):
+        processor.encode(example(), style="tiny", prefill="<|im_end|>")
+
+
+def test_every_token_says_its_bytes(processor):
+    """Put together they are the text, however it is cut, with letters of several bytes; special tokens say nothing."""
+    said = processor.token_bytes
+    assert len(said) == processor.config.text.vocab_size
+    for text in ("The answer is</answer>", "naïve 日本\n\t<bbox>[1,2]</bbox> x"):
+        ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert b"".join(said[i] for i in ids) == text.encode()
+    assert said[processor.eos_ids[0]] == said[processor.config.image_token_id] == b""
+
+
 def test_prompt_without_images(processor):
     prompt = processor.encode(example(), style="tiny")
     assert not prompt.grids and (prompt.image_index == -1).all()

@@ -23,6 +23,7 @@ from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets, Shape, rung
 from fgrpo_jax.data.limits import PixelLimits, read_json
 from fgrpo_jax.data.styles import PromptStyle, find_style
+from fgrpo_jax.data.tokenizer import said_by
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.records import Example, ImageSize, PromptBatch, Video, VisionInputs
@@ -150,6 +151,7 @@ class Processor:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         max_prompt_tokens: int = 32768,
+        prefill: str = "",
     ) -> EncodedPrompt:
         """Chat text, tokens and patches of one question: images, then videos, then the text.
 
@@ -157,10 +159,12 @@ class Processor:
           style: a `PromptStyle` or the name of a preset.
           system: another system turn than the style's.
           min_pixels, max_pixels: other limits than the folder's, of images and video frames.
+          prefill: beginning of the answer, such as '<think>'. It is given, not drawn: it ends the prompt, and no
+            rollout repeats it, so put it before a completion's text where the whole answer is wanted.
 
         Raises:
-          ValueError: the example's text holds reserved tokens, placeholders and images differ in number, the prompt is
-            too long, or a video has no frames or no rate.
+          ValueError: the example's text or the prefill holds reserved tokens, placeholders and images differ in number,
+            the prompt is too long, or a video has no frames or no rate.
         """
         style = find_style(style) if isinstance(style, str) else style
         system = style.system if system is None else system
@@ -179,6 +183,12 @@ class Processor:
         content = ["image"] * len(example.images) + ["video"] * len(example.videos)
         text = self._chat_text(system, style.user_text(example.question, example.options), content=content)
         tokens, image_index, feature_index = self._expand(text, grids, content=content, name=example.id)
+        if prefill:
+            # By itself, as a reference response is: the two then begin with the same tokens.
+            given = self._response_ids(prefill, "a prefill")
+            text, tokens = text + prefill, np.concatenate([tokens, given])
+            image_index = np.pad(image_index, (0, len(given)), constant_values=-1)
+            feature_index = np.pad(feature_index, (0, len(given)))
         if len(tokens) > max_prompt_tokens:
             raise ValueError(
                 f"example {example.id!r}: a prompt of {len(tokens)} tokens ({int((image_index >= 0).sum())} of images) "
@@ -233,12 +243,9 @@ class Processor:
         Args:
           size: sizes of the first image, into whose processed frame boxes are moved; None without images.
         """
-        if reserved := self._reserved.search(trace):
-            raise ValueError(f"a response holds the reserved token {reserved.group()!r}; remove it from {trace[:80]!r}")
         if size is not None:
             trace = images.convert_boxes_in_text(trace, size, src="original", dst="processed")
-        ids = self.tokenizer(trace, add_special_tokens=False)["input_ids"]
-        return np.array([*ids, self.eos_ids[0]], np.int32)
+        return np.append(self._response_ids(trace, "a response"), np.int32(self.eos_ids[0]))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of completion ids, without special tokens."""
@@ -251,6 +258,16 @@ class Processor:
         return [
             [self.decode(row[keep]) for row, keep in zip(*pair, strict=True)] for pair in zip(tokens, mask, strict=True)
         ]
+
+    @functools.cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """What each id of the model's vocabulary says, for stop sequences; b'' where it says nothing."""
+        return said_by(self.tokenizer, vocab=self.config.text.vocab_size)
+
+    def _response_ids(self, text: str, what: str) -> np.ndarray:
+        if reserved := self._reserved.search(text):
+            raise ValueError(f"{what} holds the reserved token {reserved.group()!r}; remove it from {text[:80]!r}")
+        return np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
 
     @functools.cached_property
     def _reserved(self) -> re.Pattern[str]:

@@ -11,6 +11,7 @@ import functools
 import json
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -160,6 +161,36 @@ def save(folder: str | pathlib.Path, tokenizer: tokenizers.Tokenizer, *, min_pix
     _write(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
     _write(folder / "preprocessor_config.json", _preprocessor_config(min_pixels=min_pixels, max_pixels=max_pixels))
     _write(folder / "generation_config.json", _generation_config(tokenizer))
+
+
+def said_by(tokenizer: Any, *, vocab: int) -> tuple[bytes, ...]:
+    """What each of `vocab` ids of a byte-level tokenizer says; b'' for special tokens and ids that it does not know.
+
+    Such a tokenizer spells bytes as printable characters: those that are printable in Latin-1 as themselves, the others
+    as the characters from 256 on, in order (Radford et al. 2019).
+
+    Args:
+      tokenizer: a fast tokenizer of `transformers`.
+
+    Raises:
+      ValueError: a token that is no spelling of bytes.
+    """
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [byte for byte in range(256) if byte not in plain]
+    spelled = {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    added = tokenizer.added_tokens_decoder
+    out = [b""] * vocab
+    for index, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        if index in added:
+            out[index] = b"" if added[index].special else str(added[index]).encode()
+        elif token is not None:
+            try:
+                out[index] = bytes(spelled[char] for char in token)
+            except KeyError:
+                raise ValueError(
+                    f"token {index} {token!r} is no spelling of bytes: the tokenizer is not byte-level, as Qwen's are"
+                ) from None
+    return tuple(out)
 
 
 def token_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
