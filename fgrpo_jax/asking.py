@@ -59,10 +59,10 @@ class Question:
         return Example(id=self.id, images=pictures, question=self.prompt, options=(), answer="", source="generate")
 
 
-def encode(processor: Processor, text: str, *, images: Sequence[str], system: str) -> EncodedPrompt:
+def encode(processor: Processor, text: str, *, images: Sequence[str], system: str, prefill: str = "") -> EncodedPrompt:
     """One user turn: images, then the text. Its id is a constant: of this door, the seed alone decides the noise."""
     question = Question("--prompt", text, tuple(map(Path, images)), system, place="")
-    return processor.encode(question.example(), style=BARE, system=system)
+    return processor.encode(question.example(), style=BARE, system=system, prefill=prefill)
 
 
 def samples(drawn: Generation, prompt: int = 0) -> list[dict[str, Any]]:
@@ -192,6 +192,7 @@ def ask_all(
     processor: Processor,
     *,
     batch: int,
+    prefill: str = "",
     draw: Callable[[PromptBatch], Generation],
 ) -> tuple[int, float]:
     """Answers what is not answered yet, `batch` prompts a call; returns (tokens drawn, seconds of sampling).
@@ -199,12 +200,16 @@ def ask_all(
     A question's answers depend on its id, the seed and the settings: not on the batch, its neighbours or a restart.
 
     Args:
+      prefill: how every answer begins.
       draw: samples a batch; compiles when it meets a new shape.
 
     Raises:
       ValueError: an image or a prompt that cannot be used, named by its line, before anything is drawn.
     """
-    needs = [_measure(processor, question) for question in tqdm(questions, desc="reading", unit="prompt", leave=False)]
+    needs = [
+        _measure(processor, question, prefill)
+        for question in tqdm(questions, desc="reading", unit="prompt", leave=False)
+    ]
     groups = [needs[start : start + batch] for start in range(0, len(needs), batch)]
     shapes = buckets.choose([_join(group) for group in groups], count=SHAPES)
     done = answers.start()
@@ -212,7 +217,7 @@ def ask_all(
     with tqdm(total=len(questions), initial=done, desc="prompts", unit="prompt") as bar:
         for start in range(done, len(questions), batch):
             part = questions[start : start + batch]
-            encoded = [processor.encode(q.example(), style=BARE, system=q.system) for q in part]
+            encoded = [processor.encode(q.example(), style=BARE, system=q.system, prefill=prefill) for q in part]
             filled = [*encoded, *[encoded[-1]] * (batch - len(encoded))]  # one shape; the repeats are thrown away
             prompts = collate(filled, buckets=Buckets(shapes=shapes), pad_id=processor.pad_id)
             prompts = prompts.replace(
@@ -228,10 +233,10 @@ def ask_all(
     return tokens, seconds
 
 
-def _measure(processor: Processor, question: Question) -> buckets.Shape:
+def _measure(processor: Processor, question: Question, prefill: str) -> buckets.Shape:
     example = question.example()
     try:
-        return processor.measure(example, style=BARE, system=question.system)
+        return processor.measure(example, style=BARE, system=question.system, prefill=prefill)
     except ValueError as error:
         raise ValueError(f"{question.place}: {error}") from error
 

@@ -33,6 +33,7 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Box, ImageSize, PromptBatch
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.stopping import StopTable
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -52,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (default 1)")
     out.add_argument("--top_k", type=int, default=0, help="only the k likeliest tokens; 0 is all (default)")
     out.add_argument("--top_p", type=float, default=1.0, help="only the likeliest tokens of this mass (default 1: all)")
+    out.add_argument("--min_p", type=float, default=0.0, help="only tokens this share as likely as the likeliest")
+    out.add_argument("--min_new_tokens", type=int, default=0, help="no end before so many tokens (default 0)")
+    out.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="ends a completion; repeat for several"
+    )
+    out.add_argument("--prefill", default="", metavar="TEXT", help="how the answer begins; samples go on from there")
     out.add_argument("--max_new_tokens", type=_positive, default=256, help="completion tokens at most (default 256)")
     out.add_argument("--seed", type=_seed, default=0, help="same seed, same samples (default 0)")
     out.add_argument("--dtype", choices=DTYPES, help="of weights and computation (default: the checkpoint's)")
@@ -65,7 +72,9 @@ def main(args: argparse.Namespace) -> None:
     folder = hub.find(args.hf, revision=args.revision).folder
     processor = Processor.load(folder)
     # Both are read before the weights are: a bad prompt is said at once.
-    prompt = None if args.prompt is None else encode(processor, args.prompt, images=args.image, system=args.system)
+    prompt = None
+    if args.prompt is not None:
+        prompt = encode(processor, args.prompt, images=args.image, system=args.system, prefill=args.prefill)
     questions = read_questions(args.prompts, system=args.system) if args.prompts else []
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
     model = Model.create(processor.config, compute_dtype=dtype)
@@ -79,6 +88,9 @@ def main(args: argparse.Namespace) -> None:
         temperature=args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
+        min_p=args.min_p,
+        min_new_tokens=args.min_new_tokens,
+        stops=StopTable.build(args.stop, processor.token_bytes) if args.stop else None,
     )
     params = weights.load_hf(folder, model, dtype=dtype)
 
@@ -88,7 +100,7 @@ def main(args: argparse.Namespace) -> None:
 
     if prompt is None:
         answers = Answers(args.out, settings_of(args.prompts, _settings(args, folder, dtype)))
-        tokens, seconds = ask_all(questions, answers, processor, batch=args.batch, draw=draw)
+        tokens, seconds = ask_all(questions, answers, processor, prefill=args.prefill, batch=args.batch, draw=draw)
         speed = f", {tokens / seconds:.1f} tokens/s" if seconds else ""
         print(f"{len(questions)} prompts answered in {args.out}, {tokens} tokens in {seconds:.2f} s{speed}")
         return
@@ -115,7 +127,10 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace, folder: Path, dtype: Any) -> dict[str, Any]:
     """What the answers to a file depend on beside the file."""
-    names = ("num", "temperature", "top_k", "top_p", "max_new_tokens", "seed", "system")
+    names = (
+        *("num", "temperature", "top_k", "top_p", "min_p", "min_new_tokens", "max_new_tokens"),
+        *("stop", "prefill", "seed", "system"),
+    )
     return {"hf": str(folder), "dtype": str(dtype), **{name: vars(args)[name] for name in names}}
 
 

@@ -122,6 +122,32 @@ def test_the_prompt_is_one_bare_user_turn(folder):
     assert "system\nBe brief.<|im_end|>" in told.text and "Be brief." not in plain.text
 
 
+def test_an_answer_is_begun_and_ended_as_asked(folder, capsys):
+    """Greedy from a prefill; a stop sequence that the answer holds cuts it there, and not before --min_new_tokens."""
+    flags = ["--prompt=What?", "--prefill=The red", "--temperature=0", "--max_new_tokens=12", "--json"]
+
+    def tokens(*more: str) -> list[int]:
+        assert run(folder, *flags, *more) == 0
+        return json.loads(capsys.readouterr().out)["samples"][0]["tokens"]
+
+    processor = Processor.load(folder / "hf")
+    prompt = door.encode(processor, "What?", images=[], system="", prefill="The red")
+    assert prompt.text.endswith("<|im_start|>assistant\nThe red")
+    whole = tokens()
+    said = processor.token_bytes[whole[2]].decode()
+    stops = [n + 1 for n, token in enumerate(whole) if said in processor.token_bytes[token].decode(errors="replace")]
+    assert len(whole) == 12 and tokens(f"--stop={said}") == whole[: stops[0]]
+    assert len(tokens(f"--stop={said}", "--min_new_tokens=12")) == 12
+
+
+def test_what_a_token_says(folder):
+    processor = Processor.load(folder / "hf")
+    text = "The red circle is left of the blue square: é, 日 and \x07.<tool_call>"
+    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert b"".join(processor.token_bytes[index] for index in ids) == text.encode()
+    assert processor.token_bytes[processor.eos_ids[0]] == b"" and len(processor.token_bytes) == 560
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

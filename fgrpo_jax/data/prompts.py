@@ -218,6 +218,7 @@ class Processor:
         system: str | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        prefill: str = "",
     ) -> Shape:
         """What `encode` with these arguments would need of a batch, without resizing or cutting an image."""
         style = find_style(style) if isinstance(style, str) else style
@@ -235,7 +236,8 @@ class Processor:
         content = ["image"] * len(example.images) + ["video"] * len(example.videos)
         text = self._chat_text(system, style.user_text(example.question, example.options), content=content)
         tokens, _, _ = self._expand(text, grids, content=content, name=example.id)
-        return needed(len(tokens), grids)
+        given = len(self._response_ids(prefill, "a prefill"))
+        return needed(len(tokens) + given, grids)
 
     def encode_response(self, trace: str, size: ImageSize | None) -> np.ndarray:
         """int32 [t]: a reference response in the published frame as completion ids, the turn's end included.
