@@ -21,6 +21,7 @@ Progress = Callable[[int], object]
 THREADS = 4  # tensors in flight
 _RENAMES = (("model.language_model.", "model."), ("model.visual.", "visual."))
 BLOCK = 1 << 21  # numbers that are moved at a time: their source and their target stay in the cache
+TILE = 256  # rows and columns that are turned together
 
 
 def ignore(_: int) -> None:
@@ -79,7 +80,17 @@ def hub_name(name: str) -> str:
 
 
 def move(source: np.ndarray, target: np.ndarray) -> None:
-    """target = source, cast; over plain integers, which numpy copies several times faster than ml_dtypes' numbers."""
+    """target = source, cast; over plain integers, which numpy copies several times faster than ml_dtypes' numbers.
+
+    What is turned on the way goes in square tiles: 1.1 GB/s of bfloat16 on a core, 0.4 without them (measured).
+    """
     source = source.astype(target.dtype, copy=False)
     bits = f"u{target.dtype.itemsize}"
-    target.view(bits)[...] = source.view(bits)
+    source, target = source.view(bits), target.view(bits)
+    if source.ndim != 2 or (source.strides[0] >= source.strides[1]) == (target.strides[0] >= target.strides[1]):
+        target[...] = source
+        return
+    for row in range(0, source.shape[0], TILE):
+        for column in range(0, source.shape[1], TILE):
+            tile = (slice(row, row + TILE), slice(column, column + TILE))
+            target[tile] = source[tile]

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgrpo_jax.model.leaves import BLOCK, THREADS, Leaf, Progress, hub_name, ignore, leaves, move
+from fgrpo_jax.model.leaves import BLOCK, THREADS, TILE, Leaf, Progress, hub_name, ignore, leaves, move
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
 from fgrpo_jax.model.shards import INDEX, SINGLE, Shards, Tensor
 from fgrpo_jax.model.weights_out import save_hf
@@ -161,8 +161,7 @@ def _blocks(tensor: np.ndarray, out: np.ndarray, leaf: Leaf, index: Index) -> It
         if source is None or target is None:
             yield part, out.transpose(axes)
             return
-        # 64 columns of the target at a time: 3x numpy's own copy (measured).
-        step = 64
+        step = TILE
     else:
         source, target = tensor.reshape(leaf.piece)[index], out
         step = max(1, BLOCK // max(1, math.prod(source.shape[1:])))

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from fgrpo_jax.model import hub_folder
-from fgrpo_jax.model.leaves import BLOCK, THREADS, Leaf, Progress, ignore, leaves, move
+from fgrpo_jax.model.leaves import BLOCK, THREADS, TILE, Leaf, Progress, ignore, leaves, move
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
 from fgrpo_jax.model.shards import INDEX, Planned, index_of, plan_files
 
@@ -192,12 +192,11 @@ def _write_piece(leaf: Leaf, piece: np.ndarray, place: _Place, first: int, dtype
     else:
         matrix = piece.reshape(len(piece), -1)
     width = matrix.shape[1]
-    step = 64 * max(1, BLOCK // (64 * width))
+    step = TILE * max(1, BLOCK // (TILE * width))
     buffer = np.empty((min(step, len(matrix)), width), dtype)
     for start in range(0, len(matrix), step):
         part = buffer[: min(step, len(matrix) - start)]
-        for at in range(0, len(part), 64):  # 64 columns of ours at a time, as in `_blocks`
-            move(matrix[start + at : start + at + 64][: len(part) - at], part[at : at + 64])
+        move(matrix[start : start + step], part)
         _write_at(place.handle, part, place.start + (first + start) * width * dtype.itemsize)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import weights_parity, weights_roundtrip
+from checks import weights_elsewhere, weights_full_size, weights_parity, weights_refusals, weights_roundtrip
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -34,6 +34,9 @@ GROUPS: Mapping[str, Group] = {
     "verify": lambda context: weights_parity.verify(context.scratch / "verify", context.policy),
     "video": lambda context: weights_parity.video(context.scratch / "video", context.policy),
     "sizes": lambda context: weights_parity.sizes(context.scratch / "sizes", context.policy),
+    "refusals": lambda context: weights_refusals.checks(context.scratch / "refusals", context.policy),
+    "elsewhere": lambda context: weights_elsewhere.checks(context.scratch / "elsewhere", context.policy),
+    "full_size": lambda context: weights_full_size.checks(context.scratch / "full_size"),
 }
 
 
