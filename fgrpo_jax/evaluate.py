@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     raw = ml_collections.ConfigDict(args.config)
     if args.hf or args.checkpoint:
         raw.model.hf, raw.model.revision = args.hf or str(checkpoint.hf_folder(args.checkpoint)), args.revision
-    config = configs.load(raw, door="evaluate")
+    config = setup.pinned(configs.load(raw, door="evaluate"), args.workdir, overwrite=True)  # no run to go on with
     policy = setup.policy(config)
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
     if args.checkpoint:
@@ -50,6 +50,7 @@ def main(args: argparse.Namespace) -> None:
     name = f"{config.data.source}-{config.data.eval_split}"
     write_answers(args.workdir / "eval" / f"{name}.jsonl", answers)
     results = {"set": name, "questions": len(answers), "temperature": config.eval.temperature, **means(answers)}
+    results |= {"policy": str(args.checkpoint or config.model.hf), "revision": config.model.revision}
     write_atomically(args.workdir / "eval" / "results.json", json.dumps(results, indent=1) + "\n")
     for figure, value in means(answers).items():
         print(f"{figure:<22}{'–' if value is None else f'{100 * value:.1f}%':>8}")

@@ -34,12 +34,13 @@ def whole(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return workdir, out
 
 
-def test_answers_and_results_are_written(whole: tuple[Path, str]) -> None:
+def test_answers_and_results_are_written(whole: tuple[Path, str], tiny_hf: Path) -> None:
     workdir, out = whole
     answers = metrics.read_jsonl(workdir / "eval" / "world-heldout.jsonl")
     assert len(answers) == 6 == len({answer["id"] for answer in answers})
     results = json.loads((workdir / "eval" / "results.json").read_text())
     assert (results["set"], results["questions"], results["temperature"]) == ("world-heldout", 6, 1.0)
+    assert (results["policy"], results["revision"]) == (str(tiny_hf), "")
     for name in evaluate.FIGURES:
         defined = [answer[name] for answer in answers if answer[name] is not None]
         assert results[name] == (pytest.approx(np.mean(defined)) if defined else None)

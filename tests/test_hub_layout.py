@@ -73,7 +73,7 @@ def test_index_and_shards_are_named_as_on_the_hub(exported: Path) -> None:
     total = 0
     for file in files:
         with safe_open(exported / file, framework="numpy") as handle:
-            assert handle.metadata() == {"format": "pt"}  # transformers refuses a file that does not say so
+            assert handle.metadata() == {"format": "pt"}  # transformers 4 refuses a file that does not say so
             assert set(handle.keys()) == {name for name, place in index["weight_map"].items() if place == file}
             total += sum(handle.get_tensor(name).nbytes for name in handle.keys())  # noqa: SIM118
     assert index["metadata"]["total_size"] == total
