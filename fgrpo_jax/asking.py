@@ -28,7 +28,7 @@ from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
 from fgrpo_jax.data.styles import PromptStyle
-from fgrpo_jax.records import Example, PromptBatch
+from fgrpo_jax.records import Example, PromptBatch, Video
 from fgrpo_jax.rewards.parsing import read_boxes
 from fgrpo_jax.rollout.generate import Generation
 
@@ -59,10 +59,19 @@ class Question:
         return Example(id=self.id, images=pictures, question=self.prompt, options=(), answer="", source="generate")
 
 
-def encode(processor: Processor, text: str, *, images: Sequence[str], system: str, prefill: str = "") -> EncodedPrompt:
-    """One user turn: images, then the text. Its id is a constant: of this door, the seed alone decides the noise."""
+def encode(
+    processor: Processor,
+    text: str,
+    *,
+    images: Sequence[str],
+    system: str,
+    prefill: str = "",
+    videos: Sequence[Video] = (),
+) -> EncodedPrompt:
+    """One user turn: images, videos, then the text. Its id is a constant: the seed alone decides the noise."""
     question = Question("--prompt", text, tuple(map(Path, images)), system, place="")
-    return processor.encode(question.example(), style=BARE, system=system, prefill=prefill)
+    example = dataclasses.replace(question.example(), videos=tuple(videos))
+    return processor.encode(example, style=BARE, system=system, prefill=prefill)
 
 
 def samples(drawn: Generation, prompt: int = 0) -> list[dict[str, Any]]:

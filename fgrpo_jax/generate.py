@@ -3,7 +3,8 @@
     python -m fgrpo_jax.generate --hf=FOLDER --image=a.png --prompt="What is left of the cube?"
 
 The folder's own chat template, one user turn with the images before the prompt, nothing else added (--system=TEXT adds
-a system turn). Prints each sample's text, the boxes in it, its log-prob and the speed; with --json one line
+a system turn). --video=DIR --fps=2 shows a folder of frames, after the images. Prints each sample's text, the boxes in
+it, its log-prob and the speed; with --json one line
 {"prompt": ..., "samples": [{"text": ..., "tokens": [ids], "logprob": ..., "boxes": [[x1, y1, x2, y2]]}]}.
 
     python -m fgrpo_jax.generate --hf=FOLDER --prompts=IN.jsonl --out=OUT.jsonl
@@ -26,11 +27,11 @@ from fgrpo_jax import doors
 from fgrpo_jax.asking import Answers, ask_all, encode, read_questions, samples, settings_of
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.images import convert_box
+from fgrpo_jax.data.images import convert_box, read_frames
 from fgrpo_jax.data.prompts import Processor, collate
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.records import Box, ImageSize, PromptBatch
+from fgrpo_jax.records import Box, ImageSize, PromptBatch, Video
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
@@ -43,8 +44,10 @@ def parser() -> argparse.ArgumentParser:
     out = doors.parser(__doc__)
     doors.add_policy(out, required=True)
     out.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; repeat for several")
+    out.add_argument("--video", action="append", default=[], metavar="DIR", help="a folder of frames; needs --fps")
+    out.add_argument("--fps", type=float, help="frames a second of every --video")
     asked = out.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--prompt", help="text of the user turn, after the images")
+    asked.add_argument("--prompt", help="text of the user turn, after images and videos")
     asked.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL file of prompts; needs --out")
     out.add_argument("--out", type=Path, metavar="FILE", help="JSONL file to write, with --prompts")
     out.add_argument("--batch", type=_positive, default=8, help="prompts of --prompts drawn at once (default 8)")
@@ -74,7 +77,9 @@ def main(args: argparse.Namespace) -> None:
     # Both are read before the weights are: a bad prompt is said at once.
     prompt = None
     if args.prompt is not None:
-        prompt = encode(processor, args.prompt, images=args.image, system=args.system, prefill=args.prefill)
+        videos = [Video(read_frames(folder), args.fps) for folder in args.video]
+        told = {"system": args.system, "prefill": args.prefill}
+        prompt = encode(processor, args.prompt, images=args.image, videos=videos, **told)
     questions = read_questions(args.prompts, system=args.system) if args.prompts else []
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
     model = Model.create(processor.config, compute_dtype=dtype)
@@ -115,12 +120,18 @@ def _check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that would not be read."""
     if args.prompts is None and args.out is not None:
         raise ValueError("--out is for --prompts=FILE; a single --prompt is printed, with --json as one line")
+    if args.video and args.fps is None:
+        raise ValueError(
+            "--video=DIR needs --fps=RATE, the frames a second of that folder: the model counts in seconds"
+        )
     if args.prompts is None:
         return
     if args.out is None:
         raise ValueError(f"--prompts={args.prompts} needs --out=FILE, where the answers go")
-    if args.image or args.json:
-        raise ValueError("--image and --json are for a single --prompt; a row of --prompts names its own 'images'")
+    if args.image or args.video or args.json:
+        raise ValueError(
+            "--image, --video and --json are for a single --prompt; a row of --prompts names its own 'images'"
+        )
     if not args.prompts.is_file():
         raise FileNotFoundError(f"--prompts={args.prompts} does not exist")
 
@@ -158,7 +169,7 @@ def report(drawn: Generation, *, images: Sequence[str], sizes: Sequence[ImageSiz
 
 def _in_file(box: Box, *, images: Sequence[str], sizes: Sequence[ImageSize]) -> str:
     """Where a box lies in the file as given, when the model saw it resized."""
-    if not sizes or (sizes[0].width, sizes[0].height) == (sizes[0].processed_width, sizes[0].processed_height):
+    if not images or (sizes[0].width, sizes[0].height) == (sizes[0].processed_width, sizes[0].processed_height):
         return ""
     return f" = {_numbers(convert_box(box, sizes[0], src='processed', dst='original'))} in {images[0]}"
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from fgrpo_jax import doors, generate
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
@@ -137,6 +140,44 @@ def test_a_template_that_loses_videos_is_noticed(processor: Processor, monkeypat
     monkeypatch.setattr(processor.tokenizer, "chat_template", template)
     with pytest.raises(ValueError, match="'v': 0 video placeholders for 1 videos"):
         encode(processor, videos=(Video(frames(2, 28, 28), 1.0),))
+
+
+# --------------------------------------------------------------------------------------------------------------- door
+def write_frames(folder: Path, video: np.ndarray, *, names: tuple[str, ...] = ()) -> Path:
+    folder.mkdir()
+    for at, frame in enumerate(video):
+        Image.fromarray(frame).save(folder / (names[at] if names else f"frame{at}.png"))
+    return folder
+
+
+def test_frames_of_a_folder_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    video = frames(11, 28, 56)
+    folder = write_frames(tmp_path / "film", video)
+    (folder / "notes.txt").write_text("not a frame")
+    np.testing.assert_array_equal(images.read_frames(folder), video)
+
+
+def test_folders_that_are_no_video_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        with pytest.raises(ValueError, match=f"{name} is no folder with frames"):
+            images.read_frames(tmp_path / name)
+    folder = write_frames(tmp_path / "film", frames(2, 28, 56))
+    Image.fromarray(frames(1, 28, 28)[0]).save(folder / "frame7.png")
+    with pytest.raises(ValueError, match=r"frame7.png has 28x28 pixels, the first 56x28"):
+        images.read_frames(folder)
+
+
+def test_generate_takes_videos(tiny_hf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = write_frames(tmp_path / "film", frames(3, 56, 84))
+    flags = [f"--hf={tiny_hf}", "--prompt=What moves?", f"--video={film}", "--max_new_tokens=2", "--temperature=0"]
+    said = []
+    for more in (["--fps=2", "--json"], ["--fps=2"]):
+        assert doors.run(generate.main, generate.parser(), [*flags, *more]) == 0
+        said.append(capsys.readouterr().out)
+    assert len(json.loads(said[0])["samples"][0]["tokens"]) <= 2 and "tokens/s" in said[1]
+    assert doors.run(generate.main, generate.parser(), flags) == 1
+    assert "needs --fps=RATE" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------- positions

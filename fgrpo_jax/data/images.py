@@ -30,6 +30,7 @@ WINDOW_PATCHES = (WINDOW_CELLS * MERGE) ** 2  # 64
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_DECODED_PIXELS = 100_000_000
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FRAMES_OF_BOXES = ("original", "processed", "unit", "thousand")
 
 
@@ -59,6 +60,25 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
         raise ValueError(f"image {name} does not exist; check the path or remove its example") from error
     except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ValueError(f"image {name} does not decode ({error}); replace the file or remove its example") from error
+
+
+def read_frames(folder: str | pathlib.Path) -> np.ndarray:
+    """uint8 [n, height, width, 3]: the images of a folder as the frames of a video, '2.png' before '10.png'.
+
+    Raises:
+      ValueError: no folder, no images in it, or frames of different sizes.
+    """
+    folder = pathlib.Path(folder)
+    files = [file for file in folder.glob("*") if file.suffix.lower() in FRAME_SUFFIXES]
+    if not files:
+        raise ValueError(f"video {folder} is no folder with frames ({', '.join(FRAME_SUFFIXES)}); extract them first")
+    files.sort(key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)])
+    frames = [decode_image(file) for file in files]
+    for file, frame in zip(files, frames, strict=True):
+        if frame.shape != frames[0].shape:
+            sizes = [f"{shape[1]}x{shape[0]}" for shape in (frame.shape, frames[0].shape)]
+            raise ValueError(f"frame {file} has {sizes[0]} pixels, the first {sizes[1]}; frames must be of one size")
+    return np.stack(frames)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
