@@ -138,7 +138,7 @@ class Decoder:
         token = jnp.where(alive, token, self.pad_id)
         ends = jnp.isin(token, jnp.asarray(self.distribution.eos_ids, jnp.int32))
         stop = rows.stop
-        if self.stops is not None:
+        if self.stops is not None and stop is not None:
             stop, complete = self.stops.read(stop, token)
             ends |= complete & (index + 1 >= self.distribution.min_new_tokens)
         ends &= alive

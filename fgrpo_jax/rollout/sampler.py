@@ -166,10 +166,11 @@ class Sampler:
         if not self.compact:
             return self._programs["sample"].lower(*args).compile()
         first, (batch, _) = _ahead(self._programs["begin"], *args)
+        _ahead(self._programs["collect"], batch)
         while self._size(batch) is not None:
             _, batch = _ahead(self._programs["shrink"], batch)
             _, (batch, _) = _ahead(self._programs["more"], params, batch)
-        _ahead(self._programs["collect"], batch)
+            _ahead(self._programs["collect"], batch)
         return first
 
     def prefill(

@@ -14,6 +14,8 @@ Group = Callable[[runs.Context], Iterator[Check]]
 
 GROUPS: Mapping[str, Group] = {
     "noise": rollout_exactness.noise,
+    "layouts": rollout_exactness.layouts,
+    "shared_prefix": rollout_exactness.shared_prefix,
     "peer_greedy": rollout_doors.peer_greedy,
     "frequencies": rollout_doors.frequencies,
     "shapes": rollout_doors.shapes,
