@@ -128,10 +128,10 @@ def _check_flags(args: argparse.Namespace) -> None:
         return
     if args.out is None:
         raise ValueError(f"--prompts={args.prompts} needs --out=FILE, where the answers go")
-    if args.image or args.video or args.json:
-        raise ValueError(
-            "--image, --video and --json are for a single --prompt; a row of --prompts names its own 'images'"
-        )
+    if args.image or args.json:
+        raise ValueError("--image and --json are for a single --prompt; a row of --prompts names its own 'images'")
+    if args.video:
+        raise ValueError("--video is for a single --prompt; a row of --prompts has images at most")
     if not args.prompts.is_file():
         raise FileNotFoundError(f"--prompts={args.prompts} does not exist")
 
