@@ -22,6 +22,7 @@ DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "temperature 0.5": {"temperature": 0.5},
     "top-k 5": {"temperature": 1.0, "top_k": 5},
     "top-p 0.7": {"temperature": 1.0, "top_p": 0.7},
+    "min-p 0.1": {"temperature": 1.0, "min_p": 0.1},
     "top-k 20, top-p 0.9, temperature 1.5": {"temperature": 1.5, "top_k": 20, "top_p": 0.9},
 }
 MIXED = {
@@ -100,7 +101,13 @@ def _one_prompt(context: runs.Context) -> tuple[Any, Any, Any, Any, np.ndarray]:
 
 
 def exact_probabilities(
-    logits: np.ndarray, banned: np.ndarray, *, temperature: float, top_k: int = 0, top_p: float = 1.0
+    logits: np.ndarray,
+    banned: np.ndarray,
+    *,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
 ) -> np.ndarray:
     """Probabilities float64 [V] of the distribution drawn from, written down once more and otherwise: by ranks."""
     scores = np.where(banned, -np.inf, logits.astype(np.float64) / temperature)
@@ -109,6 +116,7 @@ def exact_probabilities(
     p = np.exp(scores[kept] - scores[kept[0]])
     p /= p.sum()
     kept = kept[: int(np.searchsorted(np.cumsum(p), top_p)) + 1] if top_p < 1 else kept
+    kept = kept[: int((p[: len(kept)] >= min_p * p[0]).sum())]
     out = np.zeros(len(scores))
     out[kept] = p[: len(kept)] / p[: len(kept)].sum()
     return out
