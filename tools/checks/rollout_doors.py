@@ -34,7 +34,6 @@ MIXED = {
     "data.buckets.prompt": "()",
     "data.buckets.patches": "()",
     "data.buckets.choose": 3,
-    "data.world.families": "{}",
     "rollout.max_new_tokens": 8,
     "rollout.group_size": 2,
     "data.prompts_per_step": 8,
