@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import rollout_doors, rollout_exactness, runs
+from checks import rollout_doors, rollout_exactness, rollout_memory, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -16,6 +16,7 @@ GROUPS: Mapping[str, Group] = {
     "noise": rollout_exactness.noise,
     "layouts": rollout_exactness.layouts,
     "shared_prefix": rollout_exactness.shared_prefix,
+    "memory": rollout_memory.checks,
     "peer_greedy": rollout_doors.peer_greedy,
     "frequencies": rollout_doors.frequencies,
     "shapes": rollout_doors.shapes,
