@@ -17,6 +17,7 @@ from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.rollout.noise import key_words
 from fgrpo_jax.rollout.replay import TIE, Replay
 from fgrpo_jax.rollout.sampler import Sampler
 
@@ -213,11 +214,11 @@ def gathered_while_decoding(text: str) -> list[int]:
     return [int(np.prod([int(n) for n in shape[1].split(",") if n])) for shape in shapes if shape]
 
 
-def on_mesh(layout: bool):
-    """(sampler on a 2 x 2 x 2 mesh, params as the learner lays them out, prompts split over data x fsdp)."""
-    mesh = meshes.make_mesh(2, 2, 2, devices=jax.devices()[:8])
+def on_mesh(layout: bool, *, sizes: tuple[int, int, int] = (2, 2, 2), **settings):
+    """(sampler on a mesh, params as the learner lays them out, prompts split over data x fsdp)."""
+    mesh = meshes.make_mesh(*sizes, devices=jax.devices()[:8])
     rules = meshes.shardings(MODEL.specs, mesh, rules=meshes.SAMPLE_RULES)
-    sampler = make(mesh=mesh, param_shardings=rules if layout else None)
+    sampler = make(mesh=mesh, param_shardings=rules if layout else None, **settings)
     placed = jax.device_put(params(), meshes.shardings(MODEL.specs, mesh))
     return sampler, placed, jax.device_put(batch(), meshes.batch_sharding(mesh))
 
@@ -233,6 +234,23 @@ def test_eight_devices_draw_the_same_tokens_and_gather_no_weight_while_decoding(
     np.testing.assert_array_equal(eight.tokens, one.tokens)
     np.testing.assert_allclose(eight.logps, one.logps, atol=1e-5)
     assert sampler.compilations == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
+def test_eight_devices_compact_without_gathering_weights_or_changing_tokens():
+    """Every part of the batch halves by itself; kv heads (2) are fewer than the tensor axis (4) and stay whole."""
+    settings = {"max_new_tokens": 12, "group_size": 6, "eos_ids": tuple(range(1, 60)), "check_every": 1}
+    one = draw(make(**settings))
+    for sizes in ((2, 2, 2), (2, 1, 4)):
+        sampler, placed, prompts = on_mesh(layout=True, sizes=sizes, compact=True, **settings)
+        drawn = sampler.sample(placed, prompts, seed=3, purpose="train", step=0)
+        np.testing.assert_array_equal(np.asarray(drawn.tokens), one.tokens)
+        assert sampler.compilations > 2  # it did compact
+        begun, _ = sampler._programs["begin"](placed, prompts, None, key_words(3, purpose="train", step=0))
+        laid_out = jax.device_put(placed, sampler.param_shardings)
+        more = sampler._programs["more"].lower(laid_out, sampler._programs["shrink"](begun)).compile()
+        assert max(gathered_while_decoding(more.as_text()), default=0) < 32 * 8
 
 
 @pytest.mark.slow
