@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     """Evaluates one policy and writes what it answered."""
     if args.hf and args.checkpoint:
         raise ValueError("--hf and --checkpoint both name a policy; give one")
-    raw = ml_collections.ConfigDict(args.config)
+    raw: Any = ml_collections.ConfigDict(args.config)
     if args.hf or args.checkpoint:
         raw.model.hf, raw.model.revision = args.hf or str(checkpoint.hf_folder(args.checkpoint)), args.revision
     config = setup.pinned(configs.load(raw, door="evaluate"), args.workdir, overwrite=True)  # no run to go on with

@@ -135,11 +135,9 @@ def abstract_signals(constraints: int, count: int, group: int, mesh: jax.shardin
     """ShapeDtypeStructs of the signals of those rollouts."""
     lead = meshes.batch_sharding(mesh)
     second = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, meshes.BATCH_AXES))
-    one = jax.ShapeDtypeStruct((count, group), jnp.float32, sharding=lead)
-    values, mask = (
-        jax.ShapeDtypeStruct((constraints, count, group), dtype, sharding=second) for dtype in (jnp.float32, jnp.bool_)
-    )
-    return Signals(task=one, accuracy=one, format=one, values=values, mask=mask)
+    one: Any = jax.ShapeDtypeStruct((count, group), jnp.float32, sharding=lead)
+    of: Any = lambda dtype: jax.ShapeDtypeStruct((constraints, count, group), dtype, sharding=second)  # noqa: E731
+    return Signals(task=one, accuracy=one, format=one, values=of(jnp.float32), mask=of(jnp.bool_))
 
 
 def compile_ahead(

@@ -150,7 +150,7 @@ def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encod
 def buckets(config: Config) -> Buckets:
     """The padded lengths of the config; an empty list leaves the built-in ladder."""
     given = config.data.buckets
-    fields = {"prompt": given.prompt, "completion": given.completion, "patches": given.patches}
+    fields: dict[str, Any] = {"prompt": given.prompt, "completion": given.completion, "patches": given.patches}
     return Buckets(**{name: tuple(rungs) for name, rungs in fields.items() if rungs})
 
 

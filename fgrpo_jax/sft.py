@@ -15,6 +15,7 @@ import dataclasses
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -84,7 +85,7 @@ class SupervisedRun:
             )
             best = min((r["loss"] for r in metrics.read_jsonl(validation.path)), default=float("inf"))
             steps = range(start, start if best <= sft.target_loss else sft.steps)
-            known = {"initial": start, "total": sft.steps}
+            known: dict[str, Any] = {"initial": start, "total": sft.steps}
             bar = stack.enter_context(tqdm(steps, **known, desc="sft", unit="step", smoothing=0.05))
             for step in bar:
                 state, row = self.step(state)
@@ -149,7 +150,8 @@ def to_batch(batch: Batch) -> SupervisedBatch:
     """The learner's record of a pipeline batch (numpy leaves); rows of filling do not count."""
     assert batch.tokens is not None and batch.mask is not None
     real = np.arange(len(batch.mask)) < batch.count
-    return SupervisedBatch(batch.prompts, batch.tokens, batch.mask & real[:, None, None])
+    leaves: dict[str, Any] = {"tokens": batch.tokens, "mask": batch.mask & real[:, None, None]}
+    return SupervisedBatch(batch.prompts, **leaves)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -154,7 +154,8 @@ class Run:
             board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if config.log.tensorboard else None
             if board is not None:
                 stack.enter_context(contextlib.closing(board))
-            steps, known = range(start, config.num_steps), {"initial": start, "total": config.num_steps}
+            steps = range(start, config.num_steps)
+            known: dict[str, Any] = {"initial": start, "total": config.num_steps}
             bar = stack.enter_context(tqdm(steps, **known, desc="fgrpo", unit="step", smoothing=0.1))
             for step in bar:
                 state, row = self.step(state, reference, step, names)

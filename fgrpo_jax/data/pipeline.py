@@ -179,7 +179,7 @@ class PromptIterator:
             raise ValueError("the source holds no examples; check data.path and the split")
         self._workers, self._prefetch = workers, prefetch
         self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed}
-        self._steps = _step_indices(len(source), batch_size, seed=seed, epochs=epochs, drop=remainder == "drop")
+        self._steps: Any = _step_indices(len(source), batch_size, seed=seed, epochs=epochs, drop=remainder == "drop")
         self._prepare = _Prepare(source, encoder, batch_size, process_index, process_count)
         self._pad = _Pad(Buckets() if buckets is None else buckets, encoder.processor.pad_id)
         self._taken = 0

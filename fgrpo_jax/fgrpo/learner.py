@@ -44,17 +44,17 @@ class LearnerConfig:
     constraints: tuple[Constraint, ...]
     optimizer: optimizer.OptimizerConfig
     freeze: tuple[str, ...] = ("visual/**",)
-    masked: str = "masked"  # 'masked' | 'zero_fill'
+    masked: advantages.Masked = "masked"
     ddof: int = 1
     eps: float = 1e-6
-    whiten: str = "live"  # 'live' | 'all' | 'none'
+    whiten: advantages.Whiten = "live"
     clip_low: float = 0.2
     clip_high: float = 0.28
     dual_clip: float | None = None
     kl_coef: float = 0.01
-    kl_estimator: str = "k3"
+    kl_estimator: losses.Estimator = "k3"
     kl_clamp: float = 10.0
-    loss_aggregation: str = "token_mean"  # 'token_mean' | 'sequence_mean' | 'constant'
+    loss_aggregation: losses.Aggregation = "token_mean"
     temperature: float = 1.0
     updates: int = 2  # optimiser updates a rollout batch
     micro_batches: int = 1  # micro-batches an update

@@ -129,9 +129,9 @@ def make(config: OptimizerConfig) -> optax.GradientTransformation:
     Raises:
       ValueError: unknown optimiser or schedule.
     """
-    rate, adam = schedule(config), {"b1": config.b1, "b2": config.b2, "eps": config.eps}
+    rate = schedule(config)
     if config.name == "adamw":
-        rule = optax.adamw(rate, **adam, weight_decay=config.weight_decay)
+        rule = optax.adamw(rate, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay)
     elif config.name == "muon":
         rule = optax.contrib.muon(
             rate,
@@ -148,8 +148,8 @@ def make(config: OptimizerConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
-def _matrices(flat: Mapping[str, Any]) -> dict[str, optax.contrib.MuonDimensionNumbers | None]:
-    """Of each parameter its matrix axes, None for those that are left to AdamW (or masked already)."""
+def _matrices(flat: Any) -> Any:
+    """{path: array} → {path: its matrix axes, None for what is left to AdamW (or masked already)}"""
     return {path: None if isinstance(x, optax.MaskedNode) else _matrix_axes(path, x.ndim) for path, x in flat.items()}
 
 
@@ -186,7 +186,8 @@ def apply_guarded(tx: optax.GradientTransformation, grads: Flat, opt_state: Any,
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
     new_params, new_opt = keep(new_params, params), keep(new_opt, opt_state)
     total = sum(x.size for x in params.values())
-    moved = sum(jnp.sum(new_params[k] != params[k], dtype=jnp.float32) for k in params) / total
+    changed = (jnp.sum(new_params[k] != params[k], dtype=jnp.float32) for k in params)
+    moved = sum(changed, start=jnp.float32(0)) / total
     return Applied(new_params, new_opt, norm, finite, moved)
 
 

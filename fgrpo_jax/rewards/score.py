@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -175,14 +176,9 @@ def score(
     accuracy = _array(judged, "accuracy")
     values, mask = _constraints(judged, accuracy > 0, figures, config)
     order = [CONSTRAINTS.index(name) for name in constraint_names]
-    signals = Signals(
-        task=_array(judged, "task"),
-        accuracy=accuracy,
-        format=_array(judged, "format"),
-        values=values[order],
-        mask=mask[order],
-    )
-    return signals, figures
+    leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format")}
+    leaves |= {"accuracy": accuracy, "values": values[order], "mask": mask[order]}
+    return Signals(**leaves), figures
 
 
 def _array(judged: Sequence[Sequence[Judged]], name: str) -> np.ndarray:

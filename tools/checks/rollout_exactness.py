@@ -20,10 +20,11 @@ def noise(_: runs.Context) -> Iterator[Check]:
 
     from fgrpo_jax.rollout.noise import gumbel, key_words, noise_keys
 
-    ids, again = np.arange(6, dtype=np.uint32) * 77, np.zeros(6, np.uint32)
+    ids: Any = np.arange(6, dtype=np.uint32) * 77
+    again: Any = np.zeros(6, np.uint32)
 
     def draw(rows: list[int], *, group: int = 5, step: int = 2, seed: int = 5, t: int = 3) -> np.ndarray:
-        words = key_words(seed, purpose="train", step=step)
+        words: Any = key_words(seed, purpose="train", step=step)
         keys = noise_keys(words, prompt_id=ids[rows], occurrence=again[rows], group_size=group)
         return np.asarray(jax.jit(gumbel, static_argnums=2)(keys, t, VOCAB)).view(np.uint32)
 
@@ -64,7 +65,7 @@ class Policy:
         examples = [world.example(index) for index in range(8)]
         examples[2] = dataclasses.replace(examples[2], images=examples[2].images + examples[3].images)
         examples[5] = dataclasses.replace(examples[5], images=())
-        limits = {"min_pixels": 56 * 56, "max_pixels": 112 * 112}
+        limits: dict[str, Any] = {"min_pixels": 56 * 56, "max_pixels": 112 * 112}
         encoded = [processor.encode(example, style="tiny", **limits) for example in examples]
         model = Model.create(processor.config)
         prompts = collate(encoded, buckets=Buckets(prompt=(96,), patches=(64,)), pad_id=processor.pad_id)
