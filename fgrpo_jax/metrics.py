@@ -152,7 +152,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
       ValueError: any other line that is not JSON, with its number.
     """
-    lines = Path(path).read_text(encoding="utf8").splitlines()
+    lines = Path(path).read_text(encoding="utf8").split("\n")  # splitlines would also split at U+2028 in a text
     records = []
     for index, line in enumerate(lines):
         try:

@@ -114,3 +114,11 @@ def test_tensorboard_events_hold_the_scalars(tmp_path: Path) -> None:
     # step 300 as a varint, then one Summary.Value: tag and a float 0.5
     value = b"\x0a\x07loss/kl\x15" + struct.pack("<f", 0.5)
     assert event[9:] == b"\x10\xac\x02" + b"\x2a" + bytes([len(value) + 2]) + b"\x0a" + bytes([len(value)]) + value
+
+
+def test_a_text_may_hold_any_line_separator_but_the_newline(tmp_path: Path):
+    file, texts = tmp_path / "rows.jsonl", ["a\u2028b", "c\x85d", "e\u2029f\n"]
+    with metrics.JsonlWriter(file) as writer:
+        for step, text in enumerate(texts, start=1):
+            writer.write({"step": step, "text": text})
+    assert [row["text"] for row in metrics.read_jsonl(file)] == texts

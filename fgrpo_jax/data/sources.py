@@ -126,7 +126,7 @@ class _Record:
 def _read_lines(path: pathlib.Path) -> Iterator[_Record]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; check data.path and the split's name")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

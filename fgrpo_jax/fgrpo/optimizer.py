@@ -218,6 +218,7 @@ class Stepper:
         self._function = function
         self._compiler_options = compiler_options
         self._jitted: Any = None
+        self._traces = 0
 
     def __call__(self, state: Any, *inputs: Any) -> tuple[Any, ...]:
         new, outputs = self._build(state)(state, *inputs)
@@ -230,13 +231,15 @@ class Stepper:
     @property
     def compilations(self) -> int:
         """Programs compiled so far."""
-        return 0 if self._jitted is None else self._jitted._cache_size()
+        # The traces count what `lower` did ahead of a call, the cache what a change of sharding alone compiled.
+        return 0 if self._jitted is None else max(self._traces, self._jitted._cache_size())
 
     def _build(self, state: Any) -> Any:
         if self._jitted is None:
             shardings = jax.tree.map(lambda x: x.sharding, state)
 
             def step(state: Any, *inputs: Any) -> tuple[Any, tuple[Any, ...]]:
+                self._traces += 1
                 new, *outputs = self._function(state, *inputs)
                 return new, tuple(outputs)
 

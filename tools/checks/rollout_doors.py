@@ -139,7 +139,7 @@ def chi_square(counts: np.ndarray, exact: np.ndarray) -> float:
 
 
 def shapes(context: runs.Context) -> Iterator[Check]:
-    """A run over mixed image sizes compiles sampler and learner once a chosen shape at most."""
+    """A run over mixed image sizes compiles sampler and learner once a chosen shape, all before its first step."""
     work = context.scratch / "mixed"
     chosen = MIXED["data.buckets.choose"]
     flags = runs.tiny(context.policy, work, **{name.replace(".", "__"): value for name, value in MIXED.items()})
@@ -150,6 +150,7 @@ def shapes(context: runs.Context) -> Iterator[Check]:
     yield at_most(
         f"shapes/programs of sampler and learner over {prompts} prompts, {chosen} shapes", max(counts), 2 * chosen
     )
+    yield same("shapes/programs compiled after the first step", max(counts) - counts[0], 0)
     waste = float(np.mean([row["data/padding_waste"] for row in rows]))
     yield at_most("shapes/mean share of prompt tokens that are padding", waste, 0.5)
 
