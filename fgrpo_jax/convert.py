@@ -24,7 +24,7 @@ import numpy as np
 from flax import struct
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, streams
+from fgrpo_jax import checkpoint, doors, host_memory, streams
 from fgrpo_jax.data import hub
 from fgrpo_jax.mesh import MESH_AXES
 from fgrpo_jax.model import hub_folder, mapping, weights
@@ -97,6 +97,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
         progress.update(block.nbytes)
         return block
 
+    host_memory.keep_freed()
     unread = [streams.Unread(leaf, kind, read) for leaf in source.leaves]
     params = jax.tree.unflatten(jax.tree.structure(model.specs), unread)
     with bar(total, "convert") if show else tqdm(disable=True) as progress, hub_folder.appearing(out) as beside:

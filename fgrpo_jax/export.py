@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, streams
+from fgrpo_jax import checkpoint, doors, host_memory, streams
 from fgrpo_jax.convert import DTYPES, bar
 from fgrpo_jax.model import hub_folder
 from fgrpo_jax.model.config import ModelConfig
@@ -51,6 +51,7 @@ def export(
       ValueError: the checkpoint's arrays are not those of its own config.json.
     """
     hub_folder.require_new(out)
+    host_memory.keep_freed()
     found = checkpoint.resolve(source)
     files = checkpoint.hf_folder(found)
     model = Model.create(ModelConfig.load(files))

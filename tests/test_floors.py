@@ -25,7 +25,7 @@ FLOORS = {
     3: "fgrpo_jax.config fgrpo_jax.config_schema",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export
           fgrpo_jax.prepare fgrpo_jax.precompile fgrpo_jax.asking fgrpo_jax.preflight fgrpo_jax.report
-          fgrpo_jax.doors fgrpo_jax.setup""",
+          fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.setup""",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
