@@ -8,9 +8,11 @@ by what is not decoded). Any checkpoint can be read, at the grain it was written
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
+from fgrpo_jax.model import page_cache
 from fgrpo_jax.model.leaves import THREADS, Leaf
 
 _CHUNK = 1 << 26  # bytes of a weight without layers that are one chunk
-_FILE = 1 << 28  # bytes of a data file; what is not yet in a file is in memory
+_FILE = 1 << 27  # bytes of a data file; what is not yet in a file is in memory
+_IN_FLIGHT = 1 << 30  # bytes of rows that are in memory, read or on their way to the disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +67,41 @@ class Unread:
         return 1 if self.leaf.stacked else max(1, min(self.shape[0], _CHUNK // row))
 
 
+class _Room:
+    """So many bytes at a time; what is larger than all of them goes alone."""
+
+    def __init__(self, nbytes: int):
+        self._free = self._all = nbytes
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def of(self, nbytes: int) -> Iterator[None]:
+        """Waits until there is room."""
+        nbytes = min(nbytes, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= nbytes)
+            self._free -= nbytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += nbytes
+                self._changed.notify_all()
+
+
 class _UnreadHandler(ocp.type_handlers.NumpyHandler):
-    """Writes `Unread` arrays as Orbax writes numpy ones, but chunk by chunk, few at a time."""
+    """Writes `Unread` arrays as Orbax writes numpy ones, but chunk by chunk, few at a time.
+
+    A row is written once tensorstore has committed it, together with what else had come by then. While some threads
+    wait for that, others read the next rows.
+    """
 
     def __init__(self) -> None:
         super().__init__(deepcopy_host_arrays=False)
-        self._pool = ThreadPoolExecutor(THREADS)
+        self._pool = ThreadPoolExecutor(3 * THREADS)
+        self._readers = threading.Semaphore(THREADS)
+        self._room = _Room(_IN_FLIGHT)
+        self._due = page_cache.Due()
         self._failed = False
 
     async def _open_and_write(self, value: Any, tspec: dict[str, Any], ts_context: ts.Context) -> None:
@@ -81,9 +114,13 @@ class _UnreadHandler(ocp.type_handlers.NumpyHandler):
                 return
             stop = min(start + value.rows, value.shape[0])
             try:
-                # The rows are not written to again: tensorstore need not copy them.
-                block = value.read(value.leaf, start, stop)
-                store[start:stop].write(block, can_reference_source_data_indefinitely=True).result()
+                with self._room.of(value.nbytes * (stop - start) // value.shape[0]):
+                    with self._readers:
+                        block = value.read(value.leaf, start, stop)
+                    # The rows are not written to again: tensorstore need not copy them.
+                    store[start:stop].write(block, can_reference_source_data_indefinitely=True).result()
+                if self._due.after(block.nbytes):
+                    page_cache.drop(Path(tspec["kvstore"]["base"]["path"]))
             except BaseException:
                 self._failed = True
                 raise
@@ -120,6 +157,7 @@ class StreamHandler(ocp.CheckpointHandler):
 
     def save(self, directory: Any, args: StreamSave) -> None:
         self._inner.save(directory, args=ocp.args.PyTreeSave(dict(args.item)))
+        page_cache.drop(Path(directory))
 
     def restore(self, directory: Any, args: StreamRestore | None = None) -> Path:
         return Path(directory)  # an ordinary item: `checkpoint.load_params` reads it, or `Stored` in parts

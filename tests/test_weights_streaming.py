@@ -1,5 +1,7 @@
 """Weights that stream: a process touches its part only, a full disk leaves nothing, what is off is named."""
 
+import concurrent.futures
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +19,7 @@ from test_weights import CONFIG, MODEL, assert_same, random_params
 
 from fgrpo_jax import checkpoint, convert, export, streams
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.model import hub_folder, mapping, weights, weights_out
+from fgrpo_jax.model import hub_folder, mapping, page_cache, weights, weights_out
 from fgrpo_jax.model.leaves import leaves
 from fgrpo_jax.model.shards import Shards
 
@@ -138,6 +140,75 @@ def test_convert_reads_a_layer_at_a_time(saved: Path, tmp_path: Path, monkeypatc
     convert.convert(saved, tmp_path / "c")
     assert not several and max(held) == max(4 * int(np.prod(leaf.piece)) for leaf in leaves(MODEL))
     assert sum(held) == sum(x.nbytes for x in jax.tree.leaves(random_params()))
+
+
+def test_rows_in_memory_are_bounded(saved: Path, tmp_path: Path, monkeypatch):
+    """Rows that are read and not yet written take no more than they are allowed, and all of them arrive."""
+    most = max(4 * int(np.prod(leaf.piece)) for leaf in leaves(MODEL))
+    monkeypatch.setattr(streams, "_IN_FLIGHT", 2 * most)
+    held, peak, of = [0], [0], streams._Room.of
+
+    @contextlib.contextmanager
+    def watched(self, nbytes):
+        with of(self, nbytes):
+            with self._changed:
+                held[0] += nbytes
+                peak[0] = max(peak[0], held[0])
+            yield
+            with self._changed:
+                held[0] -= nbytes
+
+    monkeypatch.setattr(streams._Room, "of", watched)
+    convert.convert(saved, tmp_path / "c")
+    assert most <= peak[0] <= 2 * most
+    assert_same(checkpoint.load_params(tmp_path / "c", MODEL.abstract(jnp.float32)), random_params())
+
+
+def test_what_is_larger_than_the_room_goes_alone():
+    room = streams._Room(10)
+    with room.of(25), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(room.of(1).__enter__)
+        assert not concurrent.futures.wait([waiting], timeout=0.05).done
+        room._free += 10  # as when the large one leaves
+        with room._changed:
+            room._changed.notify_all()
+        waiting.result(timeout=10)
+
+
+def test_an_export_is_on_the_disk_before_it_has_its_name(converted: Path, tmp_path: Path, monkeypatch):
+    """Every shard is sent on while it is written, and a last time when it is whole."""
+    sizes: dict[str, list[int]] = {}
+    monkeypatch.setattr(page_cache, "_EVERY", 4000)
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        if path.suffix == ".safetensors":
+            assert not (tmp_path / "hf").exists()
+            sizes.setdefault(path.name, []).append(os.fstat(handle).st_size)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    export.export(converted, tmp_path / "hf", shard_bytes=2e4)
+    files = sorted((tmp_path / "hf").glob("*.safetensors"))
+    assert len(files) > 1 and {file.name: sizes[file.name][-1] for file in files} == {
+        file.name: file.stat().st_size for file in files
+    }
+    assert max(map(len, sizes.values())) > 1
+
+
+def test_a_checkpoint_does_not_stay_in_the_page_cache(saved: Path, tmp_path: Path, monkeypatch):
+    """The files are let go of while they are written and in the end; nothing else is."""
+    let_go: list[Path] = []
+    monkeypatch.setattr(page_cache, "_EVERY", 4000)
+    monkeypatch.setattr(
+        page_cache, "_let_go", lambda handle: let_go.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+    )
+    convert.convert(saved, tmp_path / "c")
+    data = [path.name for path in let_go if path.parent.name == "d"]
+    stored = {path.name for path in (tmp_path / "c").glob("0/params/ocdbt.process_0/d/*")}
+    assert stored and stored <= set(data) and len(data) > 2 * len(stored)
+    assert all("params" in str(path) for path in let_go)
 
 
 def test_arrays_of_a_training_run_are_read_in_parts(tmp_path: Path):

@@ -5,7 +5,8 @@
 A random checkpoint of the released shape is written, in shards. Then in every round, one after the other, each in a
 process of its own (its start not counted): reading the shards, a plain Orbax save of the same arrays, convert, export,
 `cp` of the export. Convert must take at most 1.5 × (read + save), export at most 2 × cp (all to the disk, by fsync),
-medians of the rounds.
+medians of the rounds. Both sides of a ratio start alike: what they read was read just before, so that it is in the page
+cache (which makes `read` and `cp` fast: no disk is read), and who goes first changes from round to round.
 Peak memory is VmHWM of the process, pages of mapped files included; RssAnon beside it leaves them out. The scratch
 folder needs four times the model's size, and is removed; --only=convert leaves the comparisons out.
 """
@@ -117,10 +118,10 @@ def _timed(setup: str, *argv: str | Path) -> Ran:
 
 
 # ----------------------------------------------------------------------------------------------------------- measured
-def read_shards(folder: Path) -> float:
-    """Seconds to read every byte of the shards, into one buffer of 64 MB."""
+def read(folder: Path) -> float:
+    """Seconds to read every byte of a folder's files, into one buffer of 64 MB."""
     buffer, began = bytearray(1 << 26), time.perf_counter()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         with file.open("rb", buffering=0) as stream:
             while stream.readinto(buffer):
                 pass
@@ -165,28 +166,54 @@ def digests(folder: Path) -> dict[str, tuple[str, tuple[int, ...], str]]:
 
 def measure(hf: Path, scratch: Path, *, dtype: str, rounds: int, shard_gb: float) -> Iterator[Check]:
     """All checks; every round's seconds go to stderr as they come."""
-    into, out = scratch / "checkpoint", scratch / "exported"
     rows: list[dict[str, float]] = []
     for number in range(rounds):
-        row = {"read": read_shards(hf), "save": plain_save(hf, scratch / "plain", dtype)}
-        first = converted(hf, into)
-        row["convert"] = first.seconds + _flush(into)
-        # Who comes first finds other pages free than who comes second: they take turns, on the last round's export.
-        if number % 2:
-            row["cp"] = copy(out, scratch / "copy")
-        shutil.rmtree(out, ignore_errors=True)
-        second = exported(into, out, shard_gb)
-        row["export"] = second.seconds + _flush(out)
-        if not number % 2:
-            row["cp"] = copy(out, scratch / "copy")
+        row: dict[str, float] = {}
+        first, second = one_round(row, hf, scratch, dtype=dtype, number=number, shard_gb=shard_gb)
         print(json.dumps({name: round(value, 2) for name, value in row.items()}), file=sys.stderr, flush=True)
         rows.append(row)
         if number == 0:
-            yield from bytes_and_memory(hf, out, {"convert": first, "export": second})
-        shutil.rmtree(into)
+            yield from bytes_and_memory(hf, scratch / "exported", {"convert": first, "export": second})
     median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     yield at_most("bench/convert, times read + plain save", median["convert"] / (median["read"] + median["save"]), 1.5)
     yield at_most("bench/export, times cp", median["export"] / median["cp"], 2.0)
+
+
+def one_round(
+    row: dict[str, float], hf: Path, scratch: Path, *, dtype: str, number: int, shard_gb: float
+) -> tuple[Ran, Ran]:
+    """Both sides of both ratios into `row`, in an order that changes with the round; (convert, export) as they ran.
+
+    The first round leaves its export for the next one's `cp` to begin with.
+    """
+    into, out = scratch / "checkpoint", scratch / "exported"
+    shutil.rmtree(into, ignore_errors=True)
+
+    def plain() -> None:
+        read(hf)
+        row["read"] = read(hf)
+        row["save"] = plain_save(hf, scratch / "plain", dtype)
+
+    def copied() -> None:
+        read(out)
+        row["cp"] = copy(out, scratch / "copy")
+
+    if number % 2:
+        plain()
+    read(hf)
+    first = converted(hf, into)
+    row["convert"] = first.seconds + _flush(into)
+    if number % 2:
+        copied()
+    else:
+        plain()
+    shutil.rmtree(out, ignore_errors=True)
+    read(into)
+    second = exported(into, out, shard_gb)
+    row["export"] = second.seconds + _flush(out)
+    if not number % 2:
+        copied()
+    return first, second
 
 
 def bytes_and_memory(hf: Path, out: Path, runs: dict[str, Ran]) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from fgrpo_jax.model import hub_folder
+from fgrpo_jax.model import hub_folder, page_cache
 from fgrpo_jax.model.leaves import BLOCK, THREADS, TILE, Leaf, Progress, ignore, leaves, move
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
 from fgrpo_jax.model.shards import INDEX, Planned, index_of, plan_files
@@ -125,6 +125,8 @@ def write_hf(
             with ThreadPoolExecutor(THREADS) as pool:
                 jobs = [(leaf, rows) for leaf in every for rows in _groups(leaf, stored) if _wanted(leaf, rows, places)]
                 list(pool.map(lambda job: _write_rows(job[0], job[1], stored, dtype, places, progress), jobs))
+            for handle in {place.handle for place in places.values()}:
+                page_cache.to_disk(handle)
         if number == 0:
             if len(files) > 1:
                 hub_folder.write_json(beside / INDEX, index_of(files))
@@ -134,11 +136,12 @@ def write_hf(
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where a tensor is to be written: an open file, its path, and the tensor's first byte."""
+    """Where a tensor is to be written: an open file, its path, the tensor's first byte, and what is due to the disk."""
 
     handle: int
     path: Path
     start: int
+    due: page_cache.Due
 
 
 def _places(folder: Path, files: list[Planned], stack: contextlib.ExitStack) -> dict[str, _Place]:
@@ -147,7 +150,8 @@ def _places(folder: Path, files: list[Planned], stack: contextlib.ExitStack) -> 
     for file in files:
         handle = os.open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         stack.callback(os.close, handle)
-        places |= {name: _Place(handle, folder / file.name, start) for name, start in file.starts.items()}
+        path, due = folder / file.name, page_cache.Due()
+        places |= {name: _Place(handle, path, start, due) for name, start in file.starts.items()}
         _write_at(handle, np.frombuffer(file.header, np.uint8), 0)
     return places
 
@@ -198,6 +202,8 @@ def _write_piece(leaf: Leaf, piece: np.ndarray, place: _Place, first: int, dtype
         part = buffer[: min(step, len(matrix) - start)]
         move(matrix[start : start + step], part)
         _write_at(place.handle, part, place.start + (first + start) * width * dtype.itemsize)
+        if place.due.after(part.nbytes):
+            page_cache.to_disk(place.handle)
 
 
 def _write_at(handle: int, block: np.ndarray, start: int) -> None:
