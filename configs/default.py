@@ -99,6 +99,8 @@ def _rewards() -> ConfigDict:
     rewards = ConfigDict()
     rewards.accuracy_weight = 0.5  # R_task = 0.5 R_acc + 0.5 R_fmt
     rewards.format_weight = 0.5  # weight of R_fmt
+    rewards.weights = ConfigDict()  # further signals in R_task, {name: weight}; 0 is added where one does not apply
+    rewards.overlong_cache = 0  # tokens before the end of the window over which the signal `overlong` falls to -1
     rewards.judge = "rules"  # rules (exact, for data with known scenes) | none (R_S masked, R_C by rules where it can)
     rewards.ciou_mapping = "clamp"  # clamp: max(CIoU, 0) | shift: (CIoU + 1)/2; the paper states no map to [0, 1]
     rewards.dedupe_boxes = False  # True: a box predicted twice counts once in N of Eq. 1
@@ -107,23 +109,32 @@ def _rewards() -> ConfigDict:
     return rewards
 
 
-def _constraint(threshold: float) -> ConfigDict:
+def constraint(threshold: float, *, direction: str = ">=") -> ConfigDict:
+    """A constraint with the paper's settings; for configs that add one, see configs/response_length.py."""
     constraint = ConfigDict()
     constraint.enabled = True  # False: measured and logged, but without a multiplier and out of the advantage
-    constraint.threshold = threshold  # τ on the mean over applicable rollouts
-    constraint.direction = ">="  # >= : the mean must reach τ | <= : must stay below
-    constraint.lr = 0.05  # η_λ of Eq. 5; 0 keeps λ fixed
+    constraint.signal = ""  # what is bounded, a name of fgrpo_jax/rewards/signals.py; "" is the constraint's own name
+    constraint.threshold = threshold  # τ on the mean over applicable rollouts, in the unit of the signal
+    constraint.direction = direction  # >= : the mean must reach τ | <= : must stay below
+    constraint.mask = "own"  # rollouts that count: own (rule of the signal) | correct (right answers) | all
+    constraint.rule = "linear"  # linear (Eq. 5) | exponential (ascent in log λ) | pid (Stooke et al. 2020)
+    constraint.lr = 0.05  # η_λ of Eq. 5: λ a unit of violation; of log λ, or of the integral, by rule; 0 is fixed
+    constraint.kp = 0.0  # pid: λ a unit of violation, at once,
+    constraint.kd = 0.0  # and a unit of its rise since the step before
     constraint.init = 1.0  # λ⁰
+    constraint.min = 0.0  # least λ; exponential keeps at least 1e-6, since from 0 no factor leads back
     constraint.max = 5.0  # λ_max
-    constraint.min_applicable = 8  # λ stands still in a step with fewer applicable rollouts
+    constraint.min_applicable = 8  # λ stands still while fewer rollouts of its window are applicable
+    constraint.window = 1  # steps whose sums and counts are pooled for the mean that λ answers to; 1 is this step alone
+    constraint.delay = 0  # first steps in which λ stands at λ⁰, and counts, while the mean is measured already
     return constraint
 
 
 def _constraints() -> ConfigDict:
-    constraints = ConfigDict()  # ordered by name, here and in every [C] array
-    constraints.consistency = _constraint(0.95)
-    constraints.semantic_grounding = _constraint(0.95)
-    constraints.spatial_grounding = _constraint(0.65)  # 0.7 in the text, 0.65 in the table
+    constraints = ConfigDict()  # in every [C] array: these three, then others by name; configs/response_length.py
+    constraints.consistency = constraint(0.95)  # R_C
+    constraints.semantic_grounding = constraint(0.95)  # R_S
+    constraints.spatial_grounding = constraint(0.65)  # R_G; 0.7 in the text, 0.65 in the table
     return constraints
 
 

@@ -7,14 +7,15 @@ is the only way in: an unknown key fails with the nearest name, a wrong value wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, plain
+from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, nearest, plain
 from fgrpo_jax.data.styles import find_style
+from fgrpo_jax.rewards.signals import SIGNALS
 
 CONSTRAINT_NAMES = ("consistency", "semantic_grounding", "spatial_grounding")
-"""The signals a constraint can be put on, R_C, R_S and R_G; their names are an interface (metrics, checkpoints)."""
+"""The paper's constraints, R_C, R_S and R_G; their names are an interface (metrics, checkpoints)."""
 
 Door = Literal["train", "sft", "evaluate"]
 
@@ -104,6 +105,8 @@ class RolloutSection:
 class RewardsSection:
     accuracy_weight: NonNegative
     format_weight: NonNegative
+    weights: Mapping[str, float]
+    overlong_cache: CountOrZero
     judge: Literal["rules", "none"]
     ciou_mapping: Literal["clamp", "shift"]
     dedupe_boxes: bool
@@ -115,12 +118,20 @@ class RewardsSection:
 class ConstraintSection:
     name: str
     enabled: bool
+    signal: str
     threshold: float
     direction: Literal[">=", "<="]
+    mask: Literal["own", "correct", "all"]
+    rule: Literal["linear", "exponential", "pid"]
     lr: NonNegative
+    kp: NonNegative
+    kd: NonNegative
     init: NonNegative
+    min: NonNegative
     max: Positive
     min_applicable: CountOrZero
+    window: Count
+    delay: CountOrZero
 
     @property
     def sign(self) -> int:
@@ -253,10 +264,7 @@ def load(config: Mapping[str, Any], *, door: Door = "train") -> Config:
         raise ValueError(
             "config.constraints must map constraint names to their settings; start from configs/default.py"
         )
-    for name in named:
-        if name not in CONSTRAINT_NAMES:
-            raise ValueError(f"unknown constraint 'config.constraints.{name}'; known: {', '.join(CONSTRAINT_NAMES)}")
-    raw["constraints"] = [{"name": name, **named[name]} for name in CONSTRAINT_NAMES if name in named]
+    raw["constraints"] = [_constraint(name, named[name]) for name in _ordered(named)]
     checked = build(Config, raw, path="config")
     _check_data(checked)
     _check_batches(checked)
@@ -266,10 +274,30 @@ def load(config: Mapping[str, Any], *, door: Door = "train") -> Config:
     return checked
 
 
+def _ordered(names: Iterable[str]) -> list[str]:
+    """The order of every [C] array: the paper's constraints, then the others by name."""
+    names = set(names)
+    return [*(n for n in CONSTRAINT_NAMES if n in names), *sorted(names - set(CONSTRAINT_NAMES))]
+
+
+def _constraint(name: str, fields: Any) -> dict[str, Any]:
+    """The section of one constraint with its name and, where it names none, its signal."""
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"config.constraints.{name} must be a section with fields, got {fields!r}")
+    named = fields.get("signal", name) or name
+    if named not in SIGNALS:
+        own = f"unknown constraint 'config.constraints.{name}': there is no signal of that name"
+        what = own if named == name else f"config.constraints.{name}.signal='{named}' is no signal"
+        raise ValueError(f"{what}; {nearest(str(named), SIGNALS)} (fgrpo_jax/rewards/signals.py lists them)")
+    return {**fields, "name": name, **({"signal": named} if "signal" in fields else {})}
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved config as plain JSON types; `load` takes it back."""
     out = plain(dataclasses.asdict(config))
     out["constraints"] = {c.pop("name"): c for c in out["constraints"]}
+    for name, section in out["constraints"].items():
+        section["signal"] = "" if section["signal"] == name else section["signal"]
     return out
 
 
@@ -383,21 +411,61 @@ def _check_learning(config: Config) -> None:
         raise ValueError(
             "config.rewards.accuracy_weight and format_weight are both 0: there is no task reward; set one"
         )
+    _check_signals(config)
     if rewards.judge == "none":
         for constraint in config.active_constraints:
-            if constraint.name == "semantic_grounding" and config.data.source == "world":
+            if constraint.signal == "semantic_grounding" and config.data.source == "world":
                 raise ValueError(
                     "constraint 'semantic_grounding' needs a judge; set config.rewards.judge='rules' or "
-                    "config.constraints.semantic_grounding.enabled=False"
+                    f"config.constraints.{constraint.name}.enabled=False"
                 )
     for constraint in config.constraints:
-        if constraint.init > constraint.max:
-            raise ValueError(
-                f"config.constraints.{constraint.name}.init={constraint.init} exceeds max={constraint.max}; lower init"
-            )
+        _check_constraint(constraint)
     total = config.num_steps * config.algorithm.updates_per_batch
     if optim.schedule != "constant" and optim.warmup_updates >= total:
         raise ValueError(
             f"config.optim.warmup_updates={optim.warmup_updates} leaves nothing of the {total} updates to a "
             f"'{optim.schedule}' schedule; lower it or use schedule='constant'"
+        )
+
+
+def _check_signals(config: Config) -> None:
+    """Rewards by weight, and the settings of the signals they need."""
+    rewards, fields = config.rewards, ("accuracy", "format")
+    for name, weight in rewards.weights.items():
+        if name in fields:
+            raise ValueError(f"config.rewards.weights.{name} has a field of its own; set config.rewards.{name}_weight")
+        if name not in SIGNALS:
+            raise ValueError(f"config.rewards.weights.{name}={weight}: unknown signal; {nearest(name, SIGNALS)}")
+    wanted = {name for name, weight in rewards.weights.items() if weight} | {c.signal for c in config.constraints}
+    if "overlong" in wanted and rewards.overlong_cache == 0:
+        raise ValueError(
+            "the signal 'overlong' is 0 throughout with config.rewards.overlong_cache=0; set it to the number of "
+            "tokens over which the penalty grows"
+        )
+    if rewards.overlong_cache > config.rollout.max_new_tokens:
+        raise ValueError(
+            f"config.rewards.overlong_cache={rewards.overlong_cache} exceeds config.rollout.max_new_tokens="
+            f"{config.rollout.max_new_tokens}; lower it"
+        )
+
+
+def _check_constraint(constraint: ConstraintSection) -> None:
+    at, signal = f"config.constraints.{constraint.name}", SIGNALS[constraint.signal]
+    if constraint.init > constraint.max:
+        raise ValueError(f"{at}.init={constraint.init} exceeds max={constraint.max}; lower init")
+    if constraint.init < constraint.min:
+        raise ValueError(f"{at}.init={constraint.init} is below min={constraint.min}; raise init")
+    if constraint.rule == "exponential" and constraint.init == 0:
+        raise ValueError(f"{at}.init=0 stays 0 under rule='exponential', which multiplies; use a positive init")
+    if constraint.rule != "pid" and (constraint.kp or constraint.kd):
+        raise ValueError(
+            f"{at}.kp={constraint.kp} and kd={constraint.kd} are gains of rule='pid', not of '{constraint.rule}'; "
+            "set them to 0 or rule='pid'"
+        )
+    beyond = constraint.threshold > signal.high if constraint.sign > 0 else constraint.threshold < signal.low
+    if beyond:
+        raise ValueError(
+            f"{at}: mean {constraint.direction} {constraint.threshold} cannot be met, '{constraint.signal}' lies in "
+            f"[{signal.low}, {signal.high}]; change the threshold"
         )

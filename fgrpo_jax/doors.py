@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
@@ -37,7 +38,11 @@ def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> a
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     if config:
-        out.add_argument("--config", required=True, help="config file; --config.a.b=v changes a field of it")
+        out.add_argument(
+            "--config",
+            required=True,
+            help="config file, or FILE:BASE where it builds on one; --config.a.b=v changes a field",
+        )
     if workdir:
         out.add_argument(
             "--workdir", required=True, type=Path, help="folder of the run; an unfinished run in it goes on"
@@ -89,11 +94,16 @@ def run(
 def load_config(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> ConfigDict:
     """The ConfigDict of `file`'s get_config(), with overrides such as '--config.optim.learning_rate=2e-6' applied.
 
+    What stands behind a colon, as in 'configs/baselines/gdpo.py:tiny', is passed to get_config.
+
     Raises:
       FileNotFoundError: no such file.
-      ValueError: the file has no get_config, or an override names no field (with the nearest name) or has a bad value.
+      ValueError: the file has no get_config, or none that takes what stands behind the colon; or an override names no
+        field (with the nearest name) or has a bad value.
     """
-    config = _from_file(Path(file))
+    name, colon, argument = str(file).rpartition(":")
+    behind = bool(colon) and name.endswith(".py") and "/" not in argument
+    config = _from_file(Path(name), argument) if behind else _from_file(Path(file))
     for override in overrides:
         _require_field(config, override.partition("=")[0].removeprefix("--config."))
     # A set of flags of its own: doors may be imported together, and each has a --config.
@@ -106,7 +116,7 @@ def load_config(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     return values.config
 
 
-def _from_file(file: Path) -> ConfigDict:
+def _from_file(file: Path, *arguments: str) -> ConfigDict:
     if not file.is_file():
         raise FileNotFoundError(f"no config file at {file}")
     spec = importlib.util.spec_from_file_location("fgrpo_config", file)
@@ -114,7 +124,10 @@ def _from_file(file: Path) -> ConfigDict:
         raise ValueError(f"{file} is not a Python file; a config is a .py file with get_config()")
     module = importlib.util.module_from_spec(spec)
     # A config builds on its siblings as `from configs import default`, wherever the command is run from.
-    root = str(file.absolute().parent.parent)
+    folder = file.absolute().parent.parent
+    while (folder / "__init__.py").is_file():  # configs/baselines lies one deeper
+        folder = folder.parent
+    root = str(folder)
     sys.path.insert(0, root)
     try:
         spec.loader.exec_module(module)
@@ -122,7 +135,15 @@ def _from_file(file: Path) -> ConfigDict:
         sys.path.remove(root)
     if "get_config" not in vars(module):
         raise ValueError(f"{file} has no get_config(); see configs/default.py")
-    return module.get_config()
+    takes = inspect.signature(module.get_config).parameters
+    if len(arguments) > len(takes):
+        raise ValueError(f"{file} takes nothing behind a colon, got ':{arguments[0]}'; leave it out")
+    if not arguments:
+        return module.get_config()
+    try:
+        return module.get_config(*arguments)
+    except ValueError as error:  # of the config's own: what was asked of it does not exist
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _require_field(config: ConfigDict, dotted: str) -> None:

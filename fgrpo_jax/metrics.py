@@ -17,7 +17,7 @@ from typing import Any
 
 Row = dict[str, float | int | None]
 
-PER_CONSTRAINT = ("mean", "applicable", "lambda", "violation")
+PER_CONSTRAINT = ("mean", "applicable", "lambda", "violation", "saturated")
 
 _COMMON = (
     "reward/task",

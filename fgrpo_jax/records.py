@@ -161,6 +161,19 @@ class Signals:
 
 
 @struct.dataclass
+class DualMemory:
+    """What the multiplier rules remember from step to step; None where no rule in force needs it.
+
+    So a run with the paper's rule alone keeps nothing but its multipliers.
+    """
+
+    integral: jax.Array | None = None  # float32 [C]         PID: what the sum of violations has come to, in units of λ
+    previous: jax.Array | None = None  # float32 [C]         PID: violation of the step before; +inf before the first
+    sums: jax.Array | None = None  # float32 [C, W-1]    windows: Σ m_k R_k of the steps before, the newest last
+    counts: jax.Array | None = None  # int32 [C, W-1]      windows: Σ m_k of those steps
+
+
+@struct.dataclass
 class TrainState:
     """All that a run must remember to continue bit for bit (the data position travels beside it)."""
 
@@ -169,3 +182,4 @@ class TrainState:
     opt_state: Any  # optax state
     lam: jax.Array  # float32 [C]         Lagrange multipliers λ(t)
     skipped: jax.Array  # int32 []            updates in a row skipped for non-finite gradients
+    dual: DualMemory = struct.field(default_factory=DualMemory)  # beside λ: what its rules remember

@@ -19,13 +19,15 @@ from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.data.sources import First, JsonlSource, NlvrSource, Source, WorldSource
 from fgrpo_jax.data.world import default_families, with_captions
-from fgrpo_jax.fgrpo.learner import Constraint, Learner, LearnerConfig
+from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
+from fgrpo_jax.fgrpo.multipliers import Constraint
 from fgrpo_jax.fgrpo.optimizer import OptimizerConfig, partition
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.score import RewardConfig
+from fgrpo_jax.rewards.signals import Measure
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
 
@@ -224,23 +226,44 @@ def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
     )
 
 
-def learner(config: Config, policy: Policy) -> Learner:
-    """The compiled FGRPO step of the config. Constraints out of force keep λ = 0, which is GRPO bit for bit."""
-    algorithm, optim = config.algorithm, config.optim
-    constraints = []
+def constraints(config: Config) -> tuple[Constraint, ...]:
+    """The constraints as the learner takes them. Those out of force keep λ = 0, which is GRPO bit for bit."""
+    out = []
     for c in config.constraints:
-        active = c.enabled and algorithm.aggregation == "fgrpo"
-        constraints.append(
-            Constraint(
-                name=c.name,
-                threshold=c.threshold,
-                direction=c.sign,
-                lr=c.lr if active else 0.0,
-                init=c.init if active else 0.0,
-                lam_max=c.max,
-                min_applicable=c.min_applicable,
-            )
+        active = c.enabled and config.algorithm.aggregation == "fgrpo"
+        fixed = Constraint(
+            name=c.name,
+            signal=c.signal,
+            threshold=c.threshold,
+            direction=c.sign,
+            lr=0.0,
+            init=0.0,
+            lam_max=c.max,
+            min_applicable=c.min_applicable,
         )
+        moving = dataclasses.replace(
+            fixed,
+            rule=c.rule,
+            lr=c.lr,
+            kp=c.kp,
+            kd=c.kd,
+            init=c.init,
+            lam_min=c.min,
+            window=c.window,
+            delay=c.delay,
+        )
+        out.append(moving if active else fixed)
+    return tuple(out)
+
+
+def measures(config: Config) -> tuple[Measure, ...]:
+    """What the rows of the constraint arrays hold."""
+    return tuple(Measure(c.signal, c.mask) for c in config.constraints)
+
+
+def learner(config: Config, policy: Policy) -> Learner:
+    """The compiled FGRPO step of the config."""
+    algorithm, optim = config.algorithm, config.optim
     adam = OptimizerConfig(
         learning_rate=optim.learning_rate,
         schedule=optim.schedule,
@@ -253,7 +276,7 @@ def learner(config: Config, policy: Policy) -> Learner:
         clip_norm=optim.clip_norm,
     )
     settings = LearnerConfig(
-        constraints=tuple(constraints),
+        constraints=constraints(config),
         optimizer=adam,
         freeze=tuple(config.model.freeze),
         masked=algorithm.masked,
@@ -311,4 +334,7 @@ def rewards(config: Config) -> RewardConfig:
         dedupe_boxes=section.dedupe_boxes,
         no_claim=section.no_claim,
         box_iou_correct=section.box_iou_correct,
+        weights=dict(section.weights),
+        window=config.rollout.max_new_tokens,
+        overlong_cache=section.overlong_cache,
     )

@@ -73,7 +73,10 @@ class Drawn:
 
 @dataclasses.dataclass
 class Run:
-    """One training run in its workdir. `over` counts steps in a row whose mean Δp exceeded its stop limit."""
+    """One training run in its workdir.
+
+    `over` counts steps in a row whose mean Δp exceeded its stop limit; `saturated` names the constraints so reported.
+    """
 
     config: configs.Config
     workdir: Path
@@ -85,6 +88,7 @@ class Run:
     data: PromptIterator
     plan: precompile.Plan
     over: int = 0
+    saturated: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
     def create(cls, config: configs.Config, workdir: Path) -> Run:
@@ -188,7 +192,9 @@ class Run:
             drawn.texts,
             sizes=sizes,
             config=setup.rewards(self.config),
-            constraint_names=[c.name for c in self.config.constraints],
+            measures=setup.measures(self.config),
+            lengths=np.sum(drawn.rollouts.mask, axis=-1),
+            finished=np.asarray(drawn.rollouts.finished),
         )
         clock.append(time.perf_counter())
         state, figures, logps = self.learner.step(
@@ -199,6 +205,7 @@ class Run:
         lam = figures["constraint/lambda"]
         values = self._values(step, figures, signals, drawn, seen)
         values |= self._compare_logps(drawn.rollouts, logps)
+        self._report_saturated(figures["constraint/saturated"])
         waste = padding(batch.prompts)
         values |= {"data/padding_waste": waste["tokens"], "data/padding_waste_patches": waste["patches"]}
         values |= dict(zip(("time/data", "time/rollout", "time/reward", "time/learner"), np.diff(clock), strict=True))
@@ -261,6 +268,7 @@ class Run:
             name = f"constraint/{constraint.name}"
             out[f"{name}/mean"], out[f"{name}/applicable"] = mean, applicable
             out[f"{name}/lambda"] = figures["constraint/lambda"][index]
+            out[f"{name}/saturated"] = figures["constraint/saturated"][index]
             out[f"{name}/violation"] = metrics.violation(mean, constraint.threshold, direction=constraint.direction)
             out[f"advantage/share/{constraint.name}"] = figures["advantage/share"][1 + index]
         return out | {name: value for name, value in figures.items() if np.ndim(value) == 0}
@@ -285,6 +293,18 @@ class Run:
         if value > warn:
             warnings.warn(message, stacklevel=2)
         return {"sampler/logp_diff_max": float(difference.max()), "sampler/logp_diff_mean": float(difference.mean())}
+
+    def _report_saturated(self, saturated: np.ndarray) -> None:
+        """A line for a constraint whose multiplier has come to its bound without bringing it about; once a run each."""
+        for constraint, at_bound in zip(self.config.constraints, saturated, strict=True):
+            if at_bound and constraint.name not in self.saturated:
+                self.saturated.add(constraint.name)
+                warnings.warn(
+                    f"constraint '{constraint.name}' is violated with its multiplier at its bound {constraint.max}: "
+                    f"mean {constraint.direction} {constraint.threshold} is probably infeasible; ease the threshold "
+                    f"or raise config.constraints.{constraint.name}.max",
+                    stacklevel=2,
+                )
 
     def _write_rollouts(self, step: int, batch: Batch, drawn: Drawn, signals: Signals, lam: np.ndarray) -> None:
         """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned."""

@@ -21,6 +21,7 @@ import pytest
 from fgrpo_jax import checkpoint, doors, metrics, setup
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.records import Signals
+from fgrpo_jax.rewards.score import MEASURES
 
 
 @contextlib.contextmanager
@@ -89,8 +90,9 @@ def earning(score: Any) -> Any:
     def rewarded(examples: Any, texts: Any, **settings: Any) -> Any:
         _, seen = score(examples, texts, **settings)
         levels = lambda salt: np.array([[level(t, salt) for t in group] for group in texts], np.float32)  # noqa: E731
-        values = np.stack([levels(k) for k in range(3)])
-        mask = np.stack([levels(10 + k) < 0.8 for k in range(3)])
+        count = len(settings.get("measures", MEASURES))
+        values = np.stack([levels(k) for k in range(count)])
+        mask = np.stack([levels(10 + k) < 0.8 for k in range(count)])
         signals = Signals(task=levels(3), accuracy=levels(4), format=levels(5), values=values * mask, mask=mask)
         return signals, seen
 

@@ -100,6 +100,19 @@ WRONG = [
     (dict(rewards__judge="none"), "semantic_grounding' needs a judge"),
     (dict(constraints__consistency__init=9.0), "consistency.init=9.0 exceeds max=5.0"),
     (dict(constraints__consistency__direction="=="), "use one of '>=', '<='"),
+    (dict(constraints__consistency__min=2.0), "consistency.init=1.0 is below min=2.0"),
+    (dict(constraints__consistency__rule="pdi"), "use one of 'linear', 'exponential', 'pid'"),
+    (dict(constraints__consistency__kp=0.5), "gains of rule='pid', not of 'linear'"),
+    (dict(constraints__consistency__rule="exponential", constraints__consistency__init=0.0), "stays 0 under"),
+    (dict(constraints__consistency__signal="consistensy"), "did you mean 'consistency'?"),
+    (dict(constraints__consistency__mask="right"), "use one of 'own', 'correct', 'all'"),
+    (dict(constraints__consistency__window=0), "window=0 is out of range"),
+    (dict(constraints__consistency__threshold=1.5), "cannot be met, 'consistency' lies in [0, 1]"),
+    (dict(constraints__consistency__direction="<=", constraints__consistency__threshold=-1.0), "cannot be met"),
+    (dict(rewards__weights={"acuracy": 1.0}), "unknown signal; did you mean 'accuracy'?"),
+    (dict(rewards__weights={"format": 1.0}), "set config.rewards.format_weight"),
+    (dict(rewards__weights={"overlong": 1.0}), "overlong_cache=0"),
+    (dict(rewards__overlong_cache=99), "overlong_cache=99 exceeds config.rollout.max_new_tokens=48"),
     (dict(rollout__logp_max_warn=1.0), "logp_max_warn=1.0 exceeds"),
     (dict(optim__learning_rate=float("nan")), "not a finite number"),
     (dict(optim__learning_rate="fast"), "must be a number, not str"),
@@ -157,6 +170,20 @@ def test_constraints_keep_their_order_and_can_be_switched_off() -> None:
     assert [c.name for c in config.active_constraints] == ["consistency", "spatial_grounding"]
 
 
+def test_a_constraint_may_be_added_under_any_name_that_names_a_signal() -> None:
+    raw = tiny.get_config()
+    raw.constraints.response_length = default.constraint(400.0, direction="<=")
+    raw.constraints.brevity = default.constraint(50.0, direction="<=")
+    raw.constraints.brevity.signal = "reasoning_length"
+    config = configs.load(raw)
+    assert [c.name for c in config.constraints] == [*configs.CONSTRAINT_NAMES, "brevity", "response_length"]
+    assert [c.signal for c in config.constraints[3:]] == ["reasoning_length", "response_length"]
+    assert configs.load(json.loads(json.dumps(configs.to_dict(config)))) == config
+    raw.constraints.respons_length = raw.constraints.response_length
+    with pytest.raises(ValueError, match=r"no signal of that name; did you mean 'response_length'\?"):
+        configs.load(raw)
+
+
 def test_number_of_steps_is_free_on_resume_only_without_a_decaying_rate() -> None:
     assert "num_steps" in configs.resume_free(configs.load(changed(optim__schedule="constant")))
     assert "num_steps" not in configs.resume_free(configs.load(changed(optim__schedule="cosine")))
@@ -175,6 +202,17 @@ def test_overrides_keep_the_type_of_the_field() -> None:
     loaded = configs.load(config)
     assert (loaded.num_steps, loaded.algorithm.dual_clip) == (7, 3.0)
     assert loaded.model.freeze == ("visual/**", "text/embed/**")
+
+
+def test_what_stands_behind_a_colon_is_the_config_to_build_on(capsys: pytest.CaptureFixture[str]) -> None:
+    file = ROOT / "configs/response_length.py"
+    for base, prompts in (("", 128), (":tiny", 16), (":qwen3b", 128)):
+        loaded = doors.load_config(f"{file}{base}", ["--config.constraints.response_length.threshold=30"])
+        assert loaded.data.prompts_per_step == prompts and loaded.constraints.response_length.threshold == 30.0
+    code, err = run_door(capsys, f"--config={file}:tiyn")
+    assert code == 1 and "no config 'tiyn' to build on; known: default, tiny" in err and "Traceback" not in err
+    code, err = run_door(capsys, f"--config={ROOT / 'configs/tiny.py'}:tiny")
+    assert code == 1 and "takes nothing behind a colon, got ':tiny'" in err
 
 
 def run_door(capsys: pytest.CaptureFixture[str], *argv: str, main: object = None) -> tuple[int, str]:

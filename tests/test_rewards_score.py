@@ -11,6 +11,7 @@ import pytest
 from fgrpo_jax.data.world import World
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, judge_one, score
+from fgrpo_jax.rewards.signals import Measure
 
 EXAMPLE = World("tiny", families={"left_right": 1.0}, flawed=0.0).example(0)
 SIZE = ImageSize(EXAMPLE.scene.width, EXAMPLE.scene.height, EXAMPLE.scene.width, EXAMPLE.scene.height)
@@ -59,12 +60,12 @@ def test_dtypes_and_shapes():
 def test_constraints_come_in_the_order_asked_for():
     full, _ = run([RIGHT, WRONG])
     for names in (("spatial_grounding",), CONSTRAINTS[::-1], ()):
-        signals, _ = run([RIGHT, WRONG], constraint_names=names)
+        signals, _ = run([RIGHT, WRONG], measures=[Measure(name) for name in names])
         order = [CONSTRAINTS.index(name) for name in names]
         np.testing.assert_array_equal(signals.values, full.values[order])
         np.testing.assert_array_equal(signals.mask, full.mask[order])
     with pytest.raises(ValueError, match="unknown constraints"):
-        run([RIGHT], constraint_names=["grace"])
+        run([RIGHT], measures=[Measure("grace")])
 
 
 def test_settings():

@@ -88,7 +88,9 @@ def compare(config: configs.Config, steps: int) -> dict[str, Any]:
             drawn.texts,
             sizes=[prompt.sizes[0] for prompt in batch.encoded],
             config=setup.rewards(config),
-            constraint_names=[c.name for c in config.constraints],
+            measures=setup.measures(config),
+            lengths=np.sum(drawn.rollouts.mask, axis=-1),
+            finished=np.asarray(drawn.rollouts.finished),
         )
         a, b = (side.step(batch.prompts, drawn.rollouts, signals) for side in (one, eight))
         for name in COMPARED:

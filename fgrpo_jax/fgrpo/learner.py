@@ -20,21 +20,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from fgrpo_jax.fgrpo import advantages, forward, losses, multipliers, optimizer
+from fgrpo_jax.fgrpo.multipliers import Constraint
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
-
-
-@dataclasses.dataclass(frozen=True)
-class Constraint:
-    """One constraint on the mean of a signal. Defaults are the paper's (its table of hyperparameters)."""
-
-    name: str
-    threshold: float
-    direction: int = 1  # +1: mean ≥ threshold, −1: mean ≤ threshold
-    lr: float = 0.05
-    init: float = 1.0
-    lam_max: float = 5.0
-    min_applicable: int = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +72,10 @@ class Learner:
     def init(self, params: Any) -> TrainState:
         """A fresh state around `params` (which the first step donates); moments are sharded as their parameters."""
         trainable, _ = optimizer.partition(params, self.config.freeze)
-        lam = jnp.asarray([c.init for c in self.config.constraints], jnp.float32)
+        lam, dual = multipliers.start(self.config.constraints)
         tx = optimizer.make(self.config.optimizer)
-        return optimizer.on_mesh_of(params, TrainState(jnp.int32(0), params, tx.init(trainable), lam, jnp.int32(0)))
+        state = TrainState(jnp.int32(0), params, tx.init(trainable), lam, jnp.int32(0), dual)
+        return optimizer.on_mesh_of(params, state)
 
     def reference(self, params: Any) -> optimizer.Flat:
         """A copy of the trainable leaves, to serve as the frozen reference; {} when the KL term is off."""
@@ -220,23 +209,6 @@ class Learner:
         index = jnp.arange(self.config.updates)
         return jax.lax.scan(body, (trainable, state.opt_state, state.skipped), (index, batches))
 
-    def _multipliers(self, lam: jax.Array, signals: Signals) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """λ(t+1), the constraint means and the counts behind them (Eq. 4, 5)."""
-        constraints = self.config.constraints
-        mean, applicable = multipliers.constraint_means(signals.values, signals.mask)
-        column = lambda name, dtype: jnp.asarray([getattr(c, name) for c in constraints], dtype)  # noqa: E731
-        new = multipliers.update(
-            lam,
-            mean,
-            applicable,
-            threshold=column("threshold", jnp.float32),
-            direction=column("direction", jnp.float32),
-            lr=column("lr", jnp.float32),
-            lam_max=column("lam_max", jnp.float32),
-            min_applicable=column("min_applicable", jnp.int32),
-        )
-        return new, mean, applicable
-
     def _step(
         self,
         state: TrainState,
@@ -264,7 +236,15 @@ class Learner:
         trainable, frozen = optimizer.partition(state.params, config.freeze)
         batches = self._prepare(state, reference, batches, frozen)
         (trainable, opt_state, skipped), out = self._updates(state, trainable, frozen, batches)
-        lam, mean, applicable = self._multipliers(state.lam, signals)
+        with jax.named_scope("multipliers"):
+            dual = multipliers.advance(
+                state.lam,
+                state.dual,
+                signals.values,
+                signals.mask,
+                constraints=config.constraints,
+                step=state.step,
+            )
         # Log-probs under the policy that entered the step: update 0's own, the old policy's for the rest.
         logps = out["logps"][:1]
         if batches.old_logps is not None:
@@ -279,10 +259,12 @@ class Learner:
             "optim/grad_norm": out["grad_norm"].mean(),
             "optim/skipped": (~out["finite"]).sum(),
             "optim/moved_share": out["moved"].mean(),
-            "constraint/mean": mean,
-            "constraint/applicable": applicable,
+            "constraint/mean": dual.mean,
+            "constraint/applicable": dual.applicable,
             "constraint/lambda": state.lam,
+            "constraint/saturated": dual.saturated,
             "advantage/share": adv.share,
         }
-        state = TrainState(state.step + 1, optimizer.merge(trainable, frozen), opt_state, lam, skipped)
+        params = optimizer.merge(trainable, frozen)
+        state = TrainState(state.step + 1, params, opt_state, dual.lam, skipped, dual.memory)
         return state, metrics, forward.unsplit(logps)

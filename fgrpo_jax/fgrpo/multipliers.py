@@ -1,4 +1,4 @@
-"""Lagrange multipliers by projected dual ascent on the measured constraint means (Eq. 4 and 5).
+"""Lagrange multipliers by projected dual ascent on the measured constraint means (Eq. 4 and 5), and two other rules.
 
     c̄_k = Σ m_k R_k / Σ m_k                               over all M·G rollouts of the global batch
     λ_k ← clip(λ_k + η_k · violation_k, 0, λ_max,k)       unchanged when too few rollouts are applicable
@@ -6,14 +6,84 @@
 
 So λ rises while its constraint is violated and falls while it is met. Sums are plain sums: under `jit` with sharded
 inputs they run over the global batch, so every host holds the same λ.
+
+Eq. 5 is `linear`. `exponential` climbs in log λ, `pid` adds a proportional and a derivative term. `start` and `advance`
+run any mixture of them, with windows and delays, on a tuple of `Constraint`: this is what the learner compiles.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from fgrpo_jax.records import DualMemory
+
+Rule = Literal["linear", "exponential", "pid"]
+
+FLOOR = 1e-6
+"""Least λ of the exponential rule when its lower bound is below: from 0 no factor leads back."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """One constraint on the mean of a signal. Defaults are the paper's (its table of hyperparameters).
+
+    Attributes:
+      name: for messages and metrics.
+      threshold: τ, in the unit of the signal.
+      direction: +1 for mean ≥ threshold, −1 for mean ≤ threshold.
+      lr: η; what one unit of violation adds to λ ('linear'), to log λ ('exponential') or to the integral ('pid').
+      init: λ of the first step.
+      lam_min, lam_max: bounds of the projection.
+      min_applicable: λ stands still when fewer rollouts than this are applicable in its window.
+      rule: see `linear`, `exponential`, `pid`.
+      kp, kd: gains of 'pid' on the violation and on its rise.
+      window: steps whose sums and counts are pooled for the mean that λ answers to; 1 is this step alone.
+      delay: first steps in which λ stands at `init` and takes part in the advantage, while the window already fills.
+      weight: fixed weight of the signal's advantage in GDPO, which has no λ.
+      signal: what is measured, a name of `fgrpo_jax.rewards.signals`; '' for `name`.
+    """
+
+    name: str
+    threshold: float
+    direction: int = 1
+    lr: float = 0.05
+    init: float = 1.0
+    lam_max: float = 5.0
+    min_applicable: int = 8
+    lam_min: float = 0.0
+    rule: Rule = "linear"
+    kp: float = 0.0
+    kd: float = 0.0
+    window: int = 1
+    delay: int = 0
+    weight: float = 1.0
+    signal: str = ""
+
+
+@struct.dataclass
+class Advanced:
+    """One step of all multipliers. `mean` and `applicable` are this step's own, whatever the windows."""
+
+    lam: jax.Array  # float32 [C]   λ(t+1)
+    memory: DualMemory
+    mean: jax.Array  # float32 [C]
+    applicable: jax.Array  # int32 [C]
+    saturated: jax.Array  # bool [C]   moved to λ_max, and violated all the same
+
+
+def column(constraints: Sequence[Constraint], field: str, dtype: Any = jnp.float32) -> jax.Array:
+    """[C], one setting of every constraint."""
+    return jnp.asarray([getattr(c, field) for c in constraints], dtype)
+
+
+# -------------------------------------------------------------------------------------------------------------- Eq. 4
 def constraint_means(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean of each constraint signal over its applicable rollouts (Eq. 4).
 
@@ -47,6 +117,52 @@ def violation(mean: jax.Array, threshold: jax.Array, *, direction: jax.Array) ->
     return jnp.asarray(direction, mean.dtype) * (jnp.asarray(threshold, mean.dtype) - mean)
 
 
+# -------------------------------------------------------------------------------------------------------------- rules
+def linear(lam: jax.Array, violation: jax.Array, *, lr: jax.Array, lam_min: jax.Array, lam_max: jax.Array) -> jax.Array:
+    """Projected ascent (Eq. 5): clip(λ + η·violation, λ_min, λ_max). All arrays [C]."""
+    return jnp.clip(lam + lr * violation, lam_min, lam_max)
+
+
+def exponential(
+    lam: jax.Array, violation: jax.Array, *, lr: jax.Array, lam_min: jax.Array, lam_max: jax.Array
+) -> jax.Array:
+    """Ascent in log λ: clip(λ·exp(η·violation), max(λ_min, FLOOR), λ_max). All arrays [C].
+
+    A step is a share of λ: large multipliers answer fast, and one near 0 needs long to come back.
+    """
+    return jnp.clip(lam * jnp.exp(lr * violation), jnp.maximum(lam_min, FLOOR), lam_max)
+
+
+def pid(
+    integral: jax.Array,
+    previous: jax.Array,
+    violation: jax.Array,
+    *,
+    lr: jax.Array,
+    kp: jax.Array,
+    kd: jax.Array,
+    lam_min: jax.Array,
+    lam_max: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """PID control of the violation e (Stooke, Achiam, Abbeel 2020): λ = clip(kp·e + I + kd·max(0, Δe), λ_min, λ_max).
+
+    I ← clip(I + η·e, λ_min, λ_max) is kept in units of λ, so that kp = kd = 0 is `linear` and the rate means the same.
+    Its own bounds are the anti-windup: however long a constraint was violated, I falls with the first step that meets
+    it. Only a rise of e counts in the derivative: it brakes, and never spurs.
+
+    Args:
+      integral: [C], I of the step before; λ⁰ at first.
+      previous: [C], e of the step before; +inf at first, which makes the first derivative 0.
+      violation: [C], e.
+
+    Returns:
+      (λ(t+1), I(t+1)).
+    """
+    total = linear(integral, violation, lr=lr, lam_min=lam_min, lam_max=lam_max)
+    rise = jnp.maximum(violation - previous, 0)
+    return jnp.clip(kp * violation + total + kd * rise, lam_min, lam_max), total
+
+
 def update(
     lam: jax.Array,
     mean: jax.Array,
@@ -58,7 +174,7 @@ def update(
     lam_max: jax.Array,
     min_applicable: jax.Array,
 ) -> jax.Array:
-    """One projected ascent step, λ(t) → λ(t+1) (Eq. 5).
+    """One projected ascent step, λ(t) → λ(t+1) (Eq. 5): what `advance` does for the paper's rule, on plain arrays.
 
     A multiplier stays as it is, bit for bit, when fewer than `min_applicable` rollouts (and in any case when none) were
     applicable, or when the mean is not finite: λ lives in the checkpoint, and one NaN would be there for good.
@@ -83,7 +199,121 @@ def update(
         if jnp.shape(array) != jnp.shape(lam):
             raise ValueError(f"{name} must have one entry a constraint: {jnp.shape(lam)}, got {jnp.shape(array)}")
     dtype = lam.dtype
-    step = jnp.asarray(lr, dtype) * violation(mean.astype(dtype), threshold, direction=direction)
-    moved = jnp.clip(lam + step, 0, jnp.asarray(lam_max, dtype))
+    error = violation(mean.astype(dtype), threshold, direction=direction)
+    bounds = {"lam_min": jnp.zeros_like(lam), "lam_max": jnp.asarray(lam_max, dtype)}
+    moved = linear(lam, error, lr=jnp.asarray(lr, dtype), **bounds)
+    return jnp.where(_measured(error, applicable, min_applicable), moved, lam)
+
+
+# --------------------------------------------------------------------------------------------- every constraint at once
+def start(constraints: Sequence[Constraint]) -> tuple[jax.Array, DualMemory]:
+    """(λ(0) float32 [C], what the rules remember before the first step)."""
+    count, window = len(constraints), _longest(constraints)
+    memory = DualMemory()
+    if any(c.rule == "pid" for c in constraints):
+        memory = dataclasses.replace(
+            memory, integral=column(constraints, "init"), previous=jnp.full(count, jnp.inf, jnp.float32)
+        )
+    if window > 1:
+        shape = (count, window - 1)
+        memory = dataclasses.replace(memory, sums=jnp.zeros(shape, jnp.float32), counts=jnp.zeros(shape, jnp.int32))
+    return column(constraints, "init"), memory
+
+
+def advance(
+    lam: jax.Array,
+    memory: DualMemory,
+    values: jax.Array,
+    mask: jax.Array,
+    *,
+    constraints: Sequence[Constraint],
+    step: jax.Array,
+) -> Advanced:
+    """Measures every constraint on a rollout batch and moves its multiplier by its rule, λ(t) → λ(t+1).
+
+    A multiplier and what its rule remembers stay as they are, bit for bit, in its first `delay` steps, when fewer than
+    `min_applicable` rollouts of its window (and in any case when none) were applicable, or when the mean is not finite.
+    A step whose sum is not finite enters no window.
+
+    Args:
+      lam, memory: of `start`, or of the step before.
+      values, mask: [C, M, G], as in `constraint_means`.
+      step: int [], steps done before this one.
+
+    Raises:
+      ValueError: as many values as constraints are needed, and shapes that `constraint_means` asks for.
+    """
+    if not len(constraints) == len(lam) == len(values):
+        raise ValueError(f"{len(constraints)} constraints, {len(lam)} multipliers, {len(values)} signals: as many each")
+    get = lambda field, dtype=lam.dtype: column(constraints, field, dtype)  # noqa: E731
+    mean, applicable = constraint_means(values, mask)
+    threshold, direction = get("threshold"), get("direction")
+    pooled, counted = mean, applicable
+    if memory.sums is not None and memory.counts is not None:
+        window = get("window", jnp.int32)
+        pooled, counted, sums, counts = _pool(memory.sums, memory.counts, values, mask=mask, window=window)
+        memory = dataclasses.replace(memory, sums=sums, counts=counts)
+    error = violation(pooled.astype(lam.dtype), threshold, direction=direction)
+    moves = _measured(error, counted, get("min_applicable", jnp.int32))
+    if any(c.delay for c in constraints):
+        moves = moves & (step >= get("delay", jnp.int32))
+    new, memory = _ruled(lam, memory, error, constraints=constraints, moves=moves)
+    saturated = moves & (new >= get("lam_max")) & (error > 0) & _learns(constraints)
+    return Advanced(lam=new, memory=memory, mean=mean, applicable=applicable, saturated=saturated)
+
+
+# -------------------------------------------------------------------------------------------------------------- private
+def _measured(error: jax.Array, applicable: jax.Array, min_applicable: jax.Array) -> jax.Array:
+    """bool [C]: enough was measured for λ to move."""
     enough = applicable >= jnp.maximum(jnp.asarray(min_applicable, applicable.dtype), 1)
-    return jnp.where(enough & jnp.isfinite(step), moved, lam)
+    return enough & jnp.isfinite(error)
+
+
+def _ruled(
+    lam: jax.Array, memory: DualMemory, error: jax.Array, *, constraints: Sequence[Constraint], moves: jax.Array
+) -> tuple[jax.Array, DualMemory]:
+    """Each multiplier by its own rule, where it `moves`."""
+    get = lambda field: column(constraints, field, lam.dtype)  # noqa: E731
+    rate: dict[str, jax.Array] = {name: get(name) for name in ("lr", "lam_min", "lam_max")}
+    new = linear(lam, error, **rate)
+    if any(c.rule == "exponential" for c in constraints):
+        new = jnp.where(_follows(constraints, "exponential"), exponential(lam, error, **rate), new)
+    if memory.integral is not None and memory.previous is not None:
+        mine = _follows(constraints, "pid")
+        controlled, total = pid(memory.integral, memory.previous, error, kp=get("kp"), kd=get("kd"), **rate)
+        new = jnp.where(mine, controlled, new)
+        memory = dataclasses.replace(
+            memory,
+            integral=jnp.where(moves & mine, total, memory.integral),
+            previous=jnp.where(moves & mine, error, memory.previous),
+        )
+    return jnp.where(moves, new, lam), memory
+
+
+def _follows(constraints: Sequence[Constraint], rule: Rule) -> np.ndarray:
+    return np.asarray([c.rule == rule for c in constraints], bool)
+
+
+def _learns(constraints: Sequence[Constraint]) -> np.ndarray:
+    """bool [C]: multipliers that move at all; one that is fixed at its bound does not saturate."""
+    return np.asarray([c.lr > 0 or c.kp > 0 or c.kd > 0 for c in constraints], bool)
+
+
+def _longest(constraints: Sequence[Constraint]) -> int:
+    return max((c.window for c in constraints), default=1)
+
+
+def _pool(
+    sums: jax.Array, counts: jax.Array, values: jax.Array, *, mask: jax.Array, window: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """(mean [C] and count [C] over each constraint's last `window` steps, then sums and counts with this step's)."""
+    total = jnp.sum(jnp.where(mask, values.astype(sums.dtype), 0), axis=(1, 2))
+    count = jnp.sum(mask, axis=(1, 2), dtype=jnp.int32)
+    whole = jnp.isfinite(total)
+    sums = jnp.concatenate([sums, jnp.where(whole, total, 0)[:, None]], axis=1)
+    counts = jnp.concatenate([counts, jnp.where(whole, count, 0)[:, None]], axis=1)
+    places = sums.shape[1]
+    inside = jnp.arange(places, dtype=jnp.int32)[None] >= places - window[:, None]
+    pooled = jnp.sum(jnp.where(inside, counts, 0), axis=1, dtype=jnp.int32)
+    mean = jnp.sum(jnp.where(inside, sums, 0), axis=1) / jnp.maximum(pooled, 1).astype(sums.dtype)
+    return mean, pooled, sums[:, 1:], counts[:, 1:]

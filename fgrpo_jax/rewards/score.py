@@ -2,16 +2,18 @@
 
 | signal | value | applicable when |
 |---|---|---|
-| task | accuracy_weight · R_acc + format_weight · R_fmt | always |
+| task | accuracy_weight · R_acc + format_weight · R_fmt + Σ weight · signal (0 where it does not apply) | always |
 | consistency | 1 if the reasoning entails the answer | R_acc > 0, and the judge did not abstain |
 | semantic_grounding | CORRECT / (CORRECT + INCORRECT) sentences | R_acc > 0, known scene, ≥ 1 scored sentence |
 | spatial_grounding | CIoU under the best assignment | the example has gold boxes |
+
+and whatever else `fgrpo_jax.rewards.signals` names.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +24,13 @@ from fgrpo_jax.rewards import task
 from fgrpo_jax.rewards.grounding import MAPPINGS, mean_iou, spatial
 from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.parsing import Parsed, answer_index, parse
+from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Measure, overlong_penalty
 from fgrpo_jax.rewards.verdict import Verdict
 
 CONSTRAINTS = ("consistency", "semantic_grounding", "spatial_grounding")
+"""The paper's three."""
+
+MEASURES = tuple(Measure(name) for name in CONSTRAINTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +38,15 @@ class RewardConfig:
     """Settings of the rewards.
 
     Attributes:
-      accuracy_weight, format_weight: R_task = accuracy_weight · R_acc + format_weight · R_fmt.
+      accuracy_weight, format_weight: R_task = accuracy_weight · R_acc + format_weight · R_fmt, plus
+      weights: signal → its weight in R_task; where the signal does not apply it adds 0.
       judge: 'rules', or 'none' for no semantic judge (R_S masked throughout).
       ciou_mapping: 'clamp' or 'shift', see grounding.pair_score.
       dedupe_boxes: whether a box predicted twice counts once in N of Eq. 1.
       no_claim: R_S of a right answer whose reasoning makes no scored claim: 'masked', or 'zero'.
       box_iou_correct: IoU from which the rules judge calls a claimed box correct.
       prefilled: the prompt ends in '<think>', so responses start inside the block.
+      window, overlong_cache: most tokens of a response, and over how many of them the signal 'overlong' falls to −1.
 
     Raises:
       ValueError: a value that is none of those named.
@@ -52,48 +60,32 @@ class RewardConfig:
     no_claim: str = "masked"
     box_iou_correct: float = 0.5
     prefilled: bool = False
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    window: int = 0
+    overlong_cache: int = 0
 
     def __post_init__(self) -> None:
+        _require_known(self.weights, "rewards")
         choices = {"judge": ("rules", "none"), "ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}; known: {known}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """All there is to know about one response. NaN stands for 'not applicable' and becomes a mask in arrays.
+def judge_one(
+    example: Example,
+    text: str,
+    size: ImageSize,
+    *,
+    config: RewardConfig,
+    length: float = NAN,
+    finished: bool | None = None,
+) -> Judged:
+    """Judges one response to an example whose first image has this size.
 
-    Attributes:
-      accuracy, format, task: R_acc, R_fmt, R_task.
-      consistent: 1 or 0 whatever the answer; NaN when the judge abstains.
-      semantic: share of correct among scored sentences whatever the answer; NaN without judge or scored sentence.
-      spatial, iou: R_G, and the same with plain IoU; NaN without gold boxes.
-      judged: a semantic judge looked at the response.
-      verdicts: one a sentence, () when not judged.
-      unread: sentences that could not be read.
-      answered: an answer could be read.
-      abstained: the consistency judge had nothing to go by (a failed judgement: masked and counted, never 0).
-      malformed: <bbox> tags without a box.
+    Args:
+      length, finished: tokens of the response, EOS included, and whether it ended by itself; left out when unknown.
     """
-
-    accuracy: float
-    format: float
-    task: float
-    consistent: float
-    semantic: float
-    spatial: float
-    iou: float
-    judged: bool
-    verdicts: tuple[Verdict, ...]
-    unread: int
-    answered: bool
-    abstained: bool
-    malformed: int
-
-
-def judge_one(example: Example, text: str, size: ImageSize, *, config: RewardConfig) -> Judged:
-    """Judges one response to an example whose first image has this size."""
     parsed = parse(text, prefilled=config.prefilled)
     judge = RulesJudge(box_iou_correct=config.box_iou_correct)
     accuracy, formatted = task.accuracy(parsed, example), task.format_score(parsed)
@@ -102,12 +94,15 @@ def judge_one(example: Example, text: str, size: ImageSize, *, config: RewardCon
     judged = config.judge == "rules" and example.scene is not None
     verdicts = tuple(judge.semantic(example, parsed, size=size)) if judged else ()
     grounding, iou = _spatial(example, parsed, size, config)
-    return Judged(
+    semantic = _share(verdicts)
+    silent = judged and semantic != semantic and config.no_claim == "zero"
+    out = Judged(
         accuracy=accuracy,
         format=formatted,
         task=config.accuracy_weight * accuracy + config.format_weight * formatted,
-        consistent=float("nan") if abstained else float(verdict is Verdict.YES),
-        semantic=_share(verdicts),
+        consistent=NAN if abstained else float(verdict is Verdict.YES),
+        semantic=semantic,
+        grounded=0.0 if silent else semantic,
         spatial=grounding,
         iou=iou,
         judged=judged,
@@ -116,7 +111,23 @@ def judge_one(example: Example, text: str, size: ImageSize, *, config: RewardCon
         answered=answer_index(parsed, example.options) is not None if example.options else parsed.answer is not None,
         abstained=abstained,
         malformed=parsed.malformed,
+        boxes=len(parsed.boxes),
+        words=len(parsed.think.split()),
+        length=length,
+        truncated=NAN if finished is None else float(not finished),
+        overlong=overlong_penalty(length, window=config.window, cache=config.overlong_cache),
     )
+    return dataclasses.replace(out, task=out.task + _weighed(out, config.weights)) if config.weights else out
+
+
+def _weighed(judged: Judged, weights: Mapping[str, float]) -> float:
+    """Σ weight · signal over the signals that apply; those masked to right answers count 0 for wrong ones."""
+    total = 0.0
+    for name, weight in weights.items():
+        value, signal = SIGNALS[name].read(judged), SIGNALS[name]
+        if value == value and (judged.accuracy > 0 or not signal.correct_only):
+            total += weight * value
+    return total
 
 
 def _spatial(example: Example, parsed: Parsed, size: ImageSize, config: RewardConfig) -> tuple[float, float]:
@@ -139,7 +150,9 @@ def score(
     *,
     sizes: Sequence[ImageSize],
     config: RewardConfig,
-    constraint_names: Sequence[str] = CONSTRAINTS,
+    measures: Sequence[Measure] = MEASURES,
+    lengths: np.ndarray | None = None,
+    finished: np.ndarray | None = None,
 ) -> tuple[Signals, dict[str, np.ndarray]]:
     """Signals of M prompts with G responses each.
 
@@ -148,7 +161,9 @@ def score(
       texts: M lists of G responses, decoded without special tokens.
       sizes: M sizes of `examples[m].images[0]`.
       config: reward settings.
-      constraint_names: which constraints, in the order of the leading axis of `values` and `mask`.
+      measures: the signals that constraints are put on, in the order of the leading axis of `values` and `mask`.
+      lengths: int [M, G] tokens of each response, EOS included; without, what depends on it does not apply.
+      finished: bool [M, G], ended by itself; likewise.
 
     Returns:
       Signals with numpy leaves, and diagnostics: float32 [M, G] 'consistent', 'semantic', 'spatial', 'iou' of *all*
@@ -157,28 +172,31 @@ def score(
       'incorrect', 'unread', 'malformed', 'judge_failed'.
 
     Raises:
-      ValueError: lengths that differ, an unknown constraint, or an example without a valid answer.
+      ValueError: lengths that differ, an unknown signal, or an example without a valid answer.
     """
-    unknown = [name for name in constraint_names if name not in CONSTRAINTS]
-    if unknown:
-        raise ValueError(f"unknown constraints {unknown}; known: {CONSTRAINTS}")
+    _require_known([measure.signal for measure in measures], "constraints")
     groups = {len(group) for group in texts}
     if not len(examples) == len(texts) == len(sizes) or len(groups) > 1:
         raise ValueError(
             f"{len(examples)} examples, {len(texts)} groups of {sorted(groups)} texts, {len(sizes)} sizes: "
             "need as many of each, and groups of one size"
         )
-    judged = [
-        [judge_one(example, text, size, config=config) for text in group]
-        for example, group, size in zip(examples, texts, sizes, strict=True)
-    ]
-    figures = _diagnostics(judged)
-    accuracy = _array(judged, "accuracy")
-    values, mask = _constraints(judged, accuracy > 0, figures, config)
-    order = [CONSTRAINTS.index(name) for name in constraint_names]
-    leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format")}
-    leaves |= {"accuracy": accuracy, "values": values[order], "mask": mask[order]}
-    return Signals(**leaves), figures
+
+    def judge(row: int, column: int) -> Judged:
+        told: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
+        told |= {} if finished is None else {"finished": bool(finished[row, column])}
+        return judge_one(examples[row], texts[row][column], sizes[row], config=config, **told)
+
+    judged = [[judge(row, column) for column in range(len(group))] for row, group in enumerate(texts)]
+    leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format", "accuracy")}
+    leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures)
+    return Signals(**leaves), _diagnostics(judged)
+
+
+def _require_known(names: Iterable[str], what: str) -> None:
+    unknown = [name for name in names if name not in SIGNALS]
+    if unknown:
+        raise ValueError(f"unknown {what} {unknown}; known signals: {', '.join(SIGNALS)}")
 
 
 def _array(judged: Sequence[Sequence[Judged]], name: str) -> np.ndarray:
@@ -188,15 +206,17 @@ def _array(judged: Sequence[Sequence[Judged]], name: str) -> np.ndarray:
 
 
 def _constraints(
-    judged: Sequence[Sequence[Judged]], right: np.ndarray, figures: dict[str, np.ndarray], config: RewardConfig
+    judged: Sequence[Sequence[Judged]], right: np.ndarray, measures: Sequence[Measure]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(values float32 [3, M, G], mask bool [3, M, G]) in the order of CONSTRAINTS; values are 0 where masked."""
-    semantic_mask = figures["semantic_mask"]
-    if config.no_claim == "zero":
-        semantic_mask = semantic_mask | figures["no_claim"]
-    mask = np.stack([right & figures["consistent_mask"], right & semantic_mask, figures["spatial_mask"]])
-    values = np.stack([figures["consistent"], figures["semantic"], figures["spatial"]])
-    return np.where(mask, values, np.float32(0)), mask
+    """(values float32 [C, M, G], mask bool [C, M, G]), a row a measure; values are 0 where masked."""
+    values = np.zeros((len(measures), *right.shape), np.float32)
+    mask = np.zeros(values.shape, bool)
+    for row, measure in enumerate(measures):
+        signal = SIGNALS[measure.signal]
+        found = np.array([[signal.read(one) for one in group] for group in judged], np.float32).reshape(right.shape)
+        mask[row] = signal.applies(found, right, rule=measure.mask)
+        values[row] = np.where(mask[row], found, np.float32(0))
+    return values, mask
 
 
 def _diagnostics(judged: Sequence[Sequence[Judged]]) -> dict[str, np.ndarray]:
