@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from fgrpo_jax import doors
@@ -82,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
         prompt = encode(processor, args.prompt, images=args.image, videos=videos, **told)
     questions = read_questions(args.prompts, system=args.system) if args.prompts else []
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
-    model = Model.create(processor.config, compute_dtype=dtype)
+    model = Model.create(processor.config, compute_dtype=dtype, unrolled=jax.default_backend() == "cpu")
     sampler = Sampler(
         model,
         group_size=args.num,

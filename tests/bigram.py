@@ -41,6 +41,12 @@ class Bigram:
         total = (cache[0, :, :, :, 0, 0] * seen).sum(-1).astype(jnp.int32)
         return params["table"][tokens] + params["drift"][total % self.vocab], cache
 
+    def enter(self, params, prefix, cache):
+        return prefix, cache
+
+    def leave(self, cache, *, rows):
+        return cache
+
     def empty_cache(self, m, g, t, dtype):
         return jnp.zeros((1, m, g, t, 1, 1), dtype)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_sampler_model import MODEL, PROMPTS, QUICK, make
+from test_sampler_model import MODEL, PROMPTS, QUICK, UNROLLED, make
 
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import collate
@@ -26,18 +26,19 @@ def abstract(length: int, patches: int = 64):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), prompts)
 
 
-def decoding(window: int):
+def decoding(model, window: int):
     """(temporary bytes, aliased bytes, cache bytes) of the decode program at a window."""
-    sampler = make(max_new_tokens=window, compact=True)
+    sampler = make(model, max_new_tokens=window, compact=True)
     args = MODEL.abstract(), abstract(32), None, key_words(0, purpose=0, step=0)
     batch, _ = jax.eval_shape(sampler._begin, *args)
     memory = sampler._programs["more"].lower(args[0], batch).compile().memory_analysis()
     return memory.temp_size_in_bytes, memory.alias_size_in_bytes, size(batch.rows.cache)
 
 
-def test_a_growing_cache_costs_the_decode_program_nothing_else():
+@pytest.mark.parametrize("model", [MODEL, UNROLLED], ids=["scanned", "unrolled"])
+def test_a_growing_cache_costs_the_decode_program_nothing_else(model):
     """Temporary memory grows by less than a tenth of what the cache grows by; the cache itself is donated."""
-    (small, _, small_cache), (large, alias, cache) = decoding(512), decoding(2048)
+    (small, _, small_cache), (large, alias, cache) = decoding(model, 512), decoding(model, 2048)
     assert large - small < 0.1 * (cache - small_cache), (small, large, small_cache, cache)
     assert alias >= cache
 

@@ -14,12 +14,14 @@ import pytest
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import EncodedPrompt, collate
-from fgrpo_jax.model import rope
+from fgrpo_jax.model import rope, text
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.rollout import compaction
 from fgrpo_jax.rollout.noise import key_words
 from fgrpo_jax.rollout.replay import TIE, Replay
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.stream import Stream
 
 VOCAB, IMAGE, VIDEO, START, END = 96, 90, 91, 92, 93
 EOS, PAD = 1, 0
@@ -103,9 +105,12 @@ def batch(prompts=PROMPTS):
 QUICK = {"xla_backend_optimization_level": 0}  # these programs are compiled for longer than they run
 
 
-def make(**kwargs) -> Sampler:
+def make(model: Model = MODEL, **kwargs) -> Sampler:
     defaults = {"group_size": G, "max_new_tokens": T, "eos_ids": (EOS, 7), "pad_id": PAD, "banned": BANNED}
-    return Sampler(MODEL, **(defaults | {"compiler_options": QUICK} | kwargs))
+    return Sampler(model, **(defaults | {"compiler_options": QUICK} | kwargs))
+
+
+UNROLLED = dataclasses.replace(MODEL, unrolled=True)
 
 
 SAMPLER = make()
@@ -143,6 +148,30 @@ def test_a_temperature_on_one_side_only_shows():
     rollouts = draw()
     want = np.asarray(recompute(params(), batch(), rollouts, 0.9))
     assert np.abs(rollouts.logps - want).max() > 1e-2
+
+
+@pytest.mark.parametrize(("unrolled", "block"), [(True, 256), (False, 3), (True, 3)])
+def test_layers_one_by_one_and_cache_by_blocks_draw_the_same(unrolled, block, monkeypatch):
+    """The cache of 7 columns read in blocks of 3, the last of which overlaps, is the cache read whole."""
+    monkeypatch.setattr(text, "CACHE_BLOCK", block)
+    drawn = draw(make(UNROLLED if unrolled else MODEL))
+    np.testing.assert_array_equal(drawn.tokens, draw().tokens)
+    np.testing.assert_allclose(drawn.logps, draw().logps, atol=2e-6)
+
+
+def test_unrolled_layers_compact_and_stream_alike():
+    settings = {"group_size": 4, "eos_ids": tuple(range(1, 60)), "check_every": 1, "max_new_tokens": 12}
+    one = draw(make(**settings))
+    sampler = make(UNROLLED, compact=True, **settings)
+    drawn = draw(sampler)
+    assert sampler.compilations > 3  # it did compact
+    np.testing.assert_array_equal(drawn.tokens, one.tokens)
+    np.testing.assert_allclose(drawn.logps, one.logps, atol=2e-6)
+    ended = Stream(make(UNROLLED, **settings), slots=2, prompt_length=32)(
+        params(), [collate([p], buckets=BUCKETS, pad_id=80) for p in PROMPTS], seed=3, purpose="train", step=0
+    )
+    for row in ended:
+        np.testing.assert_array_equal(row.rollouts.tokens, one.tokens[row.number])
 
 
 def test_replay_draws_the_same_tokens_and_knows_their_margins():
@@ -238,8 +267,9 @@ def test_eight_devices_draw_the_same_tokens_and_gather_no_weight_while_decoding(
 
 @pytest.mark.slow
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
-def test_eight_devices_compact_without_gathering_weights_or_changing_tokens():
-    """Every part of the batch halves by itself; kv heads (2) are fewer than the tensor axis (4) and stay whole."""
+def test_eight_devices_compact_without_gathering_weights_or_changing_tokens(monkeypatch):
+    """Every part of the batch shrinks by itself; kv heads (2) are fewer than the tensor axis (4) and stay whole."""
+    monkeypatch.setattr(compaction, "SMALLEST", 4)  # a part of the batch has 6 rows, or 12
     settings = {"max_new_tokens": 12, "group_size": 6, "eos_ids": tuple(range(1, 60)), "check_every": 1}
     one = draw(make(**settings))
     for sizes in ((2, 2, 2), (2, 1, 4)):

@@ -17,7 +17,7 @@ from flax import nnx
 from fgrpo_jax.model import layers
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
-from fgrpo_jax.model.text import KV, Embedding, Places, TextModel
+from fgrpo_jax.model.text import KV, Embedding, Places, TextModel, Unrolled
 from fgrpo_jax.model.vision import Tower
 from fgrpo_jax.records import PromptBatch, VisionInputs
 
@@ -52,15 +52,20 @@ class Model:
       config: shapes and token ids.
       compute_dtype: dtype of activations; weights are cast to it where they are used.
       remat: keep only layer inputs for the backward pass.
+      unrolled: `decode` runs the layers one by one instead of scanning them (`text.Unrolled`): a faster step on CPU,
+        and a program that compiles longer; elsewhere a copy of the weights for nothing.
     """
 
     config: ModelConfig
     compute_dtype: Any = jnp.float32
     remat: bool = False
+    unrolled: bool = False
 
     @classmethod
-    def create(cls, config: ModelConfig, *, compute_dtype: Any = jnp.float32, remat: bool = False) -> Model:
-        return cls(config, compute_dtype=jnp.dtype(compute_dtype), remat=remat)
+    def create(
+        cls, config: ModelConfig, *, compute_dtype: Any = jnp.float32, remat: bool = False, unrolled: bool = False
+    ) -> Model:
+        return cls(config, compute_dtype=jnp.dtype(compute_dtype), remat=remat, unrolled=unrolled)
 
     @property
     def specs(self) -> dict[str, Any]:
@@ -139,23 +144,24 @@ class Model:
         t: jax.Array,
         next_position: jax.Array,
         *,
-        prefix: KV,
+        prefix: KV | Unrolled,
         prefix_mask: jax.Array,
-        cache: KV,
+        cache: Any,
         start: jax.Array | None = None,
         places: Places | None = None,
-    ) -> tuple[jax.Array, KV]:
-        """One step: tokens [M, G] at completion index t -> (hidden [M, G, D], cache [L, M, G, Tmax, K, H]).
+    ) -> tuple[jax.Array, Any]:
+        """One step: tokens [M, G] at completion index t -> (hidden [M, G, D], cache as of `empty_cache`).
 
         Args:
+          prefix, cache: KV of `prefix()` and what `empty_cache` gave, or both as `enter` made them for a loop of steps.
           start: int32 [M, G], the step t at which each rollout fed its first token, when they did not begin together.
             The cache is then a ring: step t writes column t mod Tmax, and a rollout has at most Tmax tokens.
           places: where rows stand that are not those of [M, G] in order (`Places`); tokens and cache then have the
-            shapes [R, 1] and [L, R, 1, Tmax, K, H], next_position [R].
+            shapes [R, 1] and [L, R, 1, K, Tmax, H], next_position [R].
         """
         text = self._bind(params).text
         x = text.embed(tokens, dtype=self.compute_dtype)
-        length = cache.k.shape[3]
+        length = jax.tree.leaves(cache)[0].shape[-2]
         columns, t = jnp.arange(length), jnp.asarray(t, jnp.int32)
         if start is None:
             index = jnp.broadcast_to(t, tokens.shape)
@@ -168,11 +174,24 @@ class Model:
             x, column, positions, written=written, prefix=prefix, prefix_mask=prefix_mask, cache=cache, places=places
         )
 
-    def empty_cache(self, prompts: int, group: int, length: int, dtype: Any) -> KV:
-        """Zeros [L, M, G, Tmax, K, H] for `decode`."""
+    def enter(self, params: Params, prefix: KV, cache: Any) -> tuple[KV | Unrolled, Any]:
+        """(prefix, cache) as a loop of `decode` steps takes them best; `leave` undoes it for the cache."""
+        if not self.unrolled:
+            return prefix, cache
+        # A reshape inside the loop would be fused with the write, and the whole cache written twice a step.
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), cache)
+        return self._bind(params).text.unroll(prefix), flat
+
+    def leave(self, cache: Any, *, rows: tuple[int, int]) -> Any:
+        """The cache of rows [A, W] after the loop in the shape of before."""
+        return jax.tree.map(lambda x: x.reshape(1, *rows, *x.shape[1:]), cache) if self.unrolled else cache
+
+    def empty_cache(self, prompts: int, group: int, length: int, dtype: Any) -> Any:
+        """Zeros KV [L, M, G, K, Tmax, H] for `decode`; where `unrolled`, L of them with one layer each."""
         text = self.config.text
-        shape = (text.num_layers, prompts, group, length, text.num_kv_heads, text.head_dim)
-        return KV(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        shape = (prompts, group, text.num_kv_heads, length, text.head_dim)
+        zeros = lambda layers: KV(*(jnp.zeros((layers, *shape), dtype) for _ in "kv"))  # noqa: E731
+        return tuple(zeros(1) for _ in range(text.num_layers)) if self.unrolled else zeros(text.num_layers)
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """float32 [..., V] of hidden [..., D]. Use `token_logps` where only some log-probs are needed."""

@@ -29,10 +29,26 @@ CACHE_BLOCK = 256
 
 @struct.dataclass
 class KV:
-    """Rotated keys and values of every layer: [L, M, S, K, H] for prompts, [L, M, G, T, K, H] for completions."""
+    """Rotated keys and values of every layer: [L, M, S, K, H] for prompts, [L, M, G, K, T, H] for completions.
+
+    Completions have their columns beside the head's width, which is how a step's product wants to read them.
+    """
 
     k: jax.Array
     v: jax.Array
+
+
+@struct.dataclass
+class Unrolled:
+    """What a decode step reads over and over, taken apart by layer before the loop (`TextModel.unroll`).
+
+    A scan hands each layer its weights and prefix as slices of stacked arrays. TPU and GPU read a slice where it lies;
+    XLA on CPU copies it out first, at every token: of a step's time that was 17% for weights and 19% for keys and
+    values that had to be turned besides (25M parameters, 64 rows). Taken apart they are copied once a call.
+    """
+
+    layers: tuple[Any, ...]  # L states of a Layer
+    prefix: tuple[KV, ...]  # L times [M, K, S, H]
 
 
 @struct.dataclass
@@ -149,6 +165,15 @@ class TextModel(nnx.Module):
             x, _ = layers.scan_layers(self.layers, body, x, xs=prefix, remat=remat)
             return self.norm(x)
 
+    def unroll(self, prefix: KV) -> Unrolled:
+        """Weights and prefix [L, M, S, K, H] taken apart by layer, for `decode`."""
+        _, stacked = nnx.split(self.layers)
+        numbers = range(self.config.num_layers)
+        return Unrolled(
+            layers=tuple(jax.tree.map(lambda x, i=i: x[i], stacked) for i in numbers),
+            prefix=tuple(jax.tree.map(lambda x, i=i: jnp.swapaxes(x[i], 1, 2), prefix) for i in numbers),
+        )
+
     def decode(
         self,
         x: jax.Array,
@@ -156,11 +181,11 @@ class TextModel(nnx.Module):
         positions: jax.Array,
         *,
         written: jax.Array,
-        prefix: KV,
+        prefix: KV | Unrolled,
         prefix_mask: jax.Array,
-        cache: KV,
+        cache: Any,
         places: Places | None = None,
-    ) -> tuple[jax.Array, KV]:
+    ) -> tuple[jax.Array, Any]:
         """One token a rollout: x [M, G, D] into column `column` of the cache -> (hidden [M, G, D], cache).
 
         The cache is the carry of the layer scan and is written in place: as scanned input and output it was copied,
@@ -170,18 +195,19 @@ class TextModel(nnx.Module):
         Args:
           positions: int32 [M, G, 3].
           written: bool [M·G, T], columns of the cache that hold a token of the row.
+          prefix: KV [L, M, S, K, H], or what `unroll` made of it.
+          cache: KV [L, M, G, K, T, H]; where `prefix` is unrolled, L times [M·G, K, T, H].
           places: where the rows stand when they are not those of [M, G] in order.
         """
         rotation = self.rotation(positions)
 
-        def body(layer, carry, scanned):
-            x, cache = carry
-            index, shared = scanned
+        def attention(cache: KV, index: jax.Array | None, shared: KV) -> Attend:
+            """Over layer `index` of the cache (None: of one layer) and its prefix [M, S, K, H]; keeps the cache."""
 
             def both(q, k, v):
                 new = KV(*(_write(c, row, index, column) for c, row in ((cache.k, k), (cache.v, v))))
                 q = self._groups(q)
-                ours = _attend_cache(q.reshape(-1, 1, *q.shape[2:]), new, index, written=written, column=column)
+                ours = _attend_cache(q.reshape(-1, 1, *q.shape[2:]), new, index, written=written)
                 if places is None:
                     theirs = attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
                     mixed = _merge_groups(theirs, ours, groups=q.shape[1])
@@ -189,29 +215,47 @@ class TextModel(nnx.Module):
                     mixed = merge(_attend_prefix(q, shared, places, key_mask=prefix_mask), ours)
                 return mixed.reshape(*q.shape[:2], -1, q.shape[-1]), new
 
-            x, cache = layer(x, rotation, both)
-            return (x, cache), None
+            return both
+
+        def body(layer, carry, scanned):
+            x, cache = carry
+            return layer(x, rotation, attention(cache, *scanned)), None
 
         with jax.named_scope("decode"):
+            if isinstance(prefix, Unrolled):
+                graph, _ = nnx.split(self.layers)
+                caches = []
+                for state, shared, one in zip(prefix.layers, prefix.prefix, cache, strict=True):
+                    shared = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), shared)
+                    x, one = nnx.merge(graph, state)(x, rotation, attention(one, None, shared))
+                    caches.append(one)
+                return self.norm(x), tuple(caches)
             numbers = jnp.arange(self.config.num_layers)
             (x, cache), _ = layers.scan_layers(self.layers, body, (x, cache), xs=(numbers, prefix), remat=False)
             return self.norm(x), cache
 
 
-def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array, *, written: jax.Array, column: jax.Array) -> Part:
-    """Attention of q [B, 1, K, Q, H] over its rows of one layer of the cache [L, M, G, T, K, H], B = M·G."""
-    length = cache.k.shape[3]
+def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array | None, *, written: jax.Array) -> Part:
+    """Attention of q [B, 1, K, Q, H], B = M·G, over one layer of the cache [L, M, G, K, T, H], or [B, K, T, H]."""
+    length = cache.k.shape[-2]
+
+    def columns(cache: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
+        """[B, size, K, H]"""
+        if layer is None:
+            block = jax.lax.dynamic_slice_in_dim(cache, start, size, axis=2) if size < length else cache
+        else:
+            at, sizes = (layer, 0, 0, 0, start, 0), (1, *cache.shape[1:4], size, cache.shape[5])
+            block = jax.lax.dynamic_slice(cache, at, sizes).reshape(q.shape[0], *cache.shape[3:4], size, -1)
+        return jnp.swapaxes(block, 1, 2)
+
     if length <= CACHE_BLOCK:
-        k, v = (jax.lax.dynamic_index_in_dim(c, layer, keepdims=False) for c in (cache.k, cache.v))
-        k, v = (x.reshape(q.shape[0], -1, *x.shape[3:]) for x in (k, v))
+        k, v = (columns(c, 0, length) for c in (cache.k, cache.v))
         return attend(q, k, v, key_mask=written, block=length)
 
     def read(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         # The last block is moved back to end with the cache; what it repeats of the one before is masked.
         start = jnp.minimum(number * CACHE_BLOCK, length - CACHE_BLOCK)
-        sizes = (1, *cache.k.shape[1:3], CACHE_BLOCK, *cache.k.shape[4:])
-        at = (layer, 0, 0, start, 0, 0)
-        k, v = (jax.lax.dynamic_slice(c, at, sizes).reshape(q.shape[0], *sizes[3:]) for c in (cache.k, cache.v))
+        k, v = (columns(c, start, CACHE_BLOCK) for c in (cache.k, cache.v))
         mask = jax.lax.dynamic_slice_in_dim(written, start, CACHE_BLOCK, axis=1)
         return k, v, mask & (start + jnp.arange(CACHE_BLOCK) >= number * CACHE_BLOCK)
 
@@ -237,11 +281,14 @@ def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(lambda x, index: jnp.take(x, index, axis=0, mode="clip"))(x, index)
 
 
-def _write(cache: jax.Array, row: jax.Array, layer: jax.Array, t: jax.Array) -> jax.Array:
-    """Put row [M, G, K, H] at (layer, :, :, t) of cache [L, M, G, T, K, H]."""
-    zero = jnp.zeros((), jnp.int32)
-    start = (layer.astype(jnp.int32), zero, zero, jnp.asarray(t, jnp.int32), zero, zero)
-    return jax.lax.dynamic_update_slice(cache, row[None, :, :, None].astype(cache.dtype), start)
+def _write(cache: jax.Array, row: jax.Array, layer: jax.Array | None, t: jax.Array) -> jax.Array:
+    """Put row [M, G, K, H] at (layer, :, :, :, t) of cache [L, M, G, K, T, H], or at (:, :, t) of [M·G, K, T, H]."""
+    zero, t = jnp.zeros((), jnp.int32), jnp.asarray(t, jnp.int32)
+    if layer is None:
+        row = row.reshape(cache.shape[0], *row.shape[2:])[:, :, None]
+        return jax.lax.dynamic_update_slice(cache, row.astype(cache.dtype), (zero, zero, t, zero))
+    start = (layer.astype(jnp.int32), zero, zero, zero, t, zero)
+    return jax.lax.dynamic_update_slice(cache, row[None, :, :, :, None].astype(cache.dtype), start)
 
 
 def _merge_groups(theirs: Part, ours: Part, *, groups: int) -> jax.Array:

@@ -1,16 +1,18 @@
-"""Long tails: when half of the rows have ended, the others move into a batch of half the size.
+"""Long tails: when a quarter of the rows have ended, the others move into a batch of three quarters of the size.
 
 Layout. Living rows become a flat batch [R, 1] in which a row may be any rollout of any prompt: all that a step does to
 a row alone (projections, MLP, vocabulary, draw, its own cache) shrinks with R. Only the attention to prefixes needs
 rows by prompt, and there the queries, one token each, are laid out on the places prompts × group and taken back
 (`model.text.Places`); so a prefix is still read once a prompt, and is moved only when there are more prompts than rows.
-The alternative, [M', G'] with as many members for each prompt, halves nothing as long as one group has most of its
+The alternative, [M', G'] with as many members for each prompt, saves nothing as long as one group has most of its
 members alive: of 8 × 8 rollouts of which a random half lives, the fullest group has 6. Copying the prefix to each row
 would read it G times a token.
 
-Sizes are halves of halves of the whole, down to `SMALLEST` rows: a batch shape has at most log2 of its rows of them.
-Rows that have ended fill the last places of a half and draw nothing more. On a mesh every part of the batch shrinks
-alike and keeps its own rows: nothing crosses devices, and group members stay with their prompt.
+Sizes are three quarters of the one before, down to `SMALLEST` rows, so a batch shape has log(rows / 8) / log(4/3) of
+them: 8 for 64 rows. Halves would be 3, and gain nothing at all while 33 of 64 rows go on: with half of the rollouts
+long, every other batch is such a one. Rows that have ended fill the last places and draw nothing more. On a mesh every
+part of the batch shrinks alike and keeps its own rows: nothing crosses devices, and group members stay with their
+prompt.
 
 Outputs do not change: noise belongs to the rollout (`noise`), and attention to what its row points at.
 """
@@ -27,8 +29,8 @@ from fgrpo_jax.model.text import Places
 from fgrpo_jax.records import Rollouts
 from fgrpo_jax.rollout.loop import Rows, Shared
 
-SMALLEST = 4
-"""Rows of a part that are not halved any more: a step of so few costs what reading the weights costs."""
+SMALLEST = 8
+"""Rows of a part that are not made fewer any more: a step of so few costs what reading the weights costs."""
 
 
 @struct.dataclass
@@ -46,9 +48,9 @@ def living(rows: Rows, parts: int) -> jax.Array:
     return jnp.max(jnp.sum(~rows.done.reshape(parts, -1), axis=1))
 
 
-def halved(size: int) -> int | None:
+def smaller(size: int) -> int | None:
     """Rows of a part of `size` after one more compaction; None when it is too small for one."""
-    return -(-size // 2) if size > SMALLEST else None
+    return -(-3 * size // 4) if size > SMALLEST else None
 
 
 def shrink(batch: Batch, *, parts: int, size: int) -> Batch:

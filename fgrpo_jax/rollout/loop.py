@@ -35,7 +35,7 @@ class Rows:
     tokens: jax.Array  # int32 [A, W, T]
     mask: jax.Array  # bool [A, W, T]
     logps: jax.Array  # float32 [A, W, T]
-    cache: Any  # KV [L, A, W, T, K, H]
+    cache: Any  # KV [L, A, W, K, T, H], or one a layer (`Model.empty_cache`)
     begun: jax.Array | None = None  # int32 [A, W]           `t` at the first token, where rows did not begin together
     stop: jax.Array | None = None  # int32 [A, W]           state of the stop sequences (`StopTable`)
     seen: jax.Array | None = None  # bool [A, W, V]         ids of prompt and rollout, for a repetition penalty
@@ -45,7 +45,7 @@ class Rows:
 class Shared:
     """What the rows of a prompt share."""
 
-    prefix: Any  # KV [L, M, S, K, H]
+    prefix: Any  # KV [L, M, S, K, H]; inside the loop what `Model.enter` made of it
     mask: jax.Array  # bool [M, S]
     places: Places | None = None  # where rows stand among prompts × group; None: in that order
 
@@ -108,13 +108,16 @@ class Decoder:
           steps: tokens drawn by this call at most; None leaves the end to the window, which all rows began together.
         """
         end = self.window if steps is None else rows.t + steps
+        prefix, cache = self.model.enter(params, shared.prefix, rows.cache)
+        shared, rows = shared.replace(prefix=prefix), rows.replace(cache=cache)
 
         def several(rows: Rows) -> Rows:
             body = lambda _, rows: self._step(params, shared, rows)  # noqa: E731
             return jax.lax.fori_loop(0, jnp.minimum(self.check_every, end - rows.t), body, rows)
 
         with jax.named_scope("decode"):
-            return jax.lax.while_loop(lambda rows: (rows.t < end) & ~until(rows), several, rows)
+            rows = jax.lax.while_loop(lambda rows: (rows.t < end) & ~until(rows), several, rows)
+        return rows.replace(cache=self.model.leave(rows.cache, rows=rows.done.shape))
 
     def _step(self, params: Any, shared: Shared, rows: Rows) -> Rows:
         rows = self._draw(rows, self.model.logits(params, rows.hidden))

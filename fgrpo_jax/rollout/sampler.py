@@ -2,8 +2,8 @@
 
 The G rollouts of a prompt attend to one shared prefix KV and to their own suffix cache, which lives in the loop's carry
 and is written in place. Without compaction all of it is a single jitted function made once a `Sampler`, and nothing
-returns to the host before the last token. With it the loop ends when half of the rows have, the host reads a count, and
-the living rows go on in a batch of half the size (`compaction`).
+returns to the host before the last token. With it the loop ends when a quarter of the rows have, the host reads a
+count, and the living rows go on in a smaller batch (`compaction`).
 
 Every token can be reproduced: its noise is a function of (seed, purpose, step, prompt id, occurrence, group index,
 token index) alone, so batch order, batch size, device count, compaction and restarts do not change it (`noise`).
@@ -160,7 +160,7 @@ class Sampler:
         """Compiles for these shapes (arrays or ShapeDtypeStructs) ahead of the first call, which then finds it done.
 
         What it returns knows its memory (`memory_analysis()`) and its text. With compaction it is the first program, up
-        to the first half; those of the smaller sizes are compiled along.
+        to the first compaction; those of the smaller sizes are compiled along.
         """
         args = (params, prompts, features, key_words(0, purpose=0, step=0))
         if not self.compact:
@@ -203,7 +203,7 @@ class Sampler:
         return self._constrain(compaction.collect(Batch(rows, shared)), axis=0)
 
     def _begin(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Batch, jax.Array]:
-        """The same up to the first half."""
+        """The same up to the first compaction."""
         shared, rows = self.prefill(params, prompts, features, words, group_size=self.group_size)
         return self._decode(params, Batch(rows, shared))
 
@@ -221,7 +221,7 @@ class Sampler:
         return self._constrain(compaction.collect(batch), axis=0)
 
     def _decode(self, params: Any, batch: Batch) -> tuple[Batch, jax.Array]:
-        """Until so many rows have ended that the others fit half the size: (batch, rows alive in the fullest part)."""
+        """Until so many rows have ended that the others fit the next size: (batch, rows alive in the fullest part)."""
         size = self._size(batch)
 
         def until(rows: Rows) -> jax.Array:
@@ -244,7 +244,7 @@ class Sampler:
         return jax.jit(counted, compiler_options=self.compiler_options, **options)
 
     def _size(self, batch: Batch) -> int | None:
-        return compaction.halved(batch.rows.done.size // self._parts)
+        return compaction.smaller(batch.rows.done.size // self._parts)
 
     @property
     def _parts(self) -> int:
