@@ -84,7 +84,6 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
     if not (hf / "config.json").is_file():
         raise FileNotFoundError(f"no config.json in {hf}; give a folder in HF format")
     hub_folder.require_new(out)
-    hub_folder.require_supported(hf)
     model = Model.create(ModelConfig.load(hf))
     kind = np.dtype(jnp.dtype(dtype or folder_dtype(hf)))
     source = weights.Source(hf, model)

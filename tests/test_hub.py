@@ -200,6 +200,36 @@ def test_evaluate_takes_an_id(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_
         evaluate.main(args)
 
 
+@pytest.mark.parametrize("door", ["convert", "dry run", "verify", "generate", "evaluate", "train", "sft"])
+@pytest.mark.parametrize("kind", ["folder", "id"])
+def test_every_door_says_what_another_model_is(
+    cache: Path, tmp_path: Path, kind: str, door: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it misses a file: a Qwen2-VL folder without a tokenizer, weights or processor files."""
+    other, work = tmp_path / "other", tmp_path / "work"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"model_type": "qwen2_vl", "hidden_size": 1536}))
+    add_snapshot(cache.parent / "models--Someone--Other", other, commit=FIRST, refs=("main",))
+    asked = "Someone/Other" if kind == "id" else str(other)
+    commands = {
+        "convert": (convert, [f"--hf={asked}", f"--out={work}"]),
+        "dry run": (convert, [f"--hf={asked}", "--dry_run"]),
+        "verify": (convert, [f"--hf={asked}", "--verify"]),
+        "generate": (generate, [f"--hf={asked}", "--prompt=x"]),
+        "evaluate": (evaluate, [f"--config={policies.BASE}", f"--workdir={work}", f"--hf={asked}"]),
+    }
+    if door in commands:
+        module, argv = commands[door]
+        code, said = doors.run(module.main, module.parser(), argv), capsys.readouterr().err
+    else:
+        code, _, said = runs.run(train if door == "train" else sft, work, asked)
+    assert code == 1
+    assert said.strip() == (
+        f"error: {asked} is a Qwen2-VL checkpoint (model_type 'qwen2_vl'); only Qwen2.5-VL checkpoints (model_type "
+        "'qwen2_5_vl': 3B, 7B, 32B, 72B and fine-tunes of them) are supported"
+    )
+
+
 class Stub:
     """A run that claims its workdir and does nothing."""
 

@@ -157,7 +157,7 @@ def test_equals_what_transformers_reads(source, written, tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("model_type", "qwen2_vl", "only 'qwen2_5_vl'"),
+        ("model_type", "qwen2_vl", "this config is a Qwen2-VL checkpoint .*only Qwen2.5-VL.*'qwen2_5_vl'"),
         ("use_sliding_window", True, "sliding"),
         ("layer_types", ["full_attention", "sliding_attention"], "layer_types name sliding_attention"),
         ("hidden_act", "gelu", "only 'silu'"),

@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 from fgrpo_jax.data.limits import read_json
+from fgrpo_jax.model.config import require_supported
 
 SHIPPED = "shipped"
 FILES = (
@@ -68,7 +69,8 @@ def find(hf: str | Path, *, revision: str = "") -> Checkpoint:
 
     Raises:
       FileNotFoundError: no such folder or repository, or the cache lacks it while the hub is out of reach.
-      ValueError: a revision of something that is no hub id, or two revisions.
+      ValueError: a revision of something that is no hub id, or two revisions; or a checkpoint of another model, said
+        here so that every command says it, before it asks for a file which that model may lack.
     """
     hf = str(hf)
     if hf == SHIPPED or Path(hf).is_dir():
@@ -77,6 +79,7 @@ def find(hf: str | Path, *, revision: str = "") -> Checkpoint:
         folder = Path(str(resources.files("fgrpo_jax") / "assets" / "warmstart")) if hf == SHIPPED else Path(hf)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
+        require_supported(read_json(folder / "config.json"), hf)
         return Checkpoint(folder, hf)
     name, asked = split(hf)
     if asked and revision not in ("", asked):
@@ -120,6 +123,8 @@ def _fetch(name: str, revision: str) -> Checkpoint:
             "and point HF_HUB_CACHE at that cache, or give a folder in HF format"
         ) from error
     folder = Path(found)
+    if (folder / "config.json").is_file():
+        require_supported(read_json(folder / "config.json"), name)
     if missing := _missing(folder):
         raise FileNotFoundError(
             f"{shown} in the cache {cache} lacks {missing}; fetch the rest where there is a network (unset "

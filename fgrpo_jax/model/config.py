@@ -21,6 +21,25 @@ _HUB_NAMES = {
 }
 _VISION_ALIASES = {"num_heads": "num_attention_heads", "depth": "num_hidden_layers"}
 """Other names that transformers takes for fields of the vision config."""
+_FOREIGN = {
+    "qwen2": "a text-only Qwen2.5 checkpoint",
+    "qwen3": "a text-only Qwen3 checkpoint",
+    "qwen2_vl": "a Qwen2-VL checkpoint",
+    "qwen2_5_omni": "a Qwen2.5-Omni checkpoint",
+    "qwen3_vl": "a Qwen3-VL checkpoint",
+    "qwen3_vl_moe": "a Qwen3-VL mixture-of-experts checkpoint",
+}
+"""model_type of a config.json -> what the checkpoint is; of those that people may take for Qwen2.5-VL."""
+
+
+def require_supported(config: Mapping[str, Any], name: str | Path) -> None:
+    """Raises a ValueError, which says what the checkpoint `name` is, where its `config.json` is another model's."""
+    kind = config.get("model_type", "qwen2_5_vl")
+    if kind != "qwen2_5_vl":
+        raise ValueError(
+            f"{name} is {_FOREIGN.get(kind, 'another kind of model')} (model_type {kind!r}); only Qwen2.5-VL "
+            "checkpoints (model_type 'qwen2_5_vl': 3B, 7B, 32B, 72B and fine-tunes of them) are supported"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +143,13 @@ class ModelConfig:
             )
 
     @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> ModelConfig:
-        """Parse a `config.json` mapping of either dialect; ValueError on what the model does not implement."""
-        model_type = config.get("model_type", "qwen2_5_vl")
-        if model_type != "qwen2_5_vl":
-            raise ValueError(f"model_type is {model_type!r}; only 'qwen2_5_vl' checkpoints are supported")
+    def from_hf(cls, config: Mapping[str, Any], name: str | Path = "this config") -> ModelConfig:
+        """Parse a `config.json` mapping of either dialect; ValueError on what the model does not implement.
+
+        Args:
+          name: of the checkpoint, for the error where it is another model's.
+        """
+        require_supported(config, name)
         nested = config.get("text_config")
         source = config if nested is None else nested
         tied = bool(config.get("tie_word_embeddings", False)) or bool(source.get("tie_word_embeddings", False))
@@ -179,7 +200,7 @@ class ModelConfig:
         path = Path(folder) / "config.json"
         if not path.is_file():
             raise FileNotFoundError(f"no config.json in {folder}: expected a Hugging Face model folder")
-        return cls.from_hf(json.loads(path.read_text(encoding="utf-8")))
+        return cls.from_hf(json.loads(path.read_text(encoding="utf-8")), folder)
 
 
 _TOKEN_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")

@@ -31,28 +31,8 @@ TRAVELLERS = (
 )
 """Files that travel with the weights; those that a folder lacks are not missed."""
 
-_FOREIGN = {
-    "qwen2": "a text-only Qwen2.5 checkpoint",
-    "qwen3": "a text-only Qwen3 checkpoint",
-    "qwen2_vl": "a Qwen2-VL checkpoint",
-    "qwen2_5_omni": "a Qwen2.5-Omni checkpoint",
-    "qwen3_vl": "a Qwen3-VL checkpoint",
-    "qwen3_vl_moe": "a Qwen3-VL mixture-of-experts checkpoint",
-}
-
 Process = tuple[int, int]
 """(which process this is, how many write the folder together)."""
-
-
-def require_supported(folder: Path) -> None:
-    """Raises a ValueError, which says what the folder holds, where its config.json is another model's."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kind = config.get("model_type", "qwen2_5_vl")
-    if kind != "qwen2_5_vl":
-        raise ValueError(
-            f"{folder} is {_FOREIGN.get(kind, 'another kind of model')} (model_type {kind!r}); only Qwen2.5-VL "
-            "checkpoints (model_type 'qwen2_5_vl': 3B, 7B, 32B, 72B and fine-tunes of them) are supported"
-        )
 
 
 def require_new(target: Path) -> None:
