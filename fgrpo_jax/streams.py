@@ -89,6 +89,16 @@ class _Room:
                 self._changed.notify_all()
 
 
+@contextlib.contextmanager
+def _named(leaf: Leaf, start: int) -> Iterator[None]:
+    """Errors of tensorstore, which knows paths alone, name the HF tensor that row `start` of a weight comes from."""
+    try:
+        yield
+    except ValueError as error:  # whatever went wrong
+        name = leaf.names[start if leaf.stacked else 0]
+        raise ValueError(f"tensor {name!r} could not be written: {error}") from error
+
+
 class _UnreadHandler(ocp.type_handlers.NumpyHandler):
     """Writes `Unread` arrays as Orbax writes numpy ones, but chunk by chunk, few at a time.
 
@@ -107,7 +117,8 @@ class _UnreadHandler(ocp.type_handlers.NumpyHandler):
     async def _open_and_write(self, value: Any, tspec: dict[str, Any], ts_context: ts.Context) -> None:
         tspec["metadata"] |= {"chunks": [value.rows, *value.shape[1:]], "compressor": None}
         tspec["kvstore"]["target_data_file_size"] = _FILE
-        store = await ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context)
+        with _named(value.leaf, 0):
+            store = await ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context)
 
         def write(start: int) -> None:
             if self._failed:  # what is queued after an error, of whichever array, must not go on
@@ -117,8 +128,9 @@ class _UnreadHandler(ocp.type_handlers.NumpyHandler):
                 with self._room.of(value.nbytes * (stop - start) // value.shape[0]):
                     with self._readers:
                         block = value.read(value.leaf, start, stop)
-                    # The rows are not written to again: tensorstore need not copy them.
-                    store[start:stop].write(block, can_reference_source_data_indefinitely=True).result()
+                    with _named(value.leaf, start):
+                        # The rows are not written to again: tensorstore need not copy them.
+                        store[start:stop].write(block, can_reference_source_data_indefinitely=True).result()
                 if self._due.after(block.nbytes):
                     page_cache.drop(Path(tspec["kvstore"]["base"]["path"]))
             except BaseException:

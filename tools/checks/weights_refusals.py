@@ -124,7 +124,11 @@ def _full_disk(scratch: Path, whole: Path, checkpoint: Path) -> Iterator[Check]:
                 "raise SystemExit(doors.run(door.main, door.parser(), sys.argv[1:]))"
             )
             done = runs.python("-c", blind, f"{flag}={source}", f"--out={disk / 'out'}")
-            words = ("out could not be written",) if door == "convert" else ("tensor '", ".safetensors", "No space")
+            words = (
+                ("out could not be written", "tensor '")
+                if door == "convert"
+                else ("tensor '", ".safetensors", "No space")
+            )
             yield _verdict(f"{door} onto a disk that fills up", done, (*words, "ree"), not any(disk.iterdir()))
     finally:
         subprocess.run(["umount", disk], check=False)
