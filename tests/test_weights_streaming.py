@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -331,6 +332,18 @@ def test_a_disk_that_fills_up_names_the_tensor_and_keeps_nothing(converted, save
         assert str(caught.value).split("'")[1] in Shards(saved).tensors
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_at_the_end_names_the_file_and_keeps_nothing(converted, tmp_path, monkeypatch):
+    """Some file systems find room for what was written only when it is to be on the disk."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"model.safetensors could not be written: No space .* Free some room"):
+        export.export(converted, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

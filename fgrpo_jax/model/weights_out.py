@@ -125,8 +125,9 @@ def write_hf(
             with ThreadPoolExecutor(THREADS) as pool:
                 jobs = [(leaf, rows) for leaf in every for rows in _groups(leaf, stored) if _wanted(leaf, rows, places)]
                 list(pool.map(lambda job: _write_rows(job[0], job[1], stored, dtype, places, progress), jobs))
-            for handle in {place.handle for place in places.values()}:
-                page_cache.to_disk(handle)
+            for place in {place.path: place for place in places.values()}.values():
+                with _told(f"{place.path.name} could not be written"):
+                    page_cache.to_disk(place.handle)
         if number == 0:
             if len(files) > 1:
                 hub_folder.write_json(beside / INDEX, index_of(files))
@@ -178,15 +179,22 @@ def _write_rows(
         pieces = [(leaf.names[0], block, rows.start)]
     for name, piece, first in pieces:
         place = places[name]
-        try:
+        with _told(f"tensor {name!r} could not be written into {place.path.name}"):
             _write_piece(leaf, piece, place, first, dtype)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"tensor {name!r} could not be written into {place.path.name}: {error.strerror or error}; nothing of "
-                "the folder is kept. Free some room or choose a folder on another disk",
-            ) from error
         progress(piece.size * dtype.itemsize)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Errors of the disk say what they kept from being written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{what}: {error.strerror or error}; nothing of the folder is kept. Free some room or choose a folder on "
+            "another disk",
+        ) from error
 
 
 def _write_piece(leaf: Leaf, piece: np.ndarray, place: _Place, first: int, dtype: np.dtype) -> None:
