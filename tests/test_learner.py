@@ -303,6 +303,20 @@ def test_amount_and_content_of_padding_change_nothing(kit: Kit) -> None:
     np.testing.assert_allclose(other_logps[..., :T], logps, atol=1e-5)
 
 
+def test_the_side_of_the_padding_changes_nothing(kit: Kit) -> None:
+    """Prompts padded on the left, by the program of those padded on the right."""
+    learner, prompts = kit.plain, kit.prompts
+    _, metrics, logps = kit.run(learner, SIGNALS, lam=LAM)
+    shift = prompts.mask.shape[1] - np.asarray(prompts.mask).sum(1)
+    assert shift.min() > 0 and len(set(shift)) > 1
+    roll = lambda x: np.stack([np.roll(row, by, axis=0) for row, by in zip(np.asarray(x), shift, strict=True)])  # noqa: E731
+    moved = {name: roll(getattr(prompts, name)) for name in ("tokens", "mask", "positions", "image_slot")}
+    _, other, other_logps = kit.run(learner, SIGNALS, lam=LAM, prompts=prompts.replace(**moved))
+    np.testing.assert_allclose(other["loss/total"], metrics["loss/total"], atol=1e-6)
+    np.testing.assert_allclose(other["optim/grad_norm"], metrics["optim/grad_norm"], rtol=1e-5)
+    np.testing.assert_allclose(other_logps, logps, atol=1e-5)
+
+
 def test_the_program_is_compiled_once(kit: Kit) -> None:
     learner = kit.learner
     state = learner.init(kit.params())

@@ -41,7 +41,8 @@ def completion_logps(
     """
     hidden, prefix = model.prefix(params, prompts, features)
     # The completion's first token is predicted by the last prompt token, token t by completion token t-1.
-    last = jnp.take_along_axis(hidden, (prompts.mask.sum(-1) - 1)[:, None, None], axis=1)  # [M, 1, D]
+    final = prompts.mask.shape[1] - 1 - jnp.argmax(prompts.mask[:, ::-1], axis=1)  # wherever the padding is
+    last = jnp.take_along_axis(hidden, final[:, None, None], axis=1)  # [M, 1, D]
     first = jnp.broadcast_to(last[:, :, None], (*tokens.shape[:2], 1, last.shape[-1]))
     hidden = model.suffix(
         params, tokens[..., :-1], mask[..., :-1], prompts.next_position, prefix=prefix, prefix_mask=prompts.mask

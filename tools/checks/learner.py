@@ -1,0 +1,33 @@
+"""The learner: one compiled step that gives the same numbers however its work is split, and what it is made of."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from checks import learner_splits, runs
+from checks.record import Check
+from fgrpo_jax import setup
+
+Group = Callable[[runs.Context], Iterator[Check]]
+
+GROUPS: Mapping[str, Group] = {
+    "splits": learner_splits.checks,
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of this area."""
+    parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
+    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
+    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+
+
+def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
+    """(name, what runs it) of each group that is asked for."""
+    figures = runs.ROOT / "docs/checks/learner.json"
+    context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), runs.ROOT, figures)
+    for name, group in GROUPS.items():
+        if name in (args.only or GROUPS) and name not in args.skip:
+            yield name, lambda group=group: group(context)
