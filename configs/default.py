@@ -35,7 +35,7 @@ def _model() -> ConfigDict:
     model.revision = ""  # of a hub id: branch, tag or commit; a run stores the commit it began with
     model.param_dtype = "float32"  # masters; bfloat16 is refused in training, since lr 1e-6 would round away
     model.compute_dtype = "float32"  # float32 | bfloat16: activations and matrix products
-    model.remat = False  # recompute activations in the backward pass: less memory, about a third more time
+    model.remat = "none"  # what the backward pass recomputes: none | dots (all but products with weights) | full
     model.freeze = ("visual/**",)  # parameters that FGRPO leaves alone; the paper freezes the tower, merger included
     return model
 

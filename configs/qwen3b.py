@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.model.hf = "Qwen2.5-VL-3B-SFT"
     config.model.compute_dtype = "bfloat16"
-    config.model.remat = True
+    config.model.remat = "full"
     config.data.source = "jsonl"
     config.data.eval_split = "validation"
     config.data.workers = 8

@@ -33,7 +33,7 @@ class ModelSection:
     revision: str
     param_dtype: Dtype
     compute_dtype: Dtype
-    remat: bool
+    remat: Literal["none", "full", "dots"]
     freeze: tuple[str, ...]
 
 

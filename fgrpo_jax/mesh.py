@@ -19,6 +19,9 @@ MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 """What the leading prompt axis of every record is split over."""
 
+WEIGHT_AXIS = "fsdp"
+"""What the width ('embed') of every weight is split over; whoever computes with a weight gathers it."""
+
 Rules = Mapping[str, str | None]
 
 TRAIN_RULES: Rules = {
@@ -94,6 +97,23 @@ def batch_size(mesh: Mesh) -> int:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Leading prompt axis over data × fsdp, everything else whole: right for every record that leads with M."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def splits(mesh: Mesh, *, batch: int, width: int) -> bool:
+    """Whether the mesh splits a batch at all, and this one evenly, and evenly weights of this width."""
+    parts = batch_size(mesh)
+    return parts > 1 and batch % parts == 0 and width % mesh.shape[WEIGHT_AXIS] == 0
+
+
+def on_batch(x: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Says to the compiler that activations [M, ..., D] are split by prompts and whole in all else.
+
+    Left to itself it follows the weights, which are split in D over the same axis: every device then works on the whole
+    batch, and sums of whole activations go over the wire instead of weights (seen at the 3B shape on 16 chips).
+    """
+    if mesh is None or batch_size(mesh) == 1 or x.shape[0] % batch_size(mesh):
+        return x
+    return jax.lax.with_sharding_constraint(x, batch_sharding(mesh))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -92,13 +92,14 @@ class Policy:
 def policy(config: Config) -> Policy:
     """Reads config and processor of the starting policy and builds mesh and model; no weights yet."""
     folder = model_folder(config.model.hf, config.model.revision)
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     model = Model.create(
         ModelConfig.load(folder),
         compute_dtype=jnp.dtype(config.model.compute_dtype),
         remat=config.model.remat,
         unrolled=jax.default_backend() == "cpu",
+        mesh=mesh,
     )
-    mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     return Policy(folder, model, Processor.load(folder), mesh)
 
 

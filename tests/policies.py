@@ -110,4 +110,5 @@ def policy(config: configs.Config, mesh: jax.sharding.Mesh | None = None) -> set
     """`setup.policy` on one device (tests run with eight), or on `mesh`."""
     mesh = meshes.make_mesh(devices=jax.devices()[:1]) if mesh is None else mesh
     on_all = dataclasses.replace(config, mesh=configs.MeshSection(data=-1, fsdp=1, tensor=1))
-    return dataclasses.replace(setup.policy(on_all), mesh=mesh)
+    policy = setup.policy(on_all)
+    return dataclasses.replace(policy, mesh=mesh, model=dataclasses.replace(policy.model, mesh=mesh))

@@ -20,7 +20,8 @@ FLOORS = {
     2: """fgrpo_jax.data fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out fgrpo_jax.streams
           fgrpo_jax.rollout fgrpo_jax.rollout.*
           fgrpo_jax.rewards.judges fgrpo_jax.rewards.judges.* fgrpo_jax.rewards.score fgrpo_jax.fgrpo.learner
-          fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.checkpoint
+          fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.fgrpo.trained
+          fgrpo_jax.checkpoint
           fgrpo_jax.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",
     3: "fgrpo_jax.config fgrpo_jax.config_schema",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export

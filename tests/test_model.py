@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
-from fgrpo_jax.model.qwen2_5_vl import BANNED, Model
+from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.model.text import KV
+from fgrpo_jax.model.vocabulary import BANNED
 from fgrpo_jax.records import PromptBatch, VisionInputs
 
 TINY = ModelConfig(
@@ -131,7 +132,7 @@ def released(size: str) -> Model:
     """The text and vision shape of a release; the 3B ties its embeddings."""
     fields = RELEASED[size] | {"rms_norm_eps": 1e-6, "tie_word_embeddings": size == "3B"}
     vision = VisionConfig(hidden_size=1280, out_hidden_size=fields["hidden_size"], tokens_per_second=2)
-    return Model.create(ModelConfig(TextConfig(**fields), vision), compute_dtype=jnp.bfloat16, remat=True)
+    return Model.create(ModelConfig(TextConfig(**fields), vision), compute_dtype=jnp.bfloat16, remat="full")
 
 
 @pytest.mark.parametrize(("size", "count"), [("3B", 3_754_622_976), ("7B", 8_292_166_656)])
@@ -204,7 +205,7 @@ def repeated_loss(model, params, prompts):
 def test_shared_prefix_equals_the_repeated_prompt():
     """Loss and the gradient of every weight, tower included; with and without rematerialisation."""
     prompts = prompt_batch(M, S)
-    plain, remat = Model.create(TINY), Model.create(TINY, remat=True)
+    plain, remat = Model.create(TINY), Model.create(TINY, remat="full")
     losses = (
         functools.partial(shared_loss, plain),
         functools.partial(shared_loss, remat),

@@ -44,7 +44,8 @@ class Side:
     @classmethod
     def create(cls, config: configs.Config, mesh: jax.sharding.Mesh) -> Side:
         """The config's starting policy on `mesh`."""
-        policy = dataclasses.replace(setup.policy(config), mesh=mesh)
+        policy = setup.policy(config)
+        policy = dataclasses.replace(policy, mesh=mesh, model=dataclasses.replace(policy.model, mesh=mesh))
         learner, params = setup.learner(config, policy), policy.load("float32")
         reference = learner.reference(params)
         return cls(policy, setup.sampler(config, policy, purpose="train"), learner, learner.init(params), reference)

@@ -84,7 +84,8 @@ def accumulate(loss: Callable[..., tuple[jax.Array, Any]], params: Any, batches:
     Returns:
       (gradients, loss, aux stacked on axis 0).
     """
-    zero = jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), params)
+    # bfloat16 parameters have bfloat16 gradients, whose sum needs more than 8 bits.
+    zero = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params)
 
     def body(carry: tuple[Any, jax.Array], batch: Any) -> tuple[tuple[Any, jax.Array], Any]:
         grads, total = carry

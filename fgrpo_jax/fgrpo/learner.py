@@ -21,7 +21,9 @@ from flax import struct
 
 from fgrpo_jax.fgrpo import advantages, forward, losses, multipliers, optimizer
 from fgrpo_jax.fgrpo.multipliers import Constraint
+from fgrpo_jax.fgrpo.trained import Adapters, Leaves, LoraConfig, Split, Trained
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.model.vision import STAGES
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
 
 
@@ -32,6 +34,7 @@ class LearnerConfig:
     constraints: tuple[Constraint, ...]
     optimizer: optimizer.OptimizerConfig
     freeze: tuple[str, ...] = ("visual/**",)
+    lora: LoraConfig | None = None  # adapters are trained, and nothing else
     masked: advantages.Masked = "masked"
     ddof: int = 1
     eps: float = 1e-6
@@ -55,7 +58,7 @@ class _Batch:
     prompts: PromptBatch
     rollouts: Rollouts
     advantages: jax.Array  # float32 [m, G]
-    features: jax.Array | None  # [m, I*F, D], None when the tower is trained
+    features: jax.Array | None  # what the frozen stages of the tower give; None when the first of them is trained
     ref_logps: jax.Array | None  # float32 [m, G, T]
     old_logps: jax.Array | None  # float32 [m, G, T], None with one update a rollout batch
 
@@ -71,18 +74,20 @@ class Learner:
 
     def init(self, params: Any) -> TrainState:
         """A fresh state around `params` (which the first step donates); moments are sharded as their parameters."""
-        trainable, _ = optimizer.partition(params, self.config.freeze)
+        return optimizer.on_mesh_of(params, self.fresh(params))
+
+    def fresh(self, params: Any) -> TrainState:
+        """`init` without a mesh; of arrays or, under jax.eval_shape, of shapes."""
         lam, dual = multipliers.start(self.config.constraints)
-        tx = optimizer.make(self.config.optimizer)
-        state = TrainState(jnp.int32(0), params, tx.init(trainable), lam, jnp.int32(0), dual)
-        return optimizer.on_mesh_of(params, state)
+        params, opt_state = self._trained.begin(params, self.config.optimizer)
+        return TrainState(jnp.int32(0), params, opt_state, lam, jnp.int32(0), dual)
 
     def reference(self, params: Any) -> optimizer.Flat:
-        """A copy of the trainable leaves, to serve as the frozen reference; {} when the KL term is off."""
-        if self.config.kl_coef == 0:
-            return {}
-        trainable, _ = optimizer.partition(params, self.config.freeze)
-        return jax.tree.map(jnp.copy, trainable)
+        """What the step needs of the policy to stay near: a copy of the trainable leaves, {} when the KL term is off.
+
+        With adapters it is their kernels as they are in `params`, not copied; make it before `init`.
+        """
+        return self._trained.reference(params, needed=self.config.kl_coef != 0)
 
     @functools.cached_property
     def step(self) -> optimizer.Stepper:
@@ -94,15 +99,23 @@ class Learner:
         return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
 
     # ------------------------------------------------------------------------------------------------ pieces
-    def _frozen_vision(self, params: Any) -> bool:
-        visual = optimizer.flatten({"visual": params["visual"]})
-        return all(optimizer.matches(path, self.config.freeze) for path in visual)
+    @functools.cached_property
+    def _trained(self) -> Trained:
+        freeze, lora = self.config.freeze, self.config.lora
+        return Leaves(freeze) if lora is None else Adapters.of(lora, self.model.specs, freeze=freeze)
+
+    @functools.cached_property
+    def _frozen_stages(self) -> int:
+        """How many stages of the tower, from the first on, no step changes: they run once for all passes."""
+        moving = {path.split("/")[1] for path in self._trained.paths(self.model.specs) if path.startswith("visual/")}
+        return next((number for number, stage in enumerate(STAGES) if stage in moving), len(STAGES))
 
     def _logps(self, params: Any, batch: _Batch) -> tuple[jax.Array, jax.Array]:
         features = batch.features
-        if features is None:
+        if features is None or self._frozen_stages < len(STAGES):
             with jax.named_scope("vision"):
-                features = self.model.encode(params, batch.prompts.vision)
+                first = 0 if features is None else self._frozen_stages
+                features = self.model.encode(params, batch.prompts.vision, done=features, first=first)
         return forward.completion_logps(
             self.model,
             params,
@@ -122,7 +135,7 @@ class Learner:
 
     def _features(self, params: Any, batches: _Batch) -> jax.Array:
         vision = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches.prompts.vision)
-        out = jax.lax.map(lambda v: self.model.encode(params, v), vision)
+        out = jax.lax.map(lambda v: self.model.encode(params, v, stop=self._frozen_stages), vision)
         return jax.lax.stop_gradient(out.reshape(*batches.advantages.shape[:2], *out.shape[1:]))
 
     def _normaliser(self, rollouts: Rollouts) -> jax.Array:
@@ -136,7 +149,7 @@ class Learner:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Loss of one micro-batch, already divided by the update's global normaliser, and its metric sums."""
         config, mask = self.config, batch.rollouts.mask
-        logps, entropy = self._logps(optimizer.merge(weights, frozen), batch)
+        logps, entropy = self._logps(self._trained.join(weights, frozen), batch)
         # The first update of a rollout batch is on-policy: its ratio is exactly 1, its gradient the policy gradient.
         old = jax.lax.stop_gradient(logps)
         if batch.old_logps is not None:
@@ -169,13 +182,13 @@ class Learner:
     # -------------------------------------------------------------------------------------------------- step
     def _prepare(self, state: TrainState, reference: optimizer.Flat, batches: _Batch, frozen: optimizer.Flat) -> _Batch:
         """Adds what needs no gradient: frozen features, reference log-probs, log-probs under the old policy."""
-        if self._frozen_vision(state.params):
+        if self._frozen_stages:
             with jax.named_scope("vision"):
                 batches = batches.replace(features=self._features(state.params, batches))
         ref = old = None
         if self.config.kl_coef != 0:
             with jax.named_scope("reference"):
-                ref = self._scan_logps(optimizer.merge(reference, frozen), batches)
+                ref = self._scan_logps(self._trained.anchor(reference, frozen), batches)
         if self.config.updates > 1:
             with jax.named_scope("old_policy"):
                 later = jax.tree.map(lambda x: x[1:], batches)
@@ -184,10 +197,10 @@ class Learner:
         return batches.replace(ref_logps=ref, old_logps=old)
 
     def _updates(
-        self, state: TrainState, trainable: optimizer.Flat, frozen: optimizer.Flat, batches: _Batch
+        self, parts: Split, skipped: jax.Array, batches: _Batch
     ) -> tuple[tuple[optimizer.Flat, Any, jax.Array], dict[str, jax.Array]]:
         """Scan over the optimiser updates of this rollout batch."""
-        tx = optimizer.make(self.config.optimizer)
+        tx, frozen = optimizer.make(self.config.optimizer), parts.frozen
 
         def body(carry: Any, item: tuple[jax.Array, _Batch]) -> tuple[Any, dict[str, jax.Array]]:
             weights, opt_state, skipped = carry
@@ -207,7 +220,7 @@ class Learner:
             return (done.params, done.opt_state, skipped), out
 
         index = jnp.arange(self.config.updates)
-        return jax.lax.scan(body, (trainable, state.opt_state, state.skipped), (index, batches))
+        return jax.lax.scan(body, (parts.weights, parts.opt_state, skipped), (index, batches))
 
     def _step(
         self,
@@ -233,9 +246,9 @@ class Learner:
             )
         batch = _Batch(prompts, rollouts, adv.total, features=None, ref_logps=None, old_logps=None)
         batches = forward.split(batch, updates=config.updates, micro_batches=config.micro_batches)
-        trainable, frozen = optimizer.partition(state.params, config.freeze)
-        batches = self._prepare(state, reference, batches, frozen)
-        (trainable, opt_state, skipped), out = self._updates(state, trainable, frozen, batches)
+        parts = self._trained.split(state.params, state.opt_state, reference)
+        batches = self._prepare(state, reference, batches, parts.frozen)
+        (weights, opt_state, skipped), out = self._updates(parts, state.skipped, batches)
         with jax.named_scope("multipliers"):
             dual = multipliers.advance(
                 state.lam,
@@ -265,6 +278,6 @@ class Learner:
             "constraint/saturated": dual.saturated,
             "advantage/share": adv.share,
         }
-        params = optimizer.merge(trainable, frozen)
+        params, opt_state = self._trained.pack(weights, parts.frozen, opt_state)
         state = TrainState(state.step + 1, params, opt_state, dual.lam, skipped, dual.memory)
         return state, metrics, forward.unsplit(logps)

@@ -47,7 +47,7 @@ class SupervisedLearner:
 
     def init(self, params: Any) -> SupervisedState:
         trainable, _ = optimizer.partition(params, self.freeze)
-        opt_state = optimizer.make(self.optimizer_config).init(trainable)
+        opt_state = optimizer.init(self.optimizer_config, trainable)
         return optimizer.on_mesh_of(params, SupervisedState(jnp.int32(0), params, opt_state))
 
     @functools.cached_property

@@ -8,15 +8,23 @@ activation it meets, so the dtype of the computation is decided once, where the 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
+
+from fgrpo_jax import mesh as meshes
 
 _SMALL = 1 << 22  # numbers
+
+Remat = Literal["none", "full", "dots"]
+"""What a scan over layers keeps for its backward pass: all that it needs (none recomputed), the inputs of each layer
+(everything recomputed), or also the results of the matrix products with weights (norms and attention recomputed)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,17 +179,28 @@ def stack(make: Callable[[], nnx.Module], count: int) -> nnx.Module:
 
 
 def scan_layers(
-    layers: nnx.Module, body: Callable[..., tuple[Any, Any]], init: Any, *, xs: Any = None, remat: bool
+    layers: nnx.Module,
+    body: Callable[..., tuple[Any, Any]],
+    init: Any,
+    *,
+    xs: Any = None,
+    remat: Remat = "none",
+    mesh: Mesh | None = None,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` of `body(layer, carry, x) -> (carry, y)` over stacked `layers` and `xs`.
 
-    With `remat` only the carries are kept for the backward pass; a layer is recomputed when its gradient is needed.
+    With `remat` other than 'none', what is not kept of a layer is recomputed when its gradient is needed. With `mesh`
+    the carries, which then are activations [M, ..., D], are split over its batch axes.
     """
     graph, state = nnx.split(layers)
+    place = functools.partial(meshes.on_batch, mesh=mesh)
 
     def step(carry, scanned):
         weights, x = scanned
-        return body(nnx.merge(graph, weights), carry, x)
+        carry, y = body(nnx.merge(graph, weights), carry, x)
+        return jax.tree.map(place, carry), y
 
-    step = jax.checkpoint(step, prevent_cse=False) if remat else step
-    return jax.lax.scan(step, init, (state, xs))
+    if remat != "none":
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+        step = jax.checkpoint(step, prevent_cse=False, policy=policy)
+    return jax.lax.scan(step, jax.tree.map(place, init), (state, xs))

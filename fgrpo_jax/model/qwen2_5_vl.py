@@ -13,19 +13,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
-from fgrpo_jax.model import layers
+from fgrpo_jax.model import layers, vocabulary
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
 from fgrpo_jax.model.text import KV, Embedding, Places, TextModel, Unrolled
-from fgrpo_jax.model.vision import Tower
+from fgrpo_jax.model.vision import STAGES, Tower
 from fgrpo_jax.records import PromptBatch, VisionInputs
 
 Params = dict[str, Any]
 """Nested dict of arrays with the structure of `Model.specs`."""
-
-BANNED = -1e30
-"""Logit of a banned id. Its probability is exactly 0 in float32, and differences of two such log-probs are not NaN."""
 
 
 class Qwen2_5VL(nnx.Module):
@@ -51,21 +49,29 @@ class Model:
     Attributes:
       config: shapes and token ids.
       compute_dtype: dtype of activations; weights are cast to it where they are used.
-      remat: keep only layer inputs for the backward pass.
+      remat: what the backward pass recomputes instead of keeping it (`layers.Remat`).
       unrolled: `decode` runs the layers one by one instead of scanning them (`text.Unrolled`): a faster step on CPU,
         and a program that compiles longer; elsewhere a copy of the weights for nothing.
+      mesh: over whose batch axes prompts are split; None where there is one device, or the compiler is to decide.
     """
 
     config: ModelConfig
     compute_dtype: Any = jnp.float32
-    remat: bool = False
+    remat: layers.Remat = "none"
     unrolled: bool = False
+    mesh: Mesh | None = None
 
     @classmethod
     def create(
-        cls, config: ModelConfig, *, compute_dtype: Any = jnp.float32, remat: bool = False, unrolled: bool = False
+        cls,
+        config: ModelConfig,
+        *,
+        compute_dtype: Any = jnp.float32,
+        remat: layers.Remat = "none",
+        unrolled: bool = False,
+        mesh: Mesh | None = None,
     ) -> Model:
-        return cls(config, compute_dtype=jnp.dtype(compute_dtype), remat=remat, unrolled=unrolled)
+        return cls(config, compute_dtype=jnp.dtype(compute_dtype), remat=remat, unrolled=unrolled, mesh=mesh)
 
     @property
     def specs(self) -> dict[str, Any]:
@@ -92,12 +98,30 @@ class Model:
         """The modules with these weights in them, to run a part of the model by itself."""
         return self._bind(params)
 
-    def encode(self, params: Params, vision: VisionInputs) -> jax.Array:
-        """Image tokens [M, I·F, D], F = P/4, in natural order; no token reads the rows of unused patches."""
+    def encode(
+        self,
+        params: Params,
+        vision: VisionInputs,
+        *,
+        done: jax.Array | None = None,
+        first: int = 0,
+        stop: int = len(STAGES),
+    ) -> jax.Array:
+        """Image tokens [M, I·F, D], F = P/4, in natural order; no token reads the rows of unused patches.
+
+        Args:
+          params: model weights.
+          vision: the images.
+          done: what a call with `stop=first` gave.
+          first: number of the first of the tower's STAGES that is still to run.
+          stop: number of the stage to stop before; the result is then [M, I, P, C], to go on from.
+        """
         m, i, p = vision.valid.shape
         if m * i * p == 0:
             return jnp.zeros((m, 0, self.config.text.hidden_size), self.compute_dtype)
-        return self._bind(params).visual(vision, dtype=self.compute_dtype, remat=self.remat)
+        tower = self._bind(params).visual
+        settings: dict[str, Any] = {"dtype": self.compute_dtype, "remat": self.remat, "mesh": self.mesh}
+        return tower(vision, done=done, stages=slice(first, stop), **settings)
 
     def prefix(self, params: Params, prompts: PromptBatch, features: jax.Array) -> tuple[jax.Array, KV]:
         """Run the prompts: (hidden [M, S, D] after the final norm, KV [L, M, S, K, H]).
@@ -109,7 +133,7 @@ class Model:
         if features.shape[1]:
             rows = jnp.take_along_axis(features, jnp.maximum(prompts.image_slot, 0)[..., None], axis=1)
             x = jnp.where((prompts.image_slot >= 0)[..., None], rows.astype(x.dtype), x)
-        return text.prefix(x, prompts.positions, prompts.mask, remat=self.remat)
+        return text.prefix(x, prompts.positions, prompts.mask, remat=self.remat, mesh=self.mesh)
 
     def suffix(
         self,
@@ -135,7 +159,7 @@ class Model:
         x = text.embed(tokens, dtype=self.compute_dtype)
         positions = next_position[:, None, None] + jnp.arange(tokens.shape[2])
         positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
-        return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, remat=self.remat)
+        return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, remat=self.remat, mesh=self.mesh)
 
     def decode(
         self,
@@ -209,52 +233,29 @@ class Model:
         *,
         temperature: float | jax.Array = 1.0,
         banned: jax.Array | None = None,
-        chunk: int = 1024,
+        chunk: int | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Log-prob of each target and entropy of its distribution, both float32 of the shape of `targets`.
 
-        The distribution is softmax(logits / temperature) with banned ids removed. Positions are handled `chunk` at a
-        time and recomputed in the backward pass, so that no [positions, V] array is kept. A banned target gets a finite
-        log-prob near -1e30: mask it, as any target that is not trained on.
+        The distribution is softmax(logits / temperature) with banned ids removed; see `vocabulary.token_logps`. A
+        banned target gets a finite log-prob near -1e30: mask it, as any target that is not trained on.
 
         Args:
           params: model weights.
           hidden: [..., D] after the final norm, at the position before each target.
           targets: int [...].
-          temperature: divides the logits.
+          temperature: divides the logits; takes no gradient.
           banned: bool [V], ids that cannot be sampled.
-          chunk: positions at a time.
+          chunk: positions at a time on a device; None is as many as `vocabulary.ROOM` allows.
         """
         table = self._output_table(params)
-        count = targets.size
-        size = min(chunk, count)
-        pad = -count % size
-        flat = jnp.pad(hidden.reshape(count, -1), ((0, pad), (0, 0))).reshape(-1, size, hidden.shape[-1])
-        ids = jnp.pad(targets.reshape(-1), (0, pad)).reshape(-1, size)
-
-        @functools.partial(jax.checkpoint, prevent_cse=False)
-        def of_chunk(table, flat, ids):
-            return _chunk_logps(table, flat, ids, temperature=temperature, banned=banned)
-
-        with jax.named_scope("token_logps"):
-            logps, entropy = jax.lax.map(lambda pair: of_chunk(table, *pair), (flat, ids))
-        return tuple(x.reshape(-1)[:count].reshape(targets.shape) for x in (logps, entropy))
+        size = vocabulary.rows(table.shape[0]) if chunk is None else chunk
+        settings = {"temperature": temperature, "banned": banned}
+        return vocabulary.token_logps(table, hidden, targets, **settings, rows=size, mesh=self.mesh)
 
     def _output_table(self, params: Params) -> jax.Array:
         owner = params["text"]["embed"] if self.config.text.tie_word_embeddings else params["lm_head"]
         return owner["table"]
-
-
-def _chunk_logps(table, hidden, ids, *, temperature, banned):
-    """(log-prob, entropy) float32 [n] of ids [n] under hidden [n, D]."""
-    wide = jnp.promote_types(hidden.dtype, jnp.float32)
-    logits = jnp.einsum("nd,vd->nv", hidden, table.astype(hidden.dtype), preferred_element_type=wide) / temperature
-    if banned is not None:
-        logits = jnp.where(banned, BANNED, logits)
-    norm = jax.nn.logsumexp(logits, axis=-1)
-    picked = jnp.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
-    mean = jnp.sum(jnp.exp(logits - norm[:, None]) * logits, axis=-1)
-    return picked - norm, norm - mean
 
 
 def _map_state(fn, state: nnx.State) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
+from jax.sharding import Mesh
 
 from fgrpo_jax.model import layers
 from fgrpo_jax.model.attention import Part, attend, attend_blocks, merge
 from fgrpo_jax.model.config import TextConfig
-from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, RMSNorm
+from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -107,7 +108,27 @@ class Embedding(nnx.Module):
         self.table = layers.weight(shape, axes=("vocab", "embed"), hf=home, init=Init(std=0.02))
 
     def __call__(self, tokens: jax.Array, *, dtype: jnp.dtype) -> jax.Array:
-        return self.table[...][tokens].astype(dtype)
+        table = self.table[...]
+        return (_rows(table, tokens) if table.dtype == jnp.bfloat16 else table[tokens]).astype(dtype)
+
+
+@jax.custom_vjp
+def _rows(table: jax.Array, tokens: jax.Array) -> jax.Array:
+    """table[tokens], whose gradient is summed in float32: bfloat16 would lose what a frequent token is told."""
+    return table[tokens]
+
+
+def _rows_fwd(table, tokens):
+    return table[tokens], (table, tokens)
+
+
+def _rows_bwd(saved, gradient):
+    table, tokens = saved
+    total = jnp.zeros(table.shape, jnp.float32).at[tokens].add(gradient.astype(jnp.float32))
+    return total.astype(table.dtype), None
+
+
+_rows.defvjp(_rows_fwd, _rows_bwd)
 
 
 class TextModel(nnx.Module):
@@ -127,7 +148,9 @@ class TextModel(nnx.Module):
         config = self.config
         return q.reshape(*q.shape[:-2], config.num_kv_heads, -1, config.head_dim)
 
-    def prefix(self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, remat: bool) -> tuple[jax.Array, KV]:
+    def prefix(
+        self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, remat: Remat, mesh: Mesh | None = None
+    ) -> tuple[jax.Array, KV]:
         """Prompts: x [M, S, D], positions [M, S, 3], mask [M, S] -> (hidden [M, S, D] after the final norm, KV)."""
         rotation = self.rotation(positions)
 
@@ -138,11 +161,19 @@ class TextModel(nnx.Module):
             return layer(x, rotation, causal)
 
         with jax.named_scope("prefix"):
-            x, kv = layers.scan_layers(self.layers, body, x, remat=remat)
+            x, kv = layers.scan_layers(self.layers, body, x, remat=remat, mesh=mesh)
             return self.norm(x), kv
 
     def suffix(
-        self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, prefix: KV, prefix_mask: jax.Array, remat: bool
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array,
+        *,
+        prefix: KV,
+        prefix_mask: jax.Array,
+        remat: Remat,
+        mesh: Mesh | None = None,
     ) -> jax.Array:
         """Completions x [M, G, T, D] that share the prefix of their prompt -> hidden [M, G, T, D]."""
         m, g, t, _ = x.shape
@@ -162,7 +193,7 @@ class TextModel(nnx.Module):
             return layer(x, rotation, both)
 
         with jax.named_scope("suffix"):
-            x, _ = layers.scan_layers(self.layers, body, x, xs=prefix, remat=remat)
+            x, _ = layers.scan_layers(self.layers, body, x, xs=prefix, remat=remat, mesh=mesh)
             return self.norm(x)
 
     def unroll(self, prefix: KV) -> Unrolled:
@@ -231,7 +262,7 @@ class TextModel(nnx.Module):
                     caches.append(one)
                 return self.norm(x), tuple(caches)
             numbers = jnp.arange(self.config.num_layers)
-            (x, cache), _ = layers.scan_layers(self.layers, body, (x, cache), xs=(numbers, prefix), remat=False)
+            (x, cache), _ = layers.scan_layers(self.layers, body, (x, cache), xs=(numbers, prefix))
             return self.norm(x), cache
 
 

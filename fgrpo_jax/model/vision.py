@@ -15,15 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from fgrpo_jax.model import layers
 from fgrpo_jax.model.attention import attend
 from fgrpo_jax.model.config import VisionConfig
-from fgrpo_jax.model.layers import Axes, GatedMLP, Linear, RMSNorm
+from fgrpo_jax.model.layers import Axes, GatedMLP, Linear, Remat, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, vision_rotation
 from fgrpo_jax.records import VisionInputs
 
 _EPS = 1e-6  # every norm of the tower; not in any config file
+
+STAGES = ("patch_embed", "blocks", "merger")
+"""The parts of the tower in the order they run, by the names of their weights."""
 
 
 class Attention(nnx.Module):
@@ -84,21 +88,53 @@ class Tower(nnx.Module):
         self.blocks = layers.stack(functools.partial(Block, config), config.depth)
         self.merger = Merger(config)
 
-    def __call__(self, inputs: VisionInputs, *, dtype: jnp.dtype, remat: bool) -> jax.Array:
-        """Image tokens [M, I·F, D] in the natural (merge-block) order; rows of unused patches are arbitrary."""
+    def __call__(
+        self,
+        inputs: VisionInputs,
+        *,
+        dtype: jnp.dtype,
+        stages: slice,
+        remat: Remat,
+        mesh: Mesh | None = None,
+        done: jax.Array | None = None,
+    ) -> jax.Array:
+        """Runs some of STAGES, in order.
+
+        Args:
+          inputs: the images.
+          dtype: of the activations.
+          stages: which to run; the first takes the patches of `inputs`, the others what the one before gave.
+          remat: of the blocks.
+          mesh: over whose batch axes M is split.
+          done: what the stages before gave; None when there are none.
+
+        Returns:
+          After the last stage image tokens [M, I·F, D] in the natural (merge-block) order, before it [M, I, P, C]; rows
+          of unused patches are arbitrary.
+        """
         m, i, p = inputs.valid.shape
         flat = jax.tree.map(lambda x: x.reshape(m * i, *x.shape[2:]), inputs)
-        config = self.config
+        run = {
+            "patch_embed": self.patch_embed,
+            "blocks": functools.partial(self._run_blocks, inputs=flat, remat=remat, mesh=mesh),
+            "merger": self.merger,
+        }
+        x = flat.patches.astype(dtype) if done is None else done.reshape(m * i, p, -1)
         with jax.named_scope("vision"):
-            rotation = vision_rotation(flat.positions, head_dim=config.head_dim, theta=config.rope_theta)
-            x = self.patch_embed(flat.patches.astype(dtype))
-            is_full = jnp.asarray(np.isin(np.arange(config.depth), config.fullatt_block_indexes))
+            for stage in STAGES[stages]:
+                x = run[stage](x)
+        merged = STAGES[-1] in STAGES[stages]
+        return x.reshape(m, i * p // self.config.merge_unit, -1) if merged else x.reshape(m, i, p, -1)
 
-            def body(block, x, full):
-                return block(x, rotation, flat, full), None
+    def _run_blocks(self, x: jax.Array, *, inputs: VisionInputs, remat: Remat, mesh: Mesh | None) -> jax.Array:
+        config = self.config
+        rotation = vision_rotation(inputs.positions, head_dim=config.head_dim, theta=config.rope_theta)
+        is_full = jnp.asarray(np.isin(np.arange(config.depth), config.fullatt_block_indexes))
 
-            x, _ = layers.scan_layers(self.blocks, body, x, xs=is_full, remat=remat)
-            return self.merger(x).reshape(m, i * p // config.merge_unit, -1)
+        def body(block, x, full):
+            return block(x, rotation, inputs, full), None
+
+        return layers.scan_layers(self.blocks, body, x, xs=is_full, remat=remat, mesh=mesh)[0]
 
 
 def _full_attention(q: jax.Array, k: jax.Array, v: jax.Array, inputs: VisionInputs) -> jax.Array:

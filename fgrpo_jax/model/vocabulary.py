@@ -1,0 +1,148 @@
+"""From hidden states to log-probs: the one product that is V wide, in chunks, forward and backward.
+
+A chunk of positions is projected, its log-probs and entropies are taken, and its logits are forgotten; the backward
+pass projects it again. The room of a chunk's logits is a constant number, so memory does not grow with V.
+
+Letters: n chunks, r rows of a chunk, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from fgrpo_jax import mesh as meshes
+
+BANNED = -1e30
+"""Logit of a banned id. Its probability is exactly 0 in float32, and differences of two such log-probs are not NaN."""
+
+ROOM = 1 << 25
+"""Logits of one chunk on one device, at most: 128 MiB of float32."""
+
+_LARGEST = 1024  # rows; more gain nothing where the vocabulary is small
+
+
+def rows(vocab_size: int) -> int:
+    """Positions of a chunk that fit `ROOM`."""
+    return max(1, min(_LARGEST, ROOM // vocab_size))
+
+
+def token_logps(
+    table: jax.Array,
+    hidden: jax.Array,
+    targets: jax.Array,
+    *,
+    temperature: float | jax.Array,
+    banned: jax.Array | None,
+    rows: int,
+    mesh: Mesh | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Log-prob of each target and entropy of its distribution, both float32 of the shape of `targets`.
+
+    Args:
+      table: [V, D], cast to the dtype of `hidden`; its gradient is summed over chunks in at least float32.
+      hidden: [..., D].
+      targets: int [...].
+      temperature: divides the logits; takes no gradient.
+      banned: bool [V], ids of probability 0, or None.
+      rows: positions of a chunk, on each device.
+      mesh: where the leading axis is split over the batch axes, each device cuts its own rows into chunks, the table is
+        gathered once for all of them, and its gradient is summed over devices once.
+    """
+    banned = jnp.zeros(table.shape[0], bool) if banned is None else banned
+    temperature = jnp.asarray(temperature, jnp.promote_types(hidden.dtype, jnp.float32))
+    with jax.named_scope("token_logps"):
+        if mesh is None or not meshes.splits(mesh, batch=targets.shape[0], width=table.shape[1]):
+            return _of_rows(table, hidden, targets, temperature, banned, rows=rows, axis=None)
+        split, columns = PartitionSpec(meshes.BATCH_AXES), PartitionSpec(None, meshes.WEIGHT_AXIS)
+        return jax.shard_map(
+            functools.partial(_of_rows, rows=rows, axis=meshes.WEIGHT_AXIS),
+            mesh=mesh,
+            in_specs=(columns, split, split, PartitionSpec(), PartitionSpec()),
+            out_specs=(split, split),
+            axis_names=set(meshes.BATCH_AXES),
+            check_vma=False,
+        )(table, hidden, targets, temperature, banned)
+
+
+def _of_rows(
+    table: jax.Array,
+    hidden: jax.Array,
+    targets: jax.Array,
+    temperature: jax.Array,
+    banned: jax.Array,
+    *,
+    rows: int,
+    axis: str | None,
+) -> tuple[jax.Array, jax.Array]:
+    """`token_logps` on one device, which has its part of the table on mesh axis `axis`, or all of it (None)."""
+    count = targets.size
+    size = min(rows, count)
+    pad = -count % size
+    flat = jnp.pad(hidden.reshape(count, -1), ((0, pad), (0, 0))).reshape(-1, size, hidden.shape[-1])
+    ids = jnp.pad(targets.reshape(-1), (0, pad)).reshape(-1, size)
+    logps, entropy = _logps(table, flat, ids, temperature, banned, axis)
+    return logps.reshape(-1)[:count].reshape(targets.shape), entropy.reshape(-1)[:count].reshape(targets.shape)
+
+
+def _whole(table: jax.Array, dtype: Any, axis: str | None) -> jax.Array:
+    table = table.astype(dtype)
+    return table if axis is None else jax.lax.all_gather(table, axis, axis=1, tiled=True)
+
+
+def _logits(table: jax.Array, hidden: jax.Array, temperature: jax.Array, banned: jax.Array) -> jax.Array:
+    """[r, V] in at least float32; `table` in the dtype of `hidden`."""
+    logits = jnp.einsum("nd,vd->nv", hidden, table, preferred_element_type=temperature.dtype) / temperature
+    return jnp.where(banned, BANNED, logits)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _logps(
+    table: jax.Array, hidden: jax.Array, ids: jax.Array, temperature: jax.Array, banned: jax.Array, axis: str | None
+) -> tuple[jax.Array, jax.Array]:
+    """(log-probs, entropies) [n, r] of ids [n, r] under hidden [n, r, D]."""
+    return _forward(table, hidden, ids, temperature, banned, axis)[0]
+
+
+def _forward(table: Any, hidden: Any, ids: Any, temperature: Any, banned: Any, axis: str | None) -> tuple[Any, Any]:
+    whole = _whole(table, hidden.dtype, axis)
+
+    def of_chunk(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        hidden, ids = chunk
+        logits = _logits(whole, hidden, temperature, banned)
+        norm = jax.nn.logsumexp(logits, axis=-1)
+        picked = jnp.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
+        mean = jnp.sum(jnp.exp(logits - norm[:, None]) * logits, axis=-1)
+        return picked - norm, norm - mean, norm
+
+    logps, entropy, norm = jax.lax.map(of_chunk, (hidden, ids))
+    return (logps, entropy), (table, hidden, ids, temperature, banned, entropy, norm)
+
+
+def _backward(axis: str | None, saved: Any, gradients: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:
+    table, hidden, ids, temperature, banned, entropy, norm = saved
+    whole = _whole(table, hidden.dtype, axis)
+
+    def of_chunk(total: jax.Array, chunk: Any) -> tuple[jax.Array, jax.Array]:
+        hidden, ids, entropy, norm, g_logp, g_entropy = (x if x.ndim == 2 else x[:, None] for x in chunk)
+        logq = _logits(whole, hidden, temperature, banned) - norm
+        p = jnp.exp(logq)
+        # d log p_i / d logit_j = [i = j] - p_j and d entropy / d logit_j = -p_j (log p_j + entropy).
+        mine = jnp.arange(logq.shape[1]) == ids
+        g_logits = jnp.where(mine, g_logp, 0.0) - p * (g_logp + g_entropy * (logq + entropy))
+        g_logits = (jnp.where(banned, 0.0, g_logits) / temperature).astype(hidden.dtype)
+        total = total + jnp.einsum("nv,nd->vd", g_logits, hidden, preferred_element_type=total.dtype)
+        return total, jnp.einsum("nv,vd->nd", g_logits, whole, preferred_element_type=hidden.dtype)
+
+    zero = jnp.zeros(whole.shape, jnp.promote_types(table.dtype, jnp.float32))
+    g_table, g_hidden = jax.lax.scan(of_chunk, zero, (hidden, ids, entropy, norm, *gradients))
+    if axis is not None:
+        g_table = jax.lax.psum_scatter(g_table, axis, scatter_dimension=1, tiled=True)
+    return g_table.astype(table.dtype), g_hidden, None, jnp.zeros_like(temperature), None
+
+
+_logps.defvjp(_forward, _backward)

@@ -1,0 +1,44 @@
+"""What the compiled step of a small model holds (tools/checks/learner_memory.py, which reads it)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from checks import learner_memory as memory
+from checks.record import exit_code
+
+from fgrpo_jax.model import vocabulary
+
+
+def test_no_wide_buffer_and_no_growth_with_the_vocabulary() -> None:
+    """Of the smallest step: one update, no reference; the tool checks the whole one."""
+    found = list(memory.of_step(updates=1, kl_coef=0.0))
+    assert len(found) == 3 and exit_code(found) == 0, "\n".join(check.line for check in found)
+
+
+def test_wide_shapes_are_noticed() -> None:
+    shapes = memory.float32_shapes("f32[3,2,541,152003]{3,2,1,0} bf16[1031,1031] f32[3246,1031] f32[1024,152003] f32[]")
+    assert memory.tokens_by_vocabulary(shapes, memory.LARGE) == ["[3, 2, 541, 152003]"]
+    assert memory.length_by_length(shapes) == ["[3246, 1031]"]
+
+
+def test_temporary_memory_is_read_as_the_compiler_counts_it() -> None:
+    """A program whose temporaries are known: the two products that its sum waits for."""
+    shape = jax.ShapeDtypeStruct((100, 300), jnp.float32)
+    program = jax.jit(lambda x: jnp.sort(x @ x.T, axis=0) @ jnp.sort(x, axis=1)).lower(shape).compile()
+    held = memory.temporaries(program.memory_analysis().serialized_buffer_assignment_proto)
+    assert {4 * 100 * 100, 4 * 100 * 300} <= {buffer.size for buffer in held}
+    end = max(buffer.offset + buffer.size for buffer in held if buffer.home == max(held, key=_size).home)
+    assert end <= program.memory_analysis().temp_size_in_bytes
+
+
+def _size(buffer: memory.Buffer) -> int:
+    return dataclasses.astuple(buffer)[2]
+
+
+def test_a_chunk_of_logits_has_constant_room() -> None:
+    assert vocabulary.rows(640) == 1024
+    for vocab in (64_007, 151_936, 152_064):
+        assert vocab * vocabulary.rows(vocab) <= vocabulary.ROOM < vocab * (vocabulary.rows(vocab) + 1)
