@@ -100,14 +100,6 @@ def _logits(table: jax.Array, hidden: jax.Array, temperature: jax.Array, banned:
     return jnp.where(banned, BANNED, logits)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _logps(
-    table: jax.Array, hidden: jax.Array, ids: jax.Array, temperature: jax.Array, banned: jax.Array, axis: str | None
-) -> tuple[jax.Array, jax.Array]:
-    """(log-probs, entropies) [n, r] of ids [n, r] under hidden [n, r, D]."""
-    return _forward(table, hidden, ids, temperature, banned, axis)[0]
-
-
 def _forward(table: Any, hidden: Any, ids: Any, temperature: Any, banned: Any, axis: str | None) -> tuple[Any, Any]:
     whole = _whole(table, hidden.dtype, axis)
 
@@ -145,4 +137,10 @@ def _backward(axis: str | None, saved: Any, gradients: tuple[jax.Array, jax.Arra
     return g_table.astype(table.dtype), g_hidden, None, jnp.zeros_like(temperature), None
 
 
+def _value(table: Any, hidden: Any, ids: Any, temperature: Any, banned: Any, axis: str | None) -> tuple[Any, Any]:
+    """(log-probs, entropies) [n, r] of ids [n, r] under hidden [n, r, D]."""
+    return _forward(table, hidden, ids, temperature, banned, axis)[0]
+
+
+_logps = jax.custom_vjp(_value, nondiff_argnums=(5,))
 _logps.defvjp(_forward, _backward)
