@@ -1,0 +1,208 @@
+"""Breaks the code on purpose, one known failure of RL trainers at a time, and sees whether the named test goes red.
+
+    python tools/mutations.py                  all, some minutes on two cores; --only=NAME for one, repeat for several
+    python tools/mutations.py --list
+
+Each mutation replaces one piece of one file in a copy of the project and runs one test there, which passes on the code
+as it is. Prints a JSON line a mutation: {"mutation", "test", "red"}. The exit code is 0 when all of them are red.
+A mutation whose piece no longer stands in its file, once, is an error: tests/test_mutations.py sees that at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from fgrpo_jax import doors
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("fgrpo_jax", "configs", "tests", "tools", "pyproject.toml", "README.md", "docs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutation:
+    """One way to be wrong without noticing.
+
+    Attributes:
+      name: the failure.
+      file: what is changed, from the project's root.
+      old, new: the piece and what takes its place.
+      test: pytest's name of the test that must see it.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTATIONS = (
+    Mutation(
+        "padding of the prompt is read by completions",
+        "fgrpo_jax/model/text.py",
+        "theirs = attend(q.reshape(m, g * t, *q.shape[3:]), shared.k, shared.v, key_mask=prefix_mask)",
+        "theirs = attend(q.reshape(m, g * t, *q.shape[3:]), shared.k, shared.v, key_mask=prefix_mask | True)",
+        "tests/test_learner.py::test_amount_and_content_of_padding_change_nothing",
+    ),
+    Mutation(
+        "temperature divides logits in the learner alone",
+        "fgrpo_jax/rollout/distribution.py",
+        "scores = scores if self.greedy else scores / self.temperature",
+        "scores = scores * 1.0",
+        "tests/test_sampler_model.py::test_log_probs_equal_those_of_the_learner",
+    ),
+    Mutation(
+        "each micro-batch normalises by its own tokens",
+        "fgrpo_jax/fgrpo/learner.py",
+        "            normaliser=normaliser,\n            clip_low",
+        "            normaliser=self._normaliser(batch.rollouts) * config.micro_batches,\n            clip_low",
+        "tests/test_learner.py::test_number_of_micro_batches_changes_nothing",
+    ),
+    Mutation(
+        "constant groups are told by a small epsilon",
+        "fgrpo_jax/fgrpo/advantages.py",
+        "live = (count >= 2) & (highest != lowest)",
+        "live = count >= 2",
+        "tests/test_advantages.py::test_advantages",
+    ),
+    Mutation(
+        "advantages meet the wrong prompts",
+        "fgrpo_jax/fgrpo/learner.py",
+        "_Batch(prompts, rollouts, adv.total,",
+        "_Batch(prompts, rollouts, jnp.roll(adv.total, 1, axis=0),",
+        "tests/test_learner.py::test_order_of_prompts_changes_nothing",
+    ),
+    Mutation(
+        "tokens after the end count",
+        "fgrpo_jax/rollout/loop.py",
+        "mask=_write(rows.mask, alive, column, keep=keep)",
+        "mask=_write(rows.mask, alive | True, column, keep=keep)",
+        "tests/test_sampler.py::test_mask_ends_at_the_first_eos_of_either_kind",
+    ),
+    Mutation(
+        "members of a group share their noise",
+        "fgrpo_jax/rollout/noise.py",
+        "members = jnp.arange(group_size, dtype=jnp.uint32)[None, :, None]",
+        "members = jnp.zeros(group_size, dtype=jnp.uint32)[None, :, None]",
+        "tests/test_sampler.py::test_noise_depends_on",
+    ),
+    Mutation(
+        "the noise does not know the token",
+        "fgrpo_jax/rollout/noise.py",
+        "jax.random.gumbel(jax.random.fold_in(key, t), (vocab,), jnp.float32)",
+        "jax.random.gumbel(key, (vocab,), jnp.float32)",
+        "tests/test_sampler.py::test_noise_depends_on",
+    ),
+    Mutation(
+        "the log-ratio of the KL is not clamped",
+        "fgrpo_jax/fgrpo/losses.py",
+        "jnp.clip(jnp.where(mask, reference - logp.astype(dtype), 0), -clamp, clamp)",
+        "jnp.where(mask, reference - logp.astype(dtype), 0)",
+        "tests/test_losses.py::test_losses",
+    ),
+    Mutation(
+        "multipliers fall while their constraint is violated",
+        "fgrpo_jax/fgrpo/multipliers.py",
+        "* (jnp.asarray(threshold, mean.dtype) - mean)",
+        "* (mean - jnp.asarray(threshold, mean.dtype))",
+        "tests/test_learner.py::test_multipliers_means_and_shares_are_those_of_the_equations",
+    ),
+    Mutation(
+        "masked rollouts enter the mean of their constraint",
+        "fgrpo_jax/fgrpo/multipliers.py",
+        "applicable = jnp.sum(mask, axis=(1, 2), dtype=jnp.int32)",
+        "applicable = jnp.sum(mask | True, axis=(1, 2), dtype=jnp.int32)",
+        "tests/test_learner.py::test_multipliers_means_and_shares_are_those_of_the_equations",
+    ),
+    Mutation(
+        "advantages use λ(t + 1)",
+        "fgrpo_jax/fgrpo/learner.py",
+        "                state.lam,\n                ddof",
+        "                state.lam + 0.05,\n                ddof",
+        "tests/test_learner.py::test_multipliers_means_and_shares_are_those_of_the_equations",
+    ),
+    Mutation(
+        "a gradient that is not finite is applied",
+        "fgrpo_jax/fgrpo/optimizer.py",
+        "finite = jnp.isfinite(norm)",
+        "finite = jnp.isfinite(norm) | True",
+        "tests/test_learner.py::test_a_gradient_that_is_not_finite_is_skipped_and_counted",
+    ),
+)
+
+
+def problem(mutation: Mutation) -> str | None:
+    """Why a mutation cannot be made, or None."""
+    path, (file, _, test) = ROOT / mutation.file, mutation.test.partition("::")
+    count = path.read_text().count(mutation.old) if mutation.old and path.exists() else 0
+    if count != 1:
+        return f"its piece stands {count} times in {mutation.file}"
+    if f"def {test}(" not in (ROOT / file).read_text():
+        return f"there is no test {mutation.test}"
+    return None
+
+
+def turns_red(mutation: Mutation) -> bool:
+    """Whether the test fails in a copy of the project with the mutation.
+
+    Raises:
+      ValueError: the mutation cannot be made.
+      RuntimeError: pytest neither passed nor failed.
+    """
+    if why := problem(mutation):
+        raise ValueError(f"mutation '{mutation.name}': {why}; bring tools/mutations.py up to date")
+    with tempfile.TemporaryDirectory(prefix="fgrpo-mutation-") as scratch:
+        for name in COPIED:
+            source, target = ROOT / name, Path(scratch) / name
+            leave = shutil.ignore_patterns("__pycache__", ".pytest_cache")
+            shutil.copytree(source, target, ignore=leave) if source.is_dir() else shutil.copy(source, target)
+        file = Path(scratch) / mutation.file
+        file.write_text(file.read_text().replace(mutation.old, mutation.new))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutation.test]
+        environment = os.environ | {"PYTHONPATH": scratch}
+        done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest ended with {done.returncode}: {' '.join(command)}\n{done.stdout[-2000:]}")
+    return done.returncode == 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Flags of this tool."""
+    out = doors.parser(__doc__)
+    out.add_argument("--only", action="append", metavar="NAME", help="this mutation; repeat for several")
+    out.add_argument("--list", action="store_true", help="print the names and run nothing")
+    return out
+
+
+def main(args: argparse.Namespace) -> int:
+    """Tries them; 1 when any stayed green."""
+    known = {mutation.name: mutation for mutation in MUTATIONS}
+    for name in args.only or ():
+        if name not in known:
+            raise ValueError(f"no mutation '{name}'; there are: {'; '.join(known)}")
+    green = 0
+    for mutation in [known[name] for name in args.only] if args.only else MUTATIONS:
+        if args.list:
+            print(f"{mutation.name}  ({mutation.file} → {mutation.test})")
+            continue
+        began = time.perf_counter()
+        red = turns_red(mutation)
+        green += not red
+        print(json.dumps({"mutation": mutation.name, "test": mutation.test, "red": red}), flush=True)
+        print(f"  {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return int(green > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(doors.run(main, parser()))
