@@ -114,6 +114,7 @@ def constraint(threshold: float, *, direction: str = ">=") -> ConfigDict:
     constraint = ConfigDict()
     constraint.enabled = True  # False: measured and logged, but without a multiplier and out of the advantage
     constraint.signal = ""  # what is bounded, a name of fgrpo_jax/rewards/signals.py; "" is the constraint's own name
+    constraint.weight = 1.0  # gdpo: fixed weight of the signal's advantage, in the place of λ
     constraint.threshold = threshold  # τ on the mean over applicable rollouts, in the unit of the signal
     constraint.direction = direction  # >= : the mean must reach τ | <= : must stay below
     constraint.mask = "own"  # rollouts that count: own (rule of the signal) | correct (right answers) | all
@@ -140,17 +141,27 @@ def _constraints() -> ConfigDict:
 
 def _algorithm() -> ConfigDict:
     algorithm = ConfigDict()
-    algorithm.aggregation = "fgrpo"  # fgrpo: Eq. 6 | grpo: the task advantage alone (GRPO-T)
+    algorithm.aggregation = "fgrpo"  # fgrpo: Eq. 6 | grpo: task alone | gdpo: fixed weights | additive | multiplicative
+    algorithm.task_weight = 1.0  # gdpo: of the task's advantage; the others are constraints.NAME.weight
+    algorithm.normalise_lambda = False  # divide the mix by 1 + Σλ (Safe-RLHF); needs whiten = "none", which undoes it
+    algorithm.filter_dead = False  # replace groups constant in the reward and in every constraint in force (DAPO)
+    algorithm.max_resample = 3  # rounds of further prompts for that; what is dead after them stays, with advantage 0
     algorithm.masked = "masked"  # masked: groups are normalised over applicable rollouts | zero_fill: R = 0 for others
     algorithm.ddof = 1  # 1: unbiased std in a group; not stated in the paper
     algorithm.eps = 1e-6  # added to the std
+    algorithm.std = True  # False: groups are centred only (Dr. GRPO)
     algorithm.whiten = "live"  # divide by the RMS over groups that carry signal (live), over all groups (all), or none
+    algorithm.ratio = "token"  # token | sequence: geometric mean over a completion, clipped as one (GSPO: 3e-4, 4e-4)
     algorithm.clip_low = 0.2  # the paper says "0.28"; read as the asymmetric 0.2 / 0.28
     algorithm.clip_high = 0.28  # bound of the ratio above, 1 + this
     algorithm.dual_clip = placeholder(float)  # lower bound c > 1 of the surrogate at negative advantages; None is off
     algorithm.kl_coef = 0.01  # 0.001 in the text, 0.01 in the table; 0 drops the reference altogether
     algorithm.kl_estimator = "k3"  # k1 | k2 | k3; not stated in the paper
     algorithm.kl_clamp = 10.0  # bound on |log-ratio| inside the estimator: k3 overflows without
+    algorithm.kl_in = "loss"  # loss | reward: kl_coef·Σ_t k1 off each task reward before it is normalised in its group
+    algorithm.entropy_coef = 0.0  # of the mean entropy, taken off the loss
+    algorithm.overlong = "keep"  # keep | mask: truncated completions take no part in the loss
+    algorithm.importance_cap = placeholder(float)  # weigh tokens by min(π_old/π_sampler, this ≥ 1); None is off
     algorithm.loss_aggregation = "token_mean"  # token_mean | sequence_mean | constant; over the global update batch
     algorithm.updates_per_batch = 2  # optimiser updates a rollout batch (128 prompts / 64 in the paper)
     algorithm.micro_batch_prompts = 8  # prompts a gradient is computed on at once; memory only, no effect on results

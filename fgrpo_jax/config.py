@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
+from fgrpo_jax import config_rules
 from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, nearest, plain
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.rewards.signals import SIGNALS
@@ -119,6 +120,7 @@ class ConstraintSection:
     name: str
     enabled: bool
     signal: str
+    weight: NonNegative
     threshold: float
     direction: Literal[">=", "<="]
     mask: Literal["own", "correct", "all"]
@@ -141,17 +143,27 @@ class ConstraintSection:
 
 @dataclasses.dataclass(frozen=True)
 class AlgorithmSection:
-    aggregation: Literal["fgrpo", "grpo"]
+    aggregation: Literal["fgrpo", "grpo", "gdpo", "additive", "multiplicative"]
+    task_weight: NonNegative
+    normalise_lambda: bool
+    filter_dead: bool
+    max_resample: CountOrZero
     masked: Literal["masked", "zero_fill"]
     ddof: Annotated[int, Between(0, 1)]
     eps: Positive
+    std: bool
     whiten: Literal["live", "all", "none"]
+    ratio: Literal["token", "sequence"]
     clip_low: Annotated[float, MoreThan(0.0), Between(0.0, 1.0)]
     clip_high: Positive
     dual_clip: Annotated[float | None, MoreThan(1.0)]
     kl_coef: NonNegative
     kl_estimator: Literal["k1", "k2", "k3"]
     kl_clamp: Positive
+    kl_in: Literal["loss", "reward"]
+    entropy_coef: NonNegative
+    overlong: Literal["keep", "mask"]
+    importance_cap: Annotated[float | None, AtLeast(1.0)]
     loss_aggregation: Literal["token_mean", "sequence_mean", "constant"]
     updates_per_batch: Count
     micro_batch_prompts: Count
@@ -394,24 +406,14 @@ def _check_training(config: Config, door: Door) -> None:
 
 
 def _check_learning(config: Config) -> None:
-    rollout, rewards, optim = config.rollout, config.rewards, config.optim
-    if rollout.top_p < 1.0 or rollout.top_k > 0:
-        raise ValueError(
-            f"training samples from the full distribution, got top_p={rollout.top_p}, top_k={rollout.top_k}: truncated "
-            "log-probs are not the learner's; set top_p=1.0 and top_k=0 (evaluation may truncate)"
-        )
-    others = {"min_p": 0.0, "repetition_penalty": 1.0, "min_new_tokens": 0}
-    for name, neutral in others.items():
-        if (value := getattr(rollout, name)) != neutral:
-            raise ValueError(
-                f"training samples from the policy's own distribution, got config.rollout.{name}={value}, under which "
-                f"log-probs are not the learner's; set {name}={neutral} (evaluation may use it)"
-            )
+    rewards, optim = config.rewards, config.optim
+    config_rules.check_sampling(config)
+    config_rules.check_algorithm(config)
     if rewards.accuracy_weight + rewards.format_weight == 0:
         raise ValueError(
             "config.rewards.accuracy_weight and format_weight are both 0: there is no task reward; set one"
         )
-    _check_signals(config)
+    config_rules.check_signals(config)
     if rewards.judge == "none":
         for constraint in config.active_constraints:
             if constraint.signal == "semantic_grounding" and config.data.source == "world":
@@ -420,52 +422,10 @@ def _check_learning(config: Config) -> None:
                     f"config.constraints.{constraint.name}.enabled=False"
                 )
     for constraint in config.constraints:
-        _check_constraint(constraint)
+        config_rules.check_constraint(constraint)
     total = config.num_steps * config.algorithm.updates_per_batch
     if optim.schedule != "constant" and optim.warmup_updates >= total:
         raise ValueError(
             f"config.optim.warmup_updates={optim.warmup_updates} leaves nothing of the {total} updates to a "
             f"'{optim.schedule}' schedule; lower it or use schedule='constant'"
-        )
-
-
-def _check_signals(config: Config) -> None:
-    """Rewards by weight, and the settings of the signals they need."""
-    rewards, fields = config.rewards, ("accuracy", "format")
-    for name, weight in rewards.weights.items():
-        if name in fields:
-            raise ValueError(f"config.rewards.weights.{name} has a field of its own; set config.rewards.{name}_weight")
-        if name not in SIGNALS:
-            raise ValueError(f"config.rewards.weights.{name}={weight}: unknown signal; {nearest(name, SIGNALS)}")
-    wanted = {name for name, weight in rewards.weights.items() if weight} | {c.signal for c in config.constraints}
-    if "overlong" in wanted and rewards.overlong_cache == 0:
-        raise ValueError(
-            "the signal 'overlong' is 0 throughout with config.rewards.overlong_cache=0; set it to the number of "
-            "tokens over which the penalty grows"
-        )
-    if rewards.overlong_cache > config.rollout.max_new_tokens:
-        raise ValueError(
-            f"config.rewards.overlong_cache={rewards.overlong_cache} exceeds config.rollout.max_new_tokens="
-            f"{config.rollout.max_new_tokens}; lower it"
-        )
-
-
-def _check_constraint(constraint: ConstraintSection) -> None:
-    at, signal = f"config.constraints.{constraint.name}", SIGNALS[constraint.signal]
-    if constraint.init > constraint.max:
-        raise ValueError(f"{at}.init={constraint.init} exceeds max={constraint.max}; lower init")
-    if constraint.init < constraint.min:
-        raise ValueError(f"{at}.init={constraint.init} is below min={constraint.min}; raise init")
-    if constraint.rule == "exponential" and constraint.init == 0:
-        raise ValueError(f"{at}.init=0 stays 0 under rule='exponential', which multiplies; use a positive init")
-    if constraint.rule != "pid" and (constraint.kp or constraint.kd):
-        raise ValueError(
-            f"{at}.kp={constraint.kp} and kd={constraint.kd} are gains of rule='pid', not of '{constraint.rule}'; "
-            "set them to 0 or rule='pid'"
-        )
-    beyond = constraint.threshold > signal.high if constraint.sign > 0 else constraint.threshold < signal.low
-    if beyond:
-        raise ValueError(
-            f"{at}: mean {constraint.direction} {constraint.threshold} cannot be met, '{constraint.signal}' lies in "
-            f"[{signal.low}, {signal.high}]; change the threshold"
         )

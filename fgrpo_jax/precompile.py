@@ -131,13 +131,16 @@ def abstract_rollouts(count: int, group: int, tokens: int, sharding: Any) -> Rol
     )
 
 
-def abstract_signals(constraints: int, count: int, group: int, mesh: jax.sharding.Mesh) -> Signals:
-    """ShapeDtypeStructs of the signals of those rollouts."""
+def abstract_signals(
+    constraints: int, count: int, group: int, mesh: jax.sharding.Mesh, *, filtered: bool = False
+) -> Signals:
+    """ShapeDtypeStructs of the signals of those rollouts; `filtered` where dead groups are replaced among them."""
     lead = meshes.batch_sharding(mesh)
     second = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, meshes.BATCH_AXES))
     one: Any = jax.ShapeDtypeStruct((count, group), jnp.float32, sharding=lead)
     of: Any = lambda dtype: jax.ShapeDtypeStruct((constraints, count, group), dtype, sharding=second)  # noqa: E731
-    return Signals(task=one, accuracy=one, format=one, values=of(jnp.float32), mask=of(jnp.bool_))
+    drawn: Any = {"drawn_values": of(jnp.float32), "drawn_mask": of(jnp.bool_)} if filtered else {}
+    return Signals(task=one, accuracy=one, format=one, values=of(jnp.float32), mask=of(jnp.bool_), **drawn)
 
 
 def compile_ahead(
@@ -159,7 +162,8 @@ def compile_ahead(
     split = meshes.batch_sharding(mesh)
     count, group = config.data.prompts_per_step, config.rollout.group_size
     rollouts = abstract_rollouts(count, group, config.rollout.max_new_tokens, split)
-    signals = abstract_signals(len(config.constraints), count, group, mesh)
+    filtered = config.algorithm.filter_dead
+    signals = abstract_signals(len(config.constraints), count, group, mesh, filtered=filtered)
     for shape in tqdm(shapes, desc="compiling", unit="shape", leave=False):
         sampler.compile(state.params, abstract_prompts(config.rollout.batch_prompts, shape, split))
         step.lower(state, reference, abstract_prompts(count, shape, split), rollouts, signals).compile()

@@ -158,6 +158,10 @@ class Signals:
     format: jax.Array  # float32 [M, G]     R_fmt
     values: jax.Array  # float32 [C, M, G]  constraint signals R_k in the config's order; 0 where masked
     mask: jax.Array  # bool [C, M, G]     m_k: the signal is applicable
+    # The same of the batch as first drawn, where dead groups were replaced in it; None where none are. The multipliers
+    # answer to these: what is left after a filter is no sample of what the policy does.
+    drawn_values: jax.Array | None = None  # float32 [C, M, G]
+    drawn_mask: jax.Array | None = None  # bool [C, M, G]
 
 
 @struct.dataclass

@@ -15,7 +15,8 @@ import dataclasses
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from tqdm import tqdm
 from fgrpo_jax import checkpoint, doors, evaluate, metrics, precompile, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.collect import Collected, anywhere, everywhere, redrawn
 from fgrpo_jax.data.buckets import padding
-from fgrpo_jax.data.pipeline import Batch, PromptIterator
+from fgrpo_jax.data.pipeline import PromptIterator
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.fgrpo.optimizer import Flat
 from fgrpo_jax.records import Rollouts, Signals, TrainState
 from fgrpo_jax.reporting.compare import paired, table
+from fgrpo_jax.rewards.groups import dead
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import generate
 from fgrpo_jax.rollout.sampler import Sampler
@@ -47,7 +50,10 @@ SHOWN = {
 EXTRA = (
     *("loss/total", "policy/entropy", "policy/clip_share", "rollout/length", "rollout/truncated", "judge/no_claim"),
     *("data/padding_waste", "data/padding_waste_patches"),
+    *("rollout/dead_groups", "rollout/resampled"),
 )
+IMPORTANCE = ("importance/mean", "importance/max", "importance/capped_share", "importance/ess")
+"""In every row of a run that corrects for its sampler; in none of the others."""
 
 
 def main(args: argparse.Namespace) -> None:
@@ -61,14 +67,15 @@ def main(args: argparse.Namespace) -> None:
     run.run(resumed=resumed)
 
 
-@dataclasses.dataclass
-class Drawn:
-    """The rollouts of one step on the host and on the devices."""
+Spent = Counter[str]
+"""Seconds of each phase of a step ('data', 'rollout', 'reward', 'learner'; 'sampling' alone), and 'tokens' drawn."""
 
-    rollouts: Rollouts  # numpy leaves
-    texts: Sequence[Sequence[str]]  # [M][G]
-    tokens: int
-    seconds: float
+
+@contextlib.contextmanager
+def _timed(spent: Spent, phase: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    spent[phase] += time.perf_counter() - began  # type: ignore[assignment]  # a Counter of seconds as well
 
 
 @dataclasses.dataclass
@@ -149,7 +156,8 @@ class Run:
                 state=state,
                 reference=reference,
             )
-        names = metrics.train_names([c.name for c in config.constraints], extra=EXTRA)
+        extra = EXTRA if config.algorithm.importance_cap is None else (*EXTRA, *IMPORTANCE)
+        names = metrics.train_names([c.name for c in config.constraints], extra=extra)
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
             log, figures = (
                 stack.enter_context(metrics.JsonlWriter(self.workdir / name, resume_step=start))
@@ -180,43 +188,60 @@ class Run:
         self, state: TrainState, reference: Flat, step: int, names: Sequence[str]
     ) -> tuple[TrainState, metrics.Row]:
         """One rollout step: the new state and the row of metrics."""
-        clock = [time.perf_counter()]
-        batch = next(self.data)
-        clock.append(time.perf_counter())
-        prompts = self.policy.put(batch.prompts)
-        drawn = self._draw(state.params, batch, prompts, step)
-        clock.append(time.perf_counter())
-        sizes = [prompt.first_size for prompt in batch.encoded]
-        signals, seen = score(
-            batch.examples,
-            drawn.texts,
-            sizes=sizes,
-            config=setup.rewards(self.config),
-            measures=setup.measures(self.config),
-            lengths=np.sum(drawn.rollouts.mask, axis=-1),
-            finished=np.asarray(drawn.rollouts.finished),
-        )
-        clock.append(time.perf_counter())
-        state, figures, logps = self.learner.step(
-            state, reference, prompts, self.policy.put(drawn.rollouts), self._put_signals(signals)
-        )
-        figures, logps = jax.device_get((figures, logps))
-        clock.append(time.perf_counter())
-        lam = figures["constraint/lambda"]
-        values = self._values(step, figures, signals, drawn, seen)
-        values |= self._compare_logps(drawn.rollouts, logps)
+        spent: Spent = Counter()
+        drawn, placed = self._collect(state.params, step, spent)
+        batch, replaced = drawn, 0
+        if self.config.algorithm.filter_dead:
+            batch, replaced = self._replace_dead(state.params, step, drawn, spent)
+        with _timed(spent, "learner"):
+            prompts = placed if batch is drawn else self.policy.put(batch.prompts)
+            signals = self._put_signals(batch.signals, drawn.signals)
+            state, figures, logps = self.learner.step(
+                state, reference, prompts, self.policy.put(batch.rollouts), signals
+            )
+            figures, logps = jax.device_get((figures, logps))
+        values = self._values(step, figures, drawn, spent)
+        values |= {"rollout/dead_groups": int(self._dead(batch.signals).sum()), "rollout/resampled": replaced}
+        values |= self._compare_logps(batch.rollouts, logps)
         self._report_saturated(figures["constraint/saturated"])
         waste = padding(batch.prompts)
         values |= {"data/padding_waste": waste["tokens"], "data/padding_waste_patches": waste["patches"]}
-        values |= dict(zip(("time/data", "time/rollout", "time/reward", "time/learner"), np.diff(clock), strict=True))
+        values |= {f"time/{phase}": spent[phase] for phase in ("data", "rollout", "reward", "learner")}
         if self.config.log.rollouts:
-            self._write_rollouts(step, batch, drawn, signals, lam)
+            self._write_rollouts(step, batch, figures["constraint/lambda"])
         return state, metrics.row(names, values)
 
     # ------------------------------------------------------------------------------------------------------ one step
-    def _draw(self, params: Any, batch: Batch, prompts: Any, step: int) -> Drawn:
-        """Rollouts of the step's prompts, `rollout.batch_prompts` at a time."""
-        size, total = self.config.rollout.batch_prompts, len(batch.examples) * jax.process_count()
+    def _collect(
+        self, params: Any, step: int, spent: Spent, *, earlier: Sequence[np.ndarray] = ()
+    ) -> tuple[Collected, Any]:
+        """The next prompts with their rollouts and signals; and the prompts on the devices.
+
+        Args:
+          spent: to which times and tokens are added.
+          earlier: prompt ids of the draws of this step that came before.
+        """
+        with _timed(spent, "data"):
+            batch = next(self.data)
+        prompts = redrawn(batch.prompts, earlier) if earlier else batch.prompts
+        with _timed(spent, "rollout"):
+            placed = self.policy.put(prompts)
+            rollouts, texts = self._draw(params, placed, step, spent)
+        with _timed(spent, "reward"):
+            signals, seen = score(
+                batch.examples,
+                texts,
+                sizes=[prompt.first_size for prompt in batch.encoded],
+                config=setup.rewards(self.config),
+                measures=setup.measures(self.config),
+                lengths=np.sum(rollouts.mask, axis=-1),
+                finished=np.asarray(rollouts.finished),
+            )
+        return Collected(batch.examples, batch.encoded, prompts, rollouts, texts, signals, seen), placed
+
+    def _draw(self, params: Any, prompts: Any, step: int, spent: Spent) -> tuple[Rollouts, Sequence[Sequence[str]]]:
+        """Rollouts of prompts on the devices, `rollout.batch_prompts` at a time, and their texts."""
+        size, total = self.config.rollout.batch_prompts, len(prompts.tokens)
         parts = []
         for start in range(0, total, size):
             part = prompts if size == total else jax.tree.map(lambda x, s=start: x[s : s + size], prompts)
@@ -231,30 +256,63 @@ class Run:
                     step=step,
                 )
             )
+        spent["tokens"] += sum(part.tokens for part in parts)
+        spent["sampling"] += sum(part.seconds for part in parts)
         rollouts = jax.tree.map(lambda *xs: np.concatenate(xs), *[part.rollouts for part in parts])
-        texts = [text for part in parts for text in part.texts]
-        return Drawn(rollouts, texts, sum(p.tokens for p in parts), sum(p.seconds for p in parts))
+        return rollouts, [text for part in parts for text in part.texts]
 
-    def _put_signals(self, signals: Signals) -> Signals:
-        """Signals on the mesh; constraint arrays [C, M, G] have the prompt axis second."""
+    def _dead(self, signals: Signals) -> np.ndarray:
+        """bool [M], groups of this process that no advantage can be in."""
+        filled = self.config.algorithm.masked == "zero_fill"
+        mask = np.ones_like(signals.mask) if filled else np.asarray(signals.mask)
+        reward, values = np.asarray(self.learner.reward(signals)), np.asarray(signals.values)
+        return dead(reward, values, mask, in_force=self.learner.in_force)
+
+    def _replace_dead(self, params: Any, step: int, first: Collected, spent: Spent) -> tuple[Collected, int]:
+        """(the batch with live groups of further draws in the place of dead ones, how many were replaced).
+
+        At most `max_resample` draws, each of the next prompts of the data; what is still dead then stays, with
+        advantage 0. All processes draw as long as any of them has dead groups left.
+        """
+        batch, replaced, earlier = first, 0, [everywhere(first.prompts.prompt_id)]
+        for _ in range(self.config.algorithm.max_resample):
+            rows = np.flatnonzero(self._dead(batch.signals))
+            if not anywhere(np.array(len(rows) > 0)):
+                break
+            more, _ = self._collect(params, step, spent, earlier=earlier)
+            earlier.append(everywhere(more.prompts.prompt_id))
+            live = np.flatnonzero(~self._dead(more.signals))
+            count = min(len(rows), len(live))
+            if count:
+                batch = batch.with_groups(rows[:count], more, live[:count], data=self.data)
+            replaced += count
+        return batch, replaced
+
+    def _put_signals(self, signals: Signals, drawn: Signals) -> Signals:
+        """Signals on the mesh; constraint arrays [C, M, G] have the prompt axis second.
+
+        Args:
+          drawn: those of the batch as first drawn, which travel too where dead groups are replaced.
+        """
         mesh = self.policy.mesh
         second = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, meshes.BATCH_AXES))
         put = jax.make_array_from_process_local_data
         flat = self.policy.put({"task": signals.task, "accuracy": signals.accuracy, "format": signals.format})
-        return Signals(**flat, values=put(second, signals.values), mask=put(second, signals.mask))
+        rows: dict[str, Any] = {"values": signals.values, "mask": signals.mask}
+        if self.config.algorithm.filter_dead:
+            rows |= {"drawn_values": drawn.values, "drawn_mask": drawn.mask}
+        return Signals(**flat, **{name: put(second, row) for name, row in rows.items()})
 
-    def _values(
-        self, step: int, figures: dict[str, Any], signals: Signals, drawn: Drawn, seen: dict[str, np.ndarray]
-    ) -> dict[str, Any]:
-        """The row's values but for times and the comparison of log-probs."""
-        mask = drawn.rollouts.mask
+    def _values(self, step: int, figures: dict[str, Any], drawn: Collected, spent: Spent) -> dict[str, Any]:
+        """The row's values but for times and the comparison of log-probs, of the batch as first drawn."""
+        mask, signals, seen = drawn.rollouts.mask, drawn.signals, drawn.seen
         out: dict[str, Any] = {
             "step": step + 1,
             "reward/task": signals.task.mean(),
             "reward/accuracy": signals.accuracy.mean(),
             "reward/format": signals.format.mean(),
-            "sampler/tokens": drawn.tokens,
-            "sampler/tokens_per_second": drawn.tokens / drawn.seconds,
+            "sampler/tokens": spent["tokens"],
+            "sampler/tokens_per_second": spent["tokens"] / spent["sampling"],
             "judge/failed": int(seen["judge_failed"].sum()),
             "judge/no_claim": seen["no_claim"].mean(),
             "rollout/length": mask.sum(-1).mean(),
@@ -277,7 +335,10 @@ class Run:
         """Differences between the sampler's and the learner's log-probs, and the stop when they are two models."""
         mask, limits = rollouts.mask, self.config.rollout
         difference = np.abs(rollouts.logps - logps)[mask]
-        shift = np.abs(np.exp(rollouts.logps) - np.exp(logps))[mask]
+        shift = (np.exp(logps) - np.exp(rollouts.logps))[mask]
+        # What a truncated distribution keeps it makes likelier, so there only the other sign tells two models apart.
+        truncated = limits.top_p < 1.0 or limits.top_k > 0 or limits.min_p > 0
+        shift = np.maximum(shift, 0) if truncated else np.abs(shift)
         exact = self.config.model.compute_dtype == "float32"
         if exact:
             kind, value, warn, stop = "max", shift.max(), limits.logp_max_warn, limits.logp_max_stop
@@ -306,13 +367,14 @@ class Run:
                     stacklevel=2,
                 )
 
-    def _write_rollouts(self, step: int, batch: Batch, drawn: Drawn, signals: Signals, lam: np.ndarray) -> None:
-        """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned."""
+    def _write_rollouts(self, step: int, batch: Collected, lam: np.ndarray) -> None:
+        """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned, those learnt from."""
+        signals, rollouts = batch.signals, batch.rollouts
         names = [c.name for c in self.config.constraints]
         lines = []
         for row, example in enumerate(batch.examples):
             samples = []
-            for g, text in enumerate(drawn.texts[row]):
+            for g, text in enumerate(batch.texts[row]):
                 earned = {
                     name: float(signals.values[k, row, g]) if signals.mask[k, row, g] else None
                     for k, name in enumerate(names)
@@ -320,8 +382,8 @@ class Run:
                 samples.append(
                     {
                         "text": text,
-                        "tokens": int(drawn.rollouts.mask[row, g].sum()),
-                        "finished": bool(drawn.rollouts.finished[row, g]),
+                        "tokens": int(rollouts.mask[row, g].sum()),
+                        "finished": bool(rollouts.finished[row, g]),
                         "accuracy": float(signals.accuracy[row, g]),
                         "format": float(signals.format[row, g]),
                         **earned,

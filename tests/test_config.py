@@ -113,6 +113,27 @@ WRONG = [
     (dict(rewards__weights={"format": 1.0}), "set config.rewards.format_weight"),
     (dict(rewards__weights={"overlong": 1.0}), "overlong_cache=0"),
     (dict(rewards__overlong_cache=99), "overlong_cache=99 exceeds config.rollout.max_new_tokens=48"),
+    (dict(algorithm__normalise_lambda=True), "which whiten='live' would undo"),
+    (dict(algorithm__normalise_lambda=True, algorithm__whiten="none", algorithm__aggregation="gdpo"), "may not have"),
+    (dict(algorithm__kl_in="reward"), "use kl_estimator='k1'"),
+    (dict(algorithm__kl_in="reward", algorithm__kl_estimator="k1", algorithm__kl_coef=0.0), "positive kl_coef"),
+    (dict(algorithm__filter_dead=True, algorithm__max_resample=0), "draws nothing anew"),
+    (dict(algorithm__importance_cap=0.5), "importance_cap=0.5 is out of range"),
+    (dict(algorithm__entropy_coef=-0.1), "entropy_coef=-0.1 is out of range"),
+    (dict(algorithm__overlong="drop"), "use one of 'keep', 'mask'"),
+    (dict(algorithm__ratio="word"), "use one of 'token', 'sequence'"),
+    (
+        dict(algorithm__aggregation="additive", constraints__consistency__signal="accuracy"),
+        "needs the signal 'consistency'; keep a constraint on it",
+    ),
+    (
+        dict(
+            algorithm__aggregation="gdpo",
+            algorithm__task_weight=0.0,
+            **{f"constraints__{name}__weight": 0.0 for name in configs.CONSTRAINT_NAMES},
+        ),
+        "with every weight 0",
+    ),
     (dict(rollout__logp_max_warn=1.0), "logp_max_warn=1.0 exceeds"),
     (dict(optim__learning_rate=float("nan")), "not a finite number"),
     (dict(optim__learning_rate="fast"), "must be a number, not str"),
@@ -129,6 +150,13 @@ WRONG = [
 def test_wrong_values_are_named(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         configs.load(changed(**fields))
+
+
+@pytest.mark.parametrize("field", [dict(rollout__top_p=0.9), dict(rollout__top_k=5), dict(rollout__min_p=0.1)])
+def test_training_may_truncate_where_it_corrects_for_it(field: dict[str, object]) -> None:
+    configs.load(changed(**field, algorithm__importance_cap=2.0))
+    with pytest.raises(ValueError, match="set min_new_tokens=0"):
+        configs.load(changed(**field, algorithm__importance_cap=2.0, rollout__min_new_tokens=2))
 
 
 def test_evaluation_may_truncate_and_use_bfloat16_parameters() -> None:
@@ -319,7 +347,7 @@ def test_every_config_leaf_is_read() -> None:
     # config.py reads fields only to check them; what counts is the rest of the package.
     found: set[tuple[str, str]] = set()
     for file in (ROOT / "fgrpo_jax").rglob("*.py"):
-        if file.name not in ("config.py", "config_schema.py") or file.parent.name == "model":
+        if file.name not in ("config.py", "config_rules.py", "config_schema.py") or file.parent.name == "model":
             found |= reads(ast.parse(file.read_text()))
     derived = {"micro_batches": ("algorithm", "micro_batch_prompts"), "sign": ("constraints", "direction")}
     found |= {leaf for name, leaf in derived.items() if any(field == name for _, field in found)}

@@ -15,7 +15,8 @@ FLOORS = {
     0: "fgrpo_jax fgrpo_jax.records fgrpo_jax.mesh fgrpo_jax.model fgrpo_jax.model.config",
     1: """fgrpo_jax.model.* fgrpo_jax.rewards fgrpo_jax.rewards.parsing fgrpo_jax.rewards.task
           fgrpo_jax.rewards.consistency fgrpo_jax.rewards.grounding fgrpo_jax.rewards.claims
-          fgrpo_jax.rewards.relations fgrpo_jax.rewards.signals fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words
+          fgrpo_jax.rewards.groups fgrpo_jax.rewards.relations fgrpo_jax.rewards.signals
+          fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words
           fgrpo_jax.fgrpo fgrpo_jax.fgrpo.advantages fgrpo_jax.fgrpo.losses fgrpo_jax.fgrpo.multipliers""",
     2: """fgrpo_jax.data fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out fgrpo_jax.streams
           fgrpo_jax.rollout fgrpo_jax.rollout.*
@@ -23,10 +24,10 @@ FLOORS = {
           fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.fgrpo.trained
           fgrpo_jax.checkpoint
           fgrpo_jax.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",
-    3: "fgrpo_jax.config fgrpo_jax.config_schema",
+    3: "fgrpo_jax.config fgrpo_jax.config_rules fgrpo_jax.config_schema",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export
           fgrpo_jax.prepare fgrpo_jax.precompile fgrpo_jax.asking fgrpo_jax.preflight fgrpo_jax.report
-          fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.setup""",
+          fgrpo_jax.collect fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.setup""",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 

@@ -73,6 +73,10 @@ class Kit:
 
 @pytest.fixture(scope="module")
 def kit(tiny_hf: Path) -> Kit:
+    return make_kit(tiny_hf)
+
+
+def make_kit(tiny_hf: Path) -> Kit:
     config = policies.config(tiny_hf, optim__learning_rate=LR, algorithm__micro_batch_prompts=4)
     policy = policies.policy(config)
     data = setup.training_batches(config, policy)

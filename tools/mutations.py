@@ -79,8 +79,8 @@ MUTATIONS = (
     Mutation(
         "advantages meet the wrong prompts",
         "fgrpo_jax/fgrpo/learner.py",
-        "_Batch(prompts, rollouts, adv.total,",
-        "_Batch(prompts, rollouts, jnp.roll(adv.total, 1, axis=0),",
+        "forward.split(adv.total, **work)",
+        "forward.split(jnp.roll(adv.total, 1, axis=0), **work)",
         "tests/test_learner.py::test_order_of_prompts_changes_nothing",
     ),
     Mutation(
@@ -128,8 +128,8 @@ MUTATIONS = (
     Mutation(
         "advantages use λ(t + 1)",
         "fgrpo_jax/fgrpo/learner.py",
-        "                state.lam,\n                ddof",
-        "                state.lam + 0.05,\n                ddof",
+        "self.mix(signals, state.lam, penalty",
+        "self.mix(signals, state.lam + 0.05, penalty",
         "tests/test_learner.py::test_multipliers_means_and_shares_are_those_of_the_equations",
     ),
     Mutation(

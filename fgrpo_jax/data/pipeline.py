@@ -10,7 +10,7 @@ processes, workers or threads, so that the state of an iterator is the number of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -91,7 +91,7 @@ class Batch:
 class _Rows:
     """One step as it leaves a worker."""
 
-    items: list[tuple[Example, EncodedPrompt, np.ndarray | None]]
+    items: Sequence[tuple[Example, EncodedPrompt, np.ndarray | None]]
     occurrence: np.ndarray
     count: int
 
@@ -241,6 +241,17 @@ class PromptIterator:
         """Pads to other buckets from the next batch on."""
         self.close()
         self._pad = dataclasses.replace(self._pad, buckets=buckets)
+
+    def join(
+        self, examples: Sequence[Example], encoded: Sequence[EncodedPrompt], *, occurrence: np.ndarray
+    ) -> PromptBatch:
+        """Prompts of several batches as one, padded by the same buckets; numpy leaves.
+
+        Args:
+          occurrence: uint32 [M], see `PromptBatch`.
+        """
+        items = [(example, prompt, None) for example, prompt in zip(examples, encoded, strict=True)]
+        return self._pad(_Rows(items=items, occurrence=occurrence, count=len(items))).prompts
 
     def close(self) -> None:
         """Ends threads and workers. The iterator starts them again if asked for more."""

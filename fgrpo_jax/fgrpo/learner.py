@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,20 +35,33 @@ class LearnerConfig:
     optimizer: optimizer.OptimizerConfig
     freeze: tuple[str, ...] = ("visual/**",)
     lora: LoraConfig | None = None  # adapters are trained, and nothing else
+    aggregation: Aggregation = "fgrpo"
+    task_weight: float = 1.0  # of the task's advantage in GDPO; the others are in the constraints
+    normalise_lambda: bool = False
     masked: advantages.Masked = "masked"
     ddof: int = 1
     eps: float = 1e-6
+    std: bool = True
     whiten: advantages.Whiten = "live"
+    ratio: losses.Ratio = "token"
     clip_low: float = 0.2
     clip_high: float = 0.28
     dual_clip: float | None = None
     kl_coef: float = 0.01
     kl_estimator: losses.Estimator = "k3"
     kl_clamp: float = 10.0
+    kl_in: Literal["loss", "reward"] = "loss"
+    entropy_coef: float = 0.0
+    overlong: Literal["keep", "mask"] = "keep"
+    importance_cap: float | None = None
     loss_aggregation: losses.Aggregation = "token_mean"
     temperature: float = 1.0
     updates: int = 2  # optimiser updates a rollout batch
     micro_batches: int = 1  # micro-batches an update
+
+
+Aggregation = Literal["fgrpo", "grpo", "gdpo", "additive", "multiplicative"]
+"""How signals become an advantage: Eq. 6; the task's alone; fixed weights; two rewards that hold the signals."""
 
 
 @struct.dataclass
@@ -57,10 +70,10 @@ class _Batch:
 
     prompts: PromptBatch
     rollouts: Rollouts
-    advantages: jax.Array  # float32 [m, G]
+    advantages: jax.Array | None  # float32 [m, G], None until they are known
     features: jax.Array | None  # what the frozen stages of the tower give; None when the first of them is trained
     ref_logps: jax.Array | None  # float32 [m, G, T]
-    old_logps: jax.Array | None  # float32 [m, G, T], None with one update a rollout batch
+    old_logps: jax.Array | None  # float32 [m, G, T], None where no update needs them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: its bound methods are jitted
@@ -98,6 +111,39 @@ class Learner:
         """
         return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
 
+    def mix(self, signals: Signals, lam: jax.Array, *, penalty: jax.Array | None = None) -> advantages.Advantages:
+        """The advantages of a whole rollout batch by the config's aggregation.
+
+        Args:
+          lam: float32 [C], λ(t).
+          penalty: float32 [M, G], taken off the task reward before it is normalised in its group (KL in the reward).
+
+        Raises:
+          ValueError: a baseline that needs a signal no constraint measures.
+        """
+        config = self.config
+        task = self.reward(signals)
+        task = task if penalty is None else task - penalty
+        # A bound from above is one from below on the negated signal; negation is exact.
+        direction = multipliers.column(config.constraints, "direction")[:, None, None]
+        rules: dict[str, Any] = {"ddof": config.ddof, "eps": config.eps, "masked": config.masked, "std": config.std}
+        rules |= {"whiten": config.whiten}
+        values, mask = signals.values * direction, signals.mask
+        if config.aggregation == "gdpo":
+            first = jnp.asarray([config.task_weight], jnp.float32)
+            weights = jnp.concatenate([first, multipliers.column(config.constraints, "weight")])
+            return advantages.gdpo(task, values, mask, weights, **rules)
+        return advantages.combine(task, values, mask, lam, normalise_lambda=config.normalise_lambda, **rules)
+
+    def reward(self, signals: Signals) -> jax.Array:
+        """[M, G], what the task advantage is made of: R_task, or a baseline's reward that holds the signals."""
+        if self.config.aggregation not in ("additive", "multiplicative"):
+            return signals.task
+        parts = {"consistency": self._row("consistency"), "spatial": self._row("spatial_grounding")}
+        rows = {name: signals.values[row] for name, row in parts.items()}  # 0 where masked
+        mix = advantages.additive if self.config.aggregation == "additive" else advantages.multiplicative
+        return mix(signals.accuracy, signals.format, **rows)
+
     # ------------------------------------------------------------------------------------------------ pieces
     @functools.cached_property
     def _trained(self) -> Trained:
@@ -109,6 +155,15 @@ class Learner:
         """How many stages of the tower, from the first on, no step changes: they run once for all passes."""
         moving = {path.split("/")[1] for path in self._trained.paths(self.model.specs) if path.startswith("visual/")}
         return next((number for number, stage in enumerate(STAGES) if stage in moving), len(STAGES))
+
+    def _row(self, signal: str) -> int:
+        names = [c.signal or c.name for c in self.config.constraints]
+        if signal not in names:
+            raise ValueError(
+                f"aggregation '{self.config.aggregation}' needs the signal '{signal}', which no constraint measures; "
+                "add one (enabled or not)"
+            )
+        return names.index(signal)
 
     def _logps(self, params: Any, batch: _Batch) -> tuple[jax.Array, jax.Array]:
         features = batch.features
@@ -131,53 +186,76 @@ class Learner:
         """Log-probs without gradient, micro-batch by micro-batch: leaves [U, n, m, ...] → [U, n, m, G, T]."""
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
         logps = jax.lax.map(lambda batch: self._logps(params, batch)[0], flat)
-        return jax.lax.stop_gradient(logps.reshape(*batches.advantages.shape[:2], *logps.shape[1:]))
+        return jax.lax.stop_gradient(logps.reshape(*batches.rollouts.mask.shape[:2], *logps.shape[1:]))
 
     def _features(self, params: Any, batches: _Batch) -> jax.Array:
         vision = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches.prompts.vision)
         out = jax.lax.map(lambda v: self.model.encode(params, v, stop=self._frozen_stages), vision)
-        return jax.lax.stop_gradient(out.reshape(*batches.advantages.shape[:2], *out.shape[1:]))
+        return jax.lax.stop_gradient(out.reshape(*batches.rollouts.mask.shape[:2], *out.shape[1:]))
 
     def _normaliser(self, rollouts: Rollouts) -> jax.Array:
         """Global count that the loss of one update is divided by; `rollouts` leaves are [n, m, G, T]."""
         aggregation = self.config.loss_aggregation
         length = float(rollouts.mask.shape[-1]) if aggregation == "constant" else None
-        return losses.count(rollouts.mask, aggregation=aggregation, length=length)
+        return losses.count(self._counting(rollouts), aggregation=aggregation, length=length)
+
+    def _counting(self, rollouts: Rollouts) -> jax.Array:
+        """bool [..., G, T], the tokens that take part in the loss."""
+        if self.config.overlong == "mask":
+            return rollouts.mask & rollouts.finished[..., None]
+        return rollouts.mask
 
     def _loss(
         self, weights: optimizer.Flat, batch: _Batch, *, frozen: optimizer.Flat, first: jax.Array, normaliser: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Loss of one micro-batch, already divided by the update's global normaliser, and its metric sums."""
-        config, mask = self.config, batch.rollouts.mask
+        config, mask = self.config, self._counting(batch.rollouts)
         logps, entropy = self._logps(self._trained.join(weights, frozen), batch)
         # The first update of a rollout batch is on-policy: its ratio is exactly 1, its gradient the policy gradient.
         old = jax.lax.stop_gradient(logps)
         if batch.old_logps is not None:
             old = jnp.where(first, old, batch.old_logps)
+        weight, importance = self._importance(old, batch.rollouts, mask)
         policy, counts = losses.policy_loss(
             logps,
             old,
-            advantages=batch.advantages,
+            advantages=batch.advantages,  # type: ignore[arg-type]  # known by now
             mask=mask,
             normaliser=normaliser,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
             dual_clip=config.dual_clip,
             aggregation=config.loss_aggregation,
+            ratio_of=config.ratio,
+            weight=weight,
         )
         sums = {
             "policy": policy,
             "kl": jnp.float32(0),
             "clipped": counts.clipped_low + counts.clipped_high + counts.dual_clipped,
-            "entropy": entropy.sum(),
+            "entropy": jnp.where(mask, entropy, 0).sum(),
             "tokens": counts.tokens,
         }
         total = policy
+        mean = functools.partial(losses.aggregate, aggregation=config.loss_aggregation, normaliser=normaliser)
         if batch.ref_logps is not None:
             kl = losses.kl(logps, batch.ref_logps, mask=mask, estimator=config.kl_estimator, clamp=config.kl_clamp)
-            sums["kl"] = losses.aggregate(kl, mask, aggregation=config.loss_aggregation, normaliser=normaliser)
-            total = total + config.kl_coef * sums["kl"]
-        return total, {**sums, "logps": jax.lax.stop_gradient(logps)}
+            sums["kl"] = mean(kl, mask)
+            total = total + config.kl_coef * sums["kl"] if config.kl_in == "loss" else total
+        if config.entropy_coef:
+            total = total - config.entropy_coef * mean(entropy, mask)
+        return total, {**sums, **importance, "logps": jax.lax.stop_gradient(logps)}
+
+    def _importance(
+        self, old: jax.Array, rollouts: Rollouts, mask: jax.Array
+    ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
+        """(weight of each token for the sampler's mismatch, sums for metrics); (None, {}) when it is off."""
+        cap = self.config.importance_cap
+        if cap is None:
+            return None, {}
+        ratio = losses.importance_ratio(old, rollouts.logps, mask=mask)
+        sums = losses.importance_sums(ratio, mask=mask, cap=cap)
+        return jnp.minimum(ratio, cap), {**sums, "largest": jnp.max(ratio)}
 
     # -------------------------------------------------------------------------------------------------- step
     def _prepare(self, state: TrainState, reference: optimizer.Flat, batches: _Batch, frozen: optimizer.Flat) -> _Batch:
@@ -189,12 +267,36 @@ class Learner:
         if self.config.kl_coef != 0:
             with jax.named_scope("reference"):
                 ref = self._scan_logps(self._trained.anchor(reference, frozen), batches)
-        if self.config.updates > 1:
+        if self._penalised:
+            with jax.named_scope("old_policy"):
+                old = self._scan_logps(state.params, batches)  # rewards need them before the first update has its own
+        elif self.config.updates > 1:
             with jax.named_scope("old_policy"):
                 later = jax.tree.map(lambda x: x[1:], batches)
                 old = self._scan_logps(state.params, later)
                 old = jnp.concatenate([jnp.zeros_like(old[:1]), old])  # update 0 uses its own
         return batches.replace(ref_logps=ref, old_logps=old)
+
+    @property
+    def in_force(self) -> tuple[bool, ...]:
+        """C times, whether the constraint takes part in the advantage."""
+        config = self.config
+        if config.aggregation not in ("fgrpo", "gdpo"):
+            return (False,) * len(config.constraints)
+        weighs = [c.weight > 0 if config.aggregation == "gdpo" else c.enabled for c in config.constraints]
+        return tuple(weighs)
+
+    @property
+    def _penalised(self) -> bool:
+        return self.config.kl_in == "reward" and self.config.kl_coef != 0
+
+    def _penalty(self, batches: _Batch) -> jax.Array | None:
+        """β·Σ_t (log π_old − log π_ref) of each rollout, [M, G]; None unless KL is in the reward."""
+        old, ref, mask = batches.old_logps, batches.ref_logps, batches.rollouts.mask
+        if not self._penalised or old is None or ref is None:
+            return None
+        k1 = losses.kl(old, ref, mask=mask, estimator="k1", clamp=self.config.kl_clamp)
+        return forward.unsplit(self.config.kl_coef * jnp.sum(k1, axis=-1))
 
     def _updates(
         self, parts: Split, skipped: jax.Array, batches: _Batch
@@ -214,7 +316,7 @@ class Learner:
                 done = optimizer.apply_guarded(tx, grads, opt_state, weights)
             skipped = jnp.where(done.finite, 0, skipped + 1)
             logps = aux.pop("logps")
-            sums = {name: value.sum() for name, value in aux.items()}
+            sums = {name: value.max() if name == "largest" else value.sum() for name, value in aux.items()}
             out = {**sums, "loss": total, "grad_norm": done.grad_norm, "finite": done.finite}
             out |= {"moved": done.moved_share, "logps": logps}
             return (done.params, done.opt_state, skipped), out
@@ -231,30 +333,21 @@ class Learner:
         signals: Signals,
     ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
         config = self.config
-        with jax.named_scope("advantages"):
-            # A bound from above is one from below on the negated signal; negation is exact.
-            direction = jnp.asarray([c.direction for c in config.constraints], jnp.float32)[:, None, None]
-            adv = advantages.combine(
-                signals.task,
-                signals.values * direction,
-                signals.mask,
-                state.lam,
-                ddof=config.ddof,
-                eps=config.eps,
-                masked=config.masked,
-                whiten=config.whiten,
-            )
-        batch = _Batch(prompts, rollouts, adv.total, features=None, ref_logps=None, old_logps=None)
-        batches = forward.split(batch, updates=config.updates, micro_batches=config.micro_batches)
+        batch = _Batch(prompts, rollouts, None, features=None, ref_logps=None, old_logps=None)
+        work = {"updates": config.updates, "micro_batches": config.micro_batches}
+        batches = forward.split(batch, **work)
         parts = self._trained.split(state.params, state.opt_state, reference)
         batches = self._prepare(state, reference, batches, parts.frozen)
+        with jax.named_scope("advantages"):
+            adv = self.mix(signals, state.lam, penalty=self._penalty(batches))
+            batches = batches.replace(advantages=forward.split(adv.total, **work))
         (weights, opt_state, skipped), out = self._updates(parts, state.skipped, batches)
         with jax.named_scope("multipliers"):
             dual = multipliers.advance(
                 state.lam,
                 state.dual,
-                signals.values,
-                signals.mask,
+                signals.values if signals.drawn_values is None else signals.drawn_values,
+                signals.mask if signals.drawn_mask is None else signals.drawn_mask,
                 constraints=config.constraints,
                 step=state.step,
             )
@@ -264,6 +357,7 @@ class Learner:
             logps = jnp.concatenate([logps, batches.old_logps[1:]])
         tokens = jnp.maximum(out["tokens"].sum(), 1)
         metrics = {
+            **_importance_metrics(out, tokens),
             "loss/policy": out["policy"].mean(),
             "loss/kl": out["kl"].mean(),
             "loss/total": out["loss"].mean(),
@@ -281,3 +375,16 @@ class Learner:
         params, opt_state = self._trained.pack(weights, parts.frozen, opt_state)
         state = TrainState(state.step + 1, params, opt_state, dual.lam, skipped, dual.memory)
         return state, metrics, forward.unsplit(logps)
+
+
+def _importance_metrics(out: dict[str, jax.Array], tokens: jax.Array) -> dict[str, jax.Array]:
+    """importance/…; {} when no weights were used. `max` is of the ratios before the cap."""
+    if "weight" not in out:
+        return {}
+    total, squares = out["weight"].sum(), out["weight_squared"].sum()
+    return {
+        "importance/mean": total / tokens,
+        "importance/max": out["largest"].max(),
+        "importance/capped_share": out["capped"].sum() / tokens,
+        "importance/ess": total * total / jnp.maximum(tokens * squares, jnp.finfo(jnp.float32).tiny),
+    }

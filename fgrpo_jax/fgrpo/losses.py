@@ -17,6 +17,7 @@ from flax import struct
 
 Aggregation = Literal["token_mean", "sequence_mean", "constant"]
 Estimator = Literal["k1", "k2", "k3"]
+Ratio = Literal["token", "sequence"]
 
 LOG_RATIO_BOUND = 20.0
 """Policy log-ratios are clamped to ± this before exp: e^20 ≈ 4.9e8 is far outside every clip range, and float32 exp
@@ -90,6 +91,7 @@ def policy_loss(
     clip_high: float = 0.28,
     dual_clip: float | None = None,
     aggregation: Aggregation = "token_mean",
+    ratio_of: Ratio = "token",
     weight: jax.Array | None = None,
 ) -> tuple[jax.Array, PolicySums]:
     """Clipped surrogate, to be minimised: −aggregate(min(r·Â, clip(r, 1 − low, 1 + high)·Â)), r = π/π_old.
@@ -108,6 +110,9 @@ def policy_loss(
       clip_low, clip_high: ε of the lower and upper clip.
       dual_clip: c, or None for off.
       aggregation: see `aggregate`.
+      ratio_of: 'token', or 'sequence' for the geometric mean of a completion's ratios at each of its tokens, clipped as
+        one (GSPO, Zheng et al. 2025; with aggregation='sequence_mean' its objective exactly). Such ratios move far less
+        than a token's, so that their clip bounds are smaller: 3e-4 and 4e-4 in that paper.
       weight: [..., T] factor on each token's surrogate (see `importance_correction`), or None.
 
     Returns:
@@ -121,6 +126,10 @@ def policy_loss(
     dtype = jnp.promote_types(logp.dtype, jnp.float32)
     old = jax.lax.stop_gradient(old_logp).astype(dtype)
     log_ratio = jnp.where(mask, logp.astype(dtype) - old, 0)
+    if ratio_of == "sequence":
+        log_ratio = jnp.where(mask, _sequence_mean(log_ratio, mask), 0)
+    elif ratio_of != "token":
+        raise ValueError(f"ratio_of must be 'token' or 'sequence', got {ratio_of!r}")
     ratio = jnp.exp(jnp.clip(log_ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND))
     signed = jnp.broadcast_to(jax.lax.stop_gradient(advantages).astype(dtype)[..., None], ratio.shape)
 
@@ -182,24 +191,53 @@ def entropy(logits: jax.Array) -> jax.Array:
     return -jnp.sum(jnp.where(possible, jnp.exp(safe) * safe, 0), axis=-1)
 
 
+def importance_ratio(logp: jax.Array, sampler_logp: jax.Array, *, mask: jax.Array) -> jax.Array:
+    """π_old/π_sampler of each token, [..., T]; 1 where masked, no gradient, the log-ratio clamped to ± LOG_RATIO_BOUND.
+
+    Arguments as in `importance_correction`.
+    """
+    _check_same_shape(logp=logp, sampler_logp=sampler_logp, mask=mask)
+    dtype = jnp.promote_types(logp.dtype, jnp.float32)
+    log_ratio = jnp.where(mask, logp.astype(dtype) - sampler_logp.astype(dtype), 0)
+    return jax.lax.stop_gradient(jnp.exp(jnp.clip(log_ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND)))
+
+
 def importance_correction(logp: jax.Array, sampler_logp: jax.Array, *, mask: jax.Array, cap: float = 2.0) -> jax.Array:
     """Truncated importance weight min(π_old/π_sampler, cap) of each token, [..., T]; 1 where masked, no gradient.
 
     `logp` is the learner's log π_old, `sampler_logp` what the sampler reported for the same token.
 
+    What it corrects: given a prefix, the mean of weight · f over the sampler's tokens is that of f under π_old over
+    every token the sampler can draw. What it leaves: what the cap cuts off; the distribution of the *prefixes*, which
+    stays the sampler's (each token is weighed alone: a product over a completion has no bounded variance); and, where
+    the sampler drew from a truncated distribution (top-p, top-k, min-p), all tokens outside of it: there the weight is
+    the probability of the kept set, at most 1, and the gradient is that of the kept tokens alone.
+
     Raises:
       ValueError: shapes differ or cap below 1 (which would shrink weights that need no correction).
     """
-    _check_same_shape(logp=logp, sampler_logp=sampler_logp, mask=mask)
     if cap < 1:
         raise ValueError(f"cap must be at least 1, got {cap}")
-    dtype = jnp.promote_types(logp.dtype, jnp.float32)
-    log_ratio = jnp.where(mask, logp.astype(dtype) - sampler_logp.astype(dtype), 0)
-    bounded = jnp.clip(log_ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND)
-    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(bounded), cap))
+    return jnp.minimum(importance_ratio(logp, sampler_logp, mask=mask), cap)
+
+
+def importance_sums(ratio: jax.Array, *, mask: jax.Array, cap: float) -> dict[str, jax.Array]:
+    """float32 [] sums over unmasked tokens: of the capped weights, of their squares, and of those that were capped.
+
+    With n tokens: mean weight Σw/n, and effective sample size (Σw)²/(n Σw²), 1 when all weights are equal.
+    """
+    weight = jnp.minimum(ratio, cap)
+    parts = {"weight": weight, "weight_squared": weight * weight, "capped": ratio > cap}
+    return {name: jnp.sum(jnp.where(mask, part.astype(jnp.float32), 0)) for name, part in parts.items()}
 
 
 # -------------------------------------------------------------------------------------------------------------- private
+def _sequence_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of each completion over its tokens, [..., T] → [..., 1]; `values` are 0 where masked."""
+    lengths = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True, dtype=jnp.int32), 1)
+    return jnp.sum(values, axis=-1, keepdims=True) / lengths.astype(values.dtype)
+
+
 def _policy_sums(mask: jax.Array, counted: dict[str, jax.Array]) -> PolicySums:
     sums = {name: jnp.sum(jnp.where(mask, array.astype(jnp.float32), 0)) for name, array in counted.items()}
     return jax.lax.stop_gradient(PolicySums(tokens=jnp.sum(mask, dtype=jnp.float32), **sums))

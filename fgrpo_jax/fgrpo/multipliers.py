@@ -47,6 +47,7 @@ class Constraint:
       window: steps whose sums and counts are pooled for the mean that λ answers to; 1 is this step alone.
       delay: first steps in which λ stands at `init` and takes part in the advantage, while the window already fills.
       weight: fixed weight of the signal's advantage in GDPO, which has no λ.
+      enabled: takes part in the advantage; otherwise it is measured only, and its λ is to be 0.
       signal: what is measured, a name of `fgrpo_jax.rewards.signals`; '' for `name`.
     """
 
@@ -64,6 +65,7 @@ class Constraint:
     window: int = 1
     delay: int = 0
     weight: float = 1.0
+    enabled: bool = True
     signal: str = ""
 
 

@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import learner_splits, runs
+from checks import baselines, dual_dynamics, learner_splits, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
 Group = Callable[[runs.Context], Iterator[Check]]
 
 GROUPS: Mapping[str, Group] = {
+    "baselines": baselines.checks,
+    "dual_dynamics": dual_dynamics.checks,
     "splits": learner_splits.checks,
 }
 

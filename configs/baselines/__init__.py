@@ -1,0 +1,1 @@
+"""Baselines and ablations: each differs from what it builds on only where it must (docs/method.md)."""

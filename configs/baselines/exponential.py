@@ -1,0 +1,17 @@
+"""FGRPO with multipliers that climb in log λ: λ ← λ·exp(η·violation).
+
+    python -m fgrpo_jax.train --config=configs/baselines/exponential.py:tiny --workdir=runs/exponential
+
+Behind the colon stands the config to build on, configs/default.py when nothing does.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import bases
+
+
+def get_config(base: str = "default") -> ConfigDict:
+    config = bases.load(base)
+    for constraint in config.constraints.values():
+        constraint.rule = "exponential"
+    return config

@@ -1,0 +1,17 @@
+"""FGRPO with the spatial grounding constraint alone; the others are measured.
+
+    python -m fgrpo_jax.train --config=configs/baselines/spatial_only.py:tiny --workdir=runs/spatial_only
+
+Behind the colon stands the config to build on, configs/default.py when nothing does.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import bases
+
+
+def get_config(base: str = "default") -> ConfigDict:
+    config = bases.load(base)
+    for name, constraint in config.constraints.items():
+        constraint.enabled = name == "spatial_grounding"
+    return config

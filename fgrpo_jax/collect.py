@@ -1,0 +1,80 @@
+"""A rollout batch on the host, scored, and how groups of it are replaced by others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from fgrpo_jax.data.pipeline import PromptIterator
+from fgrpo_jax.data.prompts import EncodedPrompt
+from fgrpo_jax.records import Example, PromptBatch, Rollouts, Signals
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+    """Prompts of this process with what was drawn and earned; numpy leaves."""
+
+    examples: Sequence[Example]
+    encoded: Sequence[EncodedPrompt]
+    prompts: PromptBatch
+    rollouts: Rollouts
+    texts: Sequence[Sequence[str]]  # [M][G]
+    signals: Signals
+    seen: dict[str, np.ndarray]  # diagnostics of `rewards.score`
+
+    def with_groups(self, rows: np.ndarray, other: Collected, others: np.ndarray, *, data: PromptIterator) -> Collected:
+        """This batch with its groups `rows` replaced by the groups `others` of another, padded to one shape again."""
+        place = dict(zip(rows.tolist(), others.tolist(), strict=True))
+
+        def pick(mine: Sequence[Any], theirs: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(theirs[place[row]] if row in place else item for row, item in enumerate(mine))
+
+        def put(axis: int, mine: Any, theirs: Any) -> Any:
+            out, at = np.array(mine), (slice(None),) * axis
+            out[(*at, rows)] = np.asarray(theirs)[(*at, others)]
+            return out
+
+        first = lambda a, b: jax.tree.map(lambda x, y: put(0, x, y), a, b)  # noqa: E731
+        second = {
+            name: put(1, getattr(self.signals, name), getattr(other.signals, name)) for name in ("values", "mask")
+        }
+        flat = {name: getattr(self.signals, name) for name in ("task", "accuracy", "format")}
+        examples, encoded = pick(self.examples, other.examples), pick(self.encoded, other.encoded)
+        occurrence = put(0, self.prompts.occurrence, other.prompts.occurrence)
+        return Collected(
+            examples=examples,
+            encoded=encoded,
+            prompts=data.join(examples, encoded, occurrence=occurrence),
+            rollouts=first(self.rollouts, other.rollouts),
+            texts=pick(self.texts, other.texts),
+            signals=Signals(**first(flat, {name: getattr(other.signals, name) for name in flat}), **second),
+            seen=first(self.seen, other.seen),
+        )
+
+
+def anywhere(flags: np.ndarray) -> bool:
+    """Whether any process has a True: what all of them decide alike."""
+    return bool(everywhere(flags).any())
+
+
+def everywhere(values: Any) -> np.ndarray:
+    """The values of all processes, [process, ...]."""
+    mine = np.asarray(values)
+    return mine[None] if jax.process_count() == 1 else np.asarray(multihost_utils.process_allgather(mine))
+
+
+def redrawn(prompts: PromptBatch, earlier: Iterable[np.ndarray]) -> PromptBatch:
+    """Prompts of a further draw of a step: occurrences go on from the draws before, so that no noise comes twice.
+
+    Args:
+      earlier: the prompt ids of each draw before, of all processes.
+    """
+    before = Counter(int(i) for ids in earlier for i in np.ravel(ids))
+    more = np.array([before[int(i)] for i in np.asarray(prompts.prompt_id)], np.uint32)
+    return prompts.replace(occurrence=np.asarray(prompts.occurrence) + more)  # type: ignore[attr-defined]
