@@ -67,6 +67,25 @@ def attend_blocks(
     return Part(*_finish(jax.lax.fori_loop(0, blocks, step, _start(q)), q.dtype))
 
 
+def attend_whole(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Array) -> Part:
+    """Softmax attention over keys and values [B, K, S, H], all at once.
+
+    For decoding: no gradient. Heads come before keys, as both products want them: turned inside a loop over tokens,
+    keys would be copied at every token.
+
+    Args:
+      q: [B, T, K, Q, H].
+      key_mask: bool [B, S].
+    """
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("btkqh,bksh->bkqts", q, k, preferred_element_type=wide) * (q.shape[-1] ** -0.5)
+    scores = jnp.where(key_mask[:, None, None, None, :], scores, -jnp.inf)
+    top = jnp.max(scores, axis=-1)
+    p = jnp.exp(scores - jnp.where(jnp.isneginf(top), 0.0, top)[..., None])
+    out = jnp.einsum("bkqts,bksh->bkqth", p.astype(v.dtype), v, preferred_element_type=wide)
+    return Part(*_finish((out, top, jnp.sum(p, axis=-1)), q.dtype))
+
+
 def merge(first: Part, second: Part) -> jax.Array:
     """The softmax over the keys of both parts: [B, T, K, Q, H]. Either may be empty, or both (then 0)."""
     top = jax.lax.stop_gradient(jnp.maximum(first.lse, second.lse))

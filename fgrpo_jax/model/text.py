@@ -16,7 +16,7 @@ from flax import nnx, struct
 from jax.sharding import Mesh
 
 from fgrpo_jax.model import layers
-from fgrpo_jax.model.attention import Part, attend, attend_blocks, merge
+from fgrpo_jax.model.attention import Part, attend, attend_blocks, attend_whole, merge
 from fgrpo_jax.model.config import TextConfig
 from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
@@ -232,18 +232,24 @@ class TextModel(nnx.Module):
         """
         rotation = self.rotation(positions)
 
+        def over_prefix(q: jax.Array, shared: KV) -> Part:
+            """Queries [M, T, K, Q, H] over the prefixes of a layer."""
+            if isinstance(prefix, Unrolled):
+                return attend_whole(q, shared.k, shared.v, key_mask=prefix_mask)
+            return attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
+
         def attention(cache: KV, index: jax.Array | None, shared: KV) -> Attend:
-            """Over layer `index` of the cache (None: of one layer) and its prefix [M, S, K, H]; keeps the cache."""
+            """Over layer `index` of the cache (None: of one layer) and its prefix; keeps the cache."""
 
             def both(q, k, v):
                 new = KV(*(_write(c, row, index, column) for c, row in ((cache.k, k), (cache.v, v))))
                 q = self._groups(q)
                 ours = _attend_cache(q.reshape(-1, 1, *q.shape[2:]), new, index, written=written)
                 if places is None:
-                    theirs = attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
-                    mixed = _merge_groups(theirs, ours, groups=q.shape[1])
+                    mixed = _merge_groups(over_prefix(q, shared), ours, groups=q.shape[1])
                 else:
-                    mixed = merge(_attend_prefix(q, shared, places, key_mask=prefix_mask), ours)
+                    theirs = _at_places(lambda q: over_prefix(q, shared), q, places, prompts=len(prefix_mask))
+                    mixed = merge(theirs, ours)
                 return mixed.reshape(*q.shape[:2], -1, q.shape[-1]), new
 
             return both
@@ -257,7 +263,6 @@ class TextModel(nnx.Module):
                 graph, _ = nnx.split(self.layers)
                 caches = []
                 for state, shared, one in zip(prefix.layers, prefix.prefix, cache, strict=True):
-                    shared = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), shared)
                     x, one = nnx.merge(graph, state)(x, rotation, attention(one, None, shared))
                     caches.append(one)
                 return self.norm(x), tuple(caches)
@@ -271,22 +276,19 @@ def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array | None, *, written: 
     length = cache.k.shape[-2]
 
     def columns(cache: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
-        """[B, size, K, H]"""
+        """[B, K, size, H]"""
         if layer is None:
-            block = jax.lax.dynamic_slice_in_dim(cache, start, size, axis=2) if size < length else cache
-        else:
-            at, sizes = (layer, 0, 0, 0, start, 0), (1, *cache.shape[1:4], size, cache.shape[5])
-            block = jax.lax.dynamic_slice(cache, at, sizes).reshape(q.shape[0], *cache.shape[3:4], size, -1)
-        return jnp.swapaxes(block, 1, 2)
+            return jax.lax.dynamic_slice_in_dim(cache, start, size, axis=2) if size < length else cache
+        at, sizes = (layer, 0, 0, 0, start, 0), (1, *cache.shape[1:4], size, cache.shape[5])
+        return jax.lax.dynamic_slice(cache, at, sizes).reshape(q.shape[0], cache.shape[3], size, -1)
 
     if length <= CACHE_BLOCK:
-        k, v = (columns(c, 0, length) for c in (cache.k, cache.v))
-        return attend(q, k, v, key_mask=written, block=length)
+        return attend_whole(q, columns(cache.k, 0, length), columns(cache.v, 0, length), key_mask=written)
 
     def read(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         # The last block is moved back to end with the cache; what it repeats of the one before is masked.
         start = jnp.minimum(number * CACHE_BLOCK, length - CACHE_BLOCK)
-        k, v = (columns(c, start, CACHE_BLOCK) for c in (cache.k, cache.v))
+        k, v = (jnp.swapaxes(columns(c, start, CACHE_BLOCK), 1, 2) for c in (cache.k, cache.v))
         mask = jax.lax.dynamic_slice_in_dim(written, start, CACHE_BLOCK, axis=1)
         return k, v, mask & (start + jnp.arange(CACHE_BLOCK) >= number * CACHE_BLOCK)
 
@@ -294,14 +296,13 @@ def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array | None, *, written: 
     return attend_blocks(q, read, blocks=last // CACHE_BLOCK + 1)
 
 
-def _attend_prefix(q: jax.Array, prefix: KV, places: Places, *, key_mask: jax.Array) -> Part:
-    """Attention of rows q [R, 1, K, Q, H] over the prefixes [M, S, K, H] of their prompts.
+def _at_places(attention: Callable[[jax.Array], Part], q: jax.Array, places: Places, *, prompts: int) -> Part:
+    """Attention of rows q [R, 1, K, Q, H] over the prefixes of their prompts.
 
     The rows are laid out a prompt at a time, so that a prefix is read once for all of them and never copied.
     """
-    parts, m = places.row.shape[0], prefix.k.shape[0]
-    grid = _pick(q.reshape(parts, -1, *q.shape[2:]), places.row).reshape(m, -1, *q.shape[2:])
-    part = attend(grid, prefix.k, prefix.v, key_mask=key_mask, block=prefix.k.shape[1])
+    parts = places.row.shape[0]
+    part = attention(_pick(q.reshape(parts, -1, *q.shape[2:]), places.row).reshape(prompts, -1, *q.shape[2:]))
     out = _pick(part.out.reshape(parts, -1, *q.shape[2:]), places.place)
     lse = _pick(jnp.moveaxis(part.lse, 3, 1).reshape(parts, -1, *q.shape[2:4]), places.place)
     return Part(out.reshape(q.shape), lse.reshape(*q.shape[:1], *q.shape[2:4], 1))
