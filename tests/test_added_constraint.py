@@ -1,4 +1,7 @@
-"""A fourth constraint from a config, with every kind of memory a multiplier may have: trained, stopped and resumed."""
+"""A fourth constraint from a config, with every kind of memory a multiplier may have: trained, stopped and resumed.
+
+The same run draws from a truncated distribution and corrects for it, so that one program serves both.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ NAME = "constraint/response_length"
 FIELDS: dict[str, Any] = {
     "eval__examples": 0,
     "log__tensorboard": False,
+    "rollout__top_p": 0.8,
+    "algorithm__importance_cap": 2.0,
     "constraints__response_length__threshold": 4.0,
     "constraints__response_length__lr": 0.01,
     "constraints__consistency__rule": "pid",
@@ -78,6 +83,15 @@ def test_the_fourth_constraint_is_measured_and_moves(whole: Path) -> None:
     assert found[-1]["advantage/share/response_length"] >= 0
     saved = metrics.read_jsonl(whole / "rollouts" / "000001.jsonl")
     assert saved[0]["rollouts"][0]["response_length"] == saved[0]["rollouts"][0]["tokens"]
+
+
+def test_truncated_sampling_is_corrected_for_and_seen_in_the_metrics(whole: Path) -> None:
+    """Weights are the probability of the kept set, between top_p and 1; the guard on log-probs lets them pass."""
+    for row in metrics.read_jsonl(whole / "metrics.jsonl"):
+        assert tuple(row)[-len(train.IMPORTANCE) :] == train.IMPORTANCE
+        assert 0.8 < row["importance/mean"] < 0.999 and row["importance/max"] < 1.001
+        assert row["importance/capped_share"] == 0 and 0.9 < row["importance/ess"] <= 1.0001
+        assert row["sampler/logp_diff_max"] > 0.01
 
 
 def test_saturation_is_a_metric(whole: Path) -> None:
