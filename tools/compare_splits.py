@@ -128,8 +128,9 @@ def _signals(rng: np.random.Generator, shape: tuple[int, int]) -> Signals:
     task[3::7], values[:, 3::7] = 0.7, np.float32(0.1)
     mask[1, 5::6] = False
     mask[1, 5, 1] = True
-    arrays: dict[str, Any] = {"values": np.where(mask, values, 0), "mask": mask}
-    return Signals(**arrays | {"task": task, "accuracy": levels(*shape), "format": levels(*shape)})
+    arrays: Any = {"task": task, "accuracy": levels(*shape), "format": levels(*shape)}
+    arrays |= {"values": np.where(mask, values, 0), "mask": mask}
+    return Signals(**arrays)
 
 
 def on_mesh(config: configs.Config, devices: int) -> setup.Policy:
