@@ -33,10 +33,14 @@ def _model() -> ConfigDict:
     model = ConfigDict()
     model.hf = "shipped"  # starting policy: HF folder, hub id, or 'shipped', the warm start that comes with the package
     model.revision = ""  # of a hub id: branch, tag or commit; a run stores the commit it began with
-    model.param_dtype = "float32"  # masters; bfloat16 is refused in training, since lr 1e-6 would round away
+    model.param_dtype = "float32"  # masters; training takes bfloat16 only with optim.compensated or adapters
     model.compute_dtype = "float32"  # float32 | bfloat16: activations and matrix products
     model.remat = "none"  # what the backward pass recomputes: none | dots (all but products with weights) | full
     model.freeze = ("visual/**",)  # parameters that FGRPO leaves alone; the paper freezes the tower, merger included
+    model.lora = ConfigDict()  # adapters W + alpha/rank · A B, trained instead of weights; docs/training.md
+    model.lora.rank = 0  # of A B; 0 trains the weights themselves
+    model.lora.alpha = 16.0  # scale of the sum is alpha / rank
+    model.lora.targets = ("text/layers/**/kernel",)  # kernels that have adapters; none of them may be frozen
     return model
 
 
@@ -165,6 +169,7 @@ def _algorithm() -> ConfigDict:
     algorithm.loss_aggregation = "token_mean"  # token_mean | sequence_mean | constant; over the global update batch
     algorithm.updates_per_batch = 2  # optimiser updates a rollout batch (128 prompts / 64 in the paper)
     algorithm.micro_batch_prompts = 8  # prompts a gradient is computed on at once; memory only, no effect on results
+    algorithm.reference_every = 0  # steps after which the present policy becomes the reference; 0 keeps the first one
     return algorithm
 
 
@@ -178,6 +183,8 @@ def _optim() -> ConfigDict:
     optim.eps = 1e-8  # added to the root of the latter
     optim.weight_decay = 0.01  # decoupled, on every trained parameter
     optim.clip_norm = 1.0  # global gradient norm
+    optim.compensated = False  # bfloat16 weights whose lost bits are kept beside the moments; sft too
+    optim.mean_dtype = "float32"  # of AdamW's mean of gradients: bfloat16 saves 2 bytes a weight; sft too
     optim.max_skipped = 5  # updates in a row skipped for a non-finite gradient before the run stops
     return optim
 

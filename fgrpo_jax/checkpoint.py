@@ -2,6 +2,7 @@
 
     FOLDER/STEP/params/    the parameters, a nested dict
     FOLDER/STEP/state/     everything else of the train state, by path: optimiser, multipliers, counters
+    FOLDER/STEP/reference/ the leaves of the reference policy, where it is no longer the one the run began with
     FOLDER/STEP/meta/      JSON: resolved config and data position
     FOLDER/STEP/hf/        config.json, tokenizer, processor and generation files of the HF folder the run began from
 
@@ -107,7 +108,13 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(
-        self, state: Any, *, config: Mapping[str, Any], data: Mapping[str, Any], hf: str | os.PathLike[str]
+        self,
+        state: Any,
+        *,
+        config: Mapping[str, Any],
+        data: Mapping[str, Any],
+        hf: str | os.PathLike[str],
+        reference: Mapping[str, Any] | None = None,
     ) -> Path:
         """Writes `state` as its own step, whole or not at all; a step that is there already stays as it is.
 
@@ -117,6 +124,7 @@ class Checkpoints:
           config: resolved config (`config.to_dict`).
           data: state of the data iterator, JSON types.
           hf: the HF folder the policy came from; its small files go into the checkpoint.
+          reference: arrays by path, of a reference policy that cannot be read again where the run began.
 
         Returns:
           The step's folder.
@@ -124,16 +132,15 @@ class Checkpoints:
         step = int(state.step)
         meta = Meta(config=config, data=data, step=step)
         if step not in self._manager.all_steps():
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    params=_params_save(state.params),
-                    state=ocp.args.StandardSave(_stored(_by_path(_rest(state)))),
-                    meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
-                    hf=_FilesSave(str(hf)),
-                ),
-                force=True,
-            )
+            items: dict[str, Any] = {
+                "params": _params_save(state.params),
+                "state": ocp.args.StandardSave(_stored(_by_path(_rest(state)))),
+                "meta": ocp.args.JsonSave(dataclasses.asdict(meta)),
+                "hf": _FilesSave(str(hf)),
+            }
+            if reference is not None:
+                items["reference"] = ocp.args.StandardSave(_by_path(reference))
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         return self.folder / str(step)
 
     def restore(self, target: StateT, *, step: int | None = None) -> tuple[StateT, Meta]:
@@ -152,6 +159,19 @@ class Checkpoints:
             found = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
             raise FileNotFoundError(f"no checkpoint of step {step} in {self.folder}; complete steps: {found}")
         return _restore(self.folder / str(step), target)
+
+    def restore_reference(self, target: dict[str, Any]) -> dict[str, Any]:
+        """The reference of the newest checkpoint, which was saved with one.
+
+        Args:
+          target: arrays or ShapeDtypeStructs by path; what comes back has their shardings.
+
+        Raises:
+          ValueError: it holds other arrays than `target`.
+        """
+        flat = _by_path(target)
+        loaded = _load(self.folder / str(self.latest) / "reference", flat)
+        return jax.tree.unflatten(jax.tree.structure(target), [loaded[name] for name in flat])
 
     def close(self) -> None:
         self._manager.close()

@@ -29,6 +29,13 @@ Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraSection:
+    rank: CountOrZero
+    alpha: Positive
+    targets: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSection:
     hf: str
     revision: str
@@ -36,6 +43,7 @@ class ModelSection:
     compute_dtype: Dtype
     remat: Literal["none", "full", "dots"]
     freeze: tuple[str, ...]
+    lora: LoraSection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +175,7 @@ class AlgorithmSection:
     loss_aggregation: Literal["token_mean", "sequence_mean", "constant"]
     updates_per_batch: Count
     micro_batch_prompts: Count
+    reference_every: CountOrZero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +188,8 @@ class OptimSection:
     eps: Positive
     weight_decay: NonNegative
     clip_norm: Positive
+    compensated: bool
+    mean_dtype: Dtype
     max_skipped: Count
 
 
@@ -392,17 +403,32 @@ def _check_guards(config: Config) -> None:
 
 
 def _check_training(config: Config, door: Door) -> None:
-    model, freeze = config.model, config.model.freeze if door == "train" else config.sft.freeze
-    if model.param_dtype != "float32":
-        # Measured: 20 AdamW steps at lr 1e-6 change 2% of N(0, 0.02) bfloat16 weights; the others round back.
-        raise ValueError(
-            "config.model.param_dtype='bfloat16' loses small updates (bfloat16 keeps 8 bits); train with float32 "
-            "masters (param_dtype='float32') and set compute_dtype='bfloat16' for speed"
-        )
+    freeze = config.model.freeze if door == "train" else config.sft.freeze
+    _check_masters(config, door)
     if any(rule in ("*", "**") for rule in freeze):
         raise ValueError(f"freeze rules {list(freeze)} leave nothing to train; remove '*' or '**'")
     if door == "train":
         _check_learning(config)
+
+
+def _check_masters(config: Config, door: Door) -> None:
+    """That no update is lost in the rounding of what holds the weights, and what adapters go with."""
+    model, optim, adapters = config.model, config.optim, config.model.lora.rank > 0
+    if model.param_dtype != "float32" and not (optim.compensated or adapters):
+        # Measured: 20 AdamW steps at lr 1e-6 change 2% of N(0, 0.02) bfloat16 weights; the others round back.
+        raise ValueError(
+            "config.model.param_dtype='bfloat16' loses small updates (it keeps 8 bits); set optim.compensated=True, or "
+            "train with float32 masters (param_dtype='float32') and compute_dtype='bfloat16' for speed"
+        )
+    if optim.compensated and (model.param_dtype == "float32" or adapters):
+        what = "adapters" if adapters else "weights"
+        raise ValueError(f"config.optim.compensated=True is for bfloat16 weights, these {what} are float32; drop it")
+    if adapters and door == "sft":
+        raise ValueError(f"config.model.lora.rank={model.lora.rank}: supervised training trains weights; set rank=0")
+    every = config.algorithm.reference_every
+    if every and (adapters or not config.algorithm.kl_coef):
+        why = "adapters stay near their base" if adapters else "kl_coef=0 has no reference"
+        raise ValueError(f"config.algorithm.reference_every={every}, but {why}; set reference_every=0")
 
 
 def _check_learning(config: Config) -> None:

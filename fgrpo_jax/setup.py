@@ -23,6 +23,7 @@ from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.multipliers import Constraint
 from fgrpo_jax.fgrpo.optimizer import OptimizerConfig, partition
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
+from fgrpo_jax.fgrpo.trained import LoraConfig
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -280,11 +281,14 @@ def learner(config: Config, policy: Policy) -> Learner:
         eps=optim.eps,
         weight_decay=optim.weight_decay,
         clip_norm=optim.clip_norm,
+        mean_dtype=optim.mean_dtype,
+        compensated=optim.compensated,
     )
     settings = LearnerConfig(
         constraints=constraints(config),
         optimizer=adam,
         freeze=tuple(config.model.freeze),
+        lora=_lora(config),
         aggregation=algorithm.aggregation,
         task_weight=algorithm.task_weight,
         normalise_lambda=algorithm.normalise_lambda,
@@ -310,7 +314,16 @@ def learner(config: Config, policy: Policy) -> Learner:
         micro_batches=config.micro_batches,
     )
     partition(policy.model.specs, settings.freeze)  # a rule that matches nothing is refused now, not in the first step
-    return Learner(policy.model, settings, jnp.asarray(policy.processor.banned))
+    made = Learner(policy.model, settings, jnp.asarray(policy.processor.banned))
+    made.trained.paths(policy.model.specs)
+    return made
+
+
+def _lora(config: Config) -> LoraConfig | None:
+    lora = config.model.lora
+    if not lora.rank:
+        return None
+    return LoraConfig(rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=config.seed)
 
 
 def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
@@ -327,6 +340,8 @@ def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
         eps=optim.eps,
         weight_decay=sft.weight_decay,
         clip_norm=sft.clip_norm,
+        mean_dtype=optim.mean_dtype,
+        compensated=optim.compensated,
     )
     partition(policy.model.specs, sft.freeze)
     return SupervisedLearner(

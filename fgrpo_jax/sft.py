@@ -39,7 +39,7 @@ FREE = (
     *("checkpoint.*", "log.*", "data.path", "data.workers", "mesh.*"),
     # What only reinforcement learning and evaluation read:
     *("num_steps", "rollout.*", "rewards.*", "constraints.*", "algorithm.*", "eval.*"),
-    *("model.freeze", "data.prompts_per_step", "data.eval_split"),
+    *("model.freeze", "model.lora.*", "data.prompts_per_step", "data.eval_split"),
     *(f"optim.{name}" for name in ("learning_rate", "schedule", "warmup_updates", "weight_decay", "clip_norm")),
     "optim.max_skipped",
 )

@@ -136,6 +136,8 @@ class Run:
         if resumed and checkpoints.latest is not None:
             state, meta = checkpoints.restore(state)
             self.data.set_state(dict(meta.data))
+            if self._refreshed(int(state.step)):
+                reference = checkpoints.restore_reference(reference)
         self._evaluate_once("before", self.params if int(state.step) == 0 else None)
         self.params = None  # the first step donates them
         with contextlib.closing(checkpoints), contextlib.closing(self.data):
@@ -171,6 +173,8 @@ class Run:
             bar = stack.enter_context(tqdm(steps, **known, desc="fgrpo", unit="step", smoothing=0.1))
             for step in bar:
                 state, row = self.step(state, reference, step, names)
+                if self._refreshed(step + 1) and (step + 1) % config.algorithm.reference_every == 0:
+                    reference = self.learner.reference(state.params)
                 log.write(row)
                 if board is not None:
                     board.write(step + 1, row)
@@ -180,8 +184,8 @@ class Run:
                     answers = self._evaluate(state.params, f"held-out at {step + 1}")
                     figures.write({"step": step + 1, **evaluate.means(answers)})
                 if last or (config.checkpoint.every and (step + 1) % config.checkpoint.every == 0):
-                    self._save(checkpoints, state)
-                self._guard_updates(state, checkpoints)
+                    self._save(checkpoints, state, reference)
+                self._guard_updates(state, reference, checkpoints)
         return state
 
     def step(
@@ -405,18 +409,23 @@ class Run:
         evaluate.write_atomically(self.workdir / "rollouts" / f"{step + 1:06d}{suffix}.jsonl", text)
 
     # --------------------------------------------------------------------------------------------- around the steps
-    def _guard_updates(self, state: TrainState, checkpoints: checkpoint.Checkpoints) -> None:
+    def _guard_updates(self, state: TrainState, reference: Flat, checkpoints: checkpoint.Checkpoints) -> None:
         skipped, limit = int(state.skipped), self.config.optim.max_skipped
         if skipped >= limit:
-            self._save(checkpoints, state)
+            self._save(checkpoints, state, reference)
             raise ValueError(
                 f"{skipped} updates in a row had a gradient that is not finite (config.optim.max_skipped={limit}); the "
                 "last state is saved; look at the newest rows of metrics.jsonl and lower the learning rate"
             )
 
-    def _save(self, checkpoints: checkpoint.Checkpoints, state: TrainState) -> None:
+    def _refreshed(self, steps: int) -> bool:
+        """Whether the reference is another than the starting policy after so many steps."""
+        return 0 < self.config.algorithm.reference_every <= steps
+
+    def _save(self, checkpoints: checkpoint.Checkpoints, state: TrainState, reference: Flat) -> None:
         checkpoints.save(
             state,
+            reference=reference if self._refreshed(int(state.step)) else None,
             config=configs.to_dict(self.config),
             data=self.data.get_state(),
             hf=str(self.policy.folder),

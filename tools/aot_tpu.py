@@ -105,7 +105,7 @@ def main(args: argparse.Namespace) -> int:
     rows, failed = [], 0
     for mesh in args.mesh or ["2,1,4"]:
         for prompts in args.prompts or [32]:
-            row = _in_child({"mesh": [int(n) for n in mesh.split(",")], "prompts": prompts})
+            row = in_child(__file__, {"mesh": [int(n) for n in mesh.split(",")], "prompts": prompts})
             failed += row is None
             if row is not None:
                 print(json.dumps(row), flush=True)
@@ -114,10 +114,10 @@ def main(args: argparse.Namespace) -> int:
     return int(failed > 0)
 
 
-def _in_child(row: dict[str, Any]) -> dict[str, Any] | None:
-    """The row as a process with an unlimited stack found it, or None with the end of its complaint on stderr."""
+def in_child(tool: str, row: dict[str, Any]) -> dict[str, Any] | None:
+    """The row as `tool` found it in a process with an unlimited stack; or None, with its complaint on stderr."""
     given = [argument for argument in sys.argv[1:] if not argument.startswith("--row")]
-    command = [sys.executable, __file__, *given, f"--row={json.dumps(row)}"]
+    command = [sys.executable, tool, *given, f"--row={json.dumps(row)}"]
     limited = ["bash", "-c", 'ulimit -s unlimited; exec "$@"', "bash", *command]
     done = subprocess.run(limited, capture_output=True, text=True, check=False)
     if done.returncode:

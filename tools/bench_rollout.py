@@ -213,7 +213,7 @@ def _torch(setting: Setting, args: argparse.Namespace, folder: Path) -> tuple[Ca
         folder, dtype=dtype, attn_implementation="sdpa"
     )
     model.generation_config.eos_token_id = None  # every rollout runs to the last token
-    inputs = _torch_inputs(setting.encoded, pad_id=setting.processor.pad_id)
+    inputs = torch_inputs(setting.encoded, pad_id=setting.processor.pad_id)
     whole = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
     known = {"num_return_sequences": args.rollouts, "pad_token_id": setting.processor.pad_id, **whole}
 
@@ -232,7 +232,7 @@ def _torch(setting: Setting, args: argparse.Namespace, folder: Path) -> tuple[Ca
     return draw, best
 
 
-def _torch_inputs(encoded: list[EncodedPrompt], *, pad_id: int) -> dict[str, Any]:
+def torch_inputs(encoded: list[EncodedPrompt], *, pad_id: int) -> dict[str, Any]:
     """Our prompts as transformers takes them, padded on the left to the longest."""
     import torch
 

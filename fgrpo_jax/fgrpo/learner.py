@@ -92,7 +92,7 @@ class Learner:
     def fresh(self, params: Any) -> TrainState:
         """`init` without a mesh; of arrays or, under jax.eval_shape, of shapes."""
         lam, dual = multipliers.start(self.config.constraints)
-        params, opt_state = self._trained.begin(params, self.config.optimizer)
+        params, opt_state = self.trained.begin(params, self.config.optimizer)
         return TrainState(jnp.int32(0), params, opt_state, lam, jnp.int32(0), dual)
 
     def reference(self, params: Any) -> optimizer.Flat:
@@ -100,7 +100,7 @@ class Learner:
 
         With adapters it is their kernels as they are in `params`, not copied; make it before `init`.
         """
-        return self._trained.reference(params, needed=self.config.kl_coef != 0)
+        return self.trained.reference(params, needed=self.config.kl_coef != 0)
 
     @functools.cached_property
     def step(self) -> optimizer.Stepper:
@@ -146,14 +146,15 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------ pieces
     @functools.cached_property
-    def _trained(self) -> Trained:
+    def trained(self) -> Trained:
+        """What a step trains. Raises ValueError on rules that do not fit the model."""
         freeze, lora = self.config.freeze, self.config.lora
         return Leaves(freeze) if lora is None else Adapters.of(lora, self.model.specs, freeze=freeze)
 
     @functools.cached_property
     def _frozen_stages(self) -> int:
         """How many stages of the tower, from the first on, no step changes: they run once for all passes."""
-        moving = {path.split("/")[1] for path in self._trained.paths(self.model.specs) if path.startswith("visual/")}
+        moving = {path.split("/")[1] for path in self.trained.paths(self.model.specs) if path.startswith("visual/")}
         return next((number for number, stage in enumerate(STAGES) if stage in moving), len(STAGES))
 
     def _row(self, signal: str) -> int:
@@ -210,7 +211,7 @@ class Learner:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Loss of one micro-batch, already divided by the update's global normaliser, and its metric sums."""
         config, mask = self.config, self._counting(batch.rollouts)
-        logps, entropy = self._logps(self._trained.join(weights, frozen), batch)
+        logps, entropy = self._logps(self.trained.join(weights, frozen), batch)
         # The first update of a rollout batch is on-policy: its ratio is exactly 1, its gradient the policy gradient.
         old = jax.lax.stop_gradient(logps)
         if batch.old_logps is not None:
@@ -266,7 +267,7 @@ class Learner:
         ref = old = None
         if self.config.kl_coef != 0:
             with jax.named_scope("reference"):
-                ref = self._scan_logps(self._trained.anchor(reference, frozen), batches)
+                ref = self._scan_logps(self.trained.anchor(reference, frozen), batches)
         if self._penalised:
             with jax.named_scope("old_policy"):
                 old = self._scan_logps(state.params, batches)  # rewards need them before the first update has its own
@@ -336,7 +337,7 @@ class Learner:
         batch = _Batch(prompts, rollouts, None, features=None, ref_logps=None, old_logps=None)
         work = {"updates": config.updates, "micro_batches": config.micro_batches}
         batches = forward.split(batch, **work)
-        parts = self._trained.split(state.params, state.opt_state, reference)
+        parts = self.trained.split(state.params, state.opt_state, reference)
         batches = self._prepare(state, reference, batches, parts.frozen)
         with jax.named_scope("advantages"):
             adv = self.mix(signals, state.lam, penalty=self._penalty(batches))
@@ -372,7 +373,7 @@ class Learner:
             "constraint/saturated": dual.saturated,
             "advantage/share": adv.share,
         }
-        params, opt_state = self._trained.pack(weights, parts.frozen, opt_state)
+        params, opt_state = self.trained.pack(weights, parts.frozen, opt_state)
         state = TrainState(state.step + 1, params, opt_state, dual.lam, skipped, dual.memory)
         return state, metrics, forward.unsplit(logps)
 

@@ -133,6 +133,7 @@ def make(config: OptimizerConfig) -> optax.GradientTransformation:
       ValueError: unknown optimiser or schedule.
     """
     rate = schedule(config)
+    mean_dtype = None if config.mean_dtype == "float32" else config.mean_dtype
     if config.name == "adamw":
         rule = optax.adamw(
             rate,
@@ -140,7 +141,7 @@ def make(config: OptimizerConfig) -> optax.GradientTransformation:
             b2=config.b2,
             eps=config.eps,
             weight_decay=config.weight_decay,
-            mu_dtype=None if config.mean_dtype == "float32" else config.mean_dtype,
+            mu_dtype=mean_dtype,
         )
     elif config.name == "muon":
         rule = optax.contrib.muon(
@@ -150,6 +151,7 @@ def make(config: OptimizerConfig) -> optax.GradientTransformation:
             adam_b2=config.b2,
             adam_weight_decay=config.weight_decay,
             eps=config.eps,
+            mu_dtype=mean_dtype,
             consistent_rms=0.2,
             muon_weight_dimension_numbers=_matrices,
         )
