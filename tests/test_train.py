@@ -166,6 +166,22 @@ def test_a_finished_run_started_again_changes_nothing(whole: tuple[Path, str], t
     equal_runs(tiny_hf, whole[0], workdir)
 
 
+def test_a_refreshed_reference_is_the_policy_of_its_step_and_survives_a_restart(
+    whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path
+) -> None:
+    """Every second step: two steps as without, then the distance is counted anew, stopped after step 3 or not."""
+    through, stopped = tmp_path / "through", tmp_path / "stopped"
+    every = {"algorithm__reference_every": 2}
+    assert runs.run(train, through, tiny_hf, num_steps=STEPS, **every)[0] == 0
+    for steps in (3, STEPS):
+        assert runs.run(train, stopped, tiny_hf, num_steps=steps, **every)[0] == 0
+    equal_runs(tiny_hf, through, stopped)
+    kept, renewed = ([row["loss/kl"] for row in runs.rows(workdir)] for workdir in (whole[0], through))
+    assert renewed[:2] == kept[:2] and renewed[2] < kept[2]
+    saved = {step: through / "checkpoints" / str(step) for step in range(1, STEPS + 1)}
+    assert [step for step in saved if (saved[step] / "reference").is_dir()] == [2, 3, 4]
+
+
 # ------------------------------------------------------------------------------------------------------------ bad input
 def refused(workdir: Path, hf: Path, *words: str, **fields: Any) -> str:
     """Runs the door, which must refuse in one message that holds all `words` and leave nothing at all."""
