@@ -47,9 +47,9 @@ def test_mask_rules() -> None:
 
 
 def test_weights_add_to_the_task_reward() -> None:
-    plain, weighed = scored(), scored(weights={"response_length": -0.01, "consistency": 0.5})
-    consistent = np.array([[1, 0, 0, 1]])  # not applicable to the wrong answer: adds 0
-    np.testing.assert_allclose(weighed.task, plain.task - 0.01 * LENGTHS + 0.5 * consistent, rtol=1e-6)
+    plain, weighed = scored(), scored(weights={"response_length": -0.01, "semantic_grounding": 0.5})
+    grounded = np.array([[1, 0, 0, 0]])  # every claim of the wrong answer is true, but it applies to right ones only
+    np.testing.assert_allclose(weighed.task, plain.task - 0.01 * LENGTHS + 0.5 * grounded, rtol=1e-6)
     with pytest.raises(ValueError, match=r"unknown rewards \['length'\]"):
         RewardConfig(weights={"length": 1.0})
 
