@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import baselines, dual_dynamics, learner_splits, runs
+from checks import baselines, dual_dynamics, learner_memory, learner_prefix, learner_splits, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -15,6 +15,8 @@ Group = Callable[[runs.Context], Iterator[Check]]
 GROUPS: Mapping[str, Group] = {
     "baselines": baselines.checks,
     "dual_dynamics": dual_dynamics.checks,
+    "memory": learner_memory.checks,
+    "prefix": learner_prefix.checks,
     "splits": learner_splits.checks,
 }
 
