@@ -17,6 +17,8 @@ GROUPS: Mapping[str, Group] = {
     "dual_dynamics": dual_dynamics.checks,
     "memory": learner_memory.checks,
     "prefix": learner_prefix.checks,
+    "prefix": learner_prefix.checks,
+    "memory": learner_memory.checks,
     "splits": learner_splits.checks,
 }
 
