@@ -15,8 +15,6 @@ Group = Callable[[runs.Context], Iterator[Check]]
 GROUPS: Mapping[str, Group] = {
     "baselines": baselines.checks,
     "dual_dynamics": dual_dynamics.checks,
-    "memory": learner_memory.checks,
-    "prefix": learner_prefix.checks,
     "prefix": learner_prefix.checks,
     "memory": learner_memory.checks,
     "splits": learner_splits.checks,
