@@ -205,15 +205,16 @@ def repeated_loss(model, params, prompts):
 def test_shared_prefix_equals_the_repeated_prompt():
     """Loss and the gradient of every weight, tower included; with and without rematerialisation."""
     prompts = prompt_batch(M, S)
-    plain, remat = Model.create(TINY), Model.create(TINY, remat="full")
+    plain, remat, dots = (Model.create(TINY, remat=policy) for policy in ("none", "full", "dots"))
     losses = (
         functools.partial(shared_loss, plain),
         functools.partial(shared_loss, remat),
+        functools.partial(shared_loss, dots),
         functools.partial(repeated_loss, plain),
     )
     run = jax.jit(lambda params, prompts: [jax.value_and_grad(loss)(params, prompts) for loss in losses])
-    shared, rematerialised, repeated = run(tiny_params(), prompts)
-    for other in (rematerialised, repeated):
+    shared, rematerialised, products_kept, repeated = run(tiny_params(), prompts)
+    for other in (rematerialised, products_kept, repeated):
         paths = jax.tree_util.tree_leaves_with_path(shared)
         for (path, a), b in zip(paths, jax.tree.leaves(other), strict=True):
             scale = float(jnp.max(jnp.abs(b)))
