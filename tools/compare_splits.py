@@ -137,7 +137,8 @@ def on_mesh(config: configs.Config, devices: int) -> setup.Policy:
     """The starting policy on so many devices."""
     plain = dataclasses.replace(config, mesh=configs.MeshSection(data=-1, fsdp=1, tensor=1))
     mesh = meshes.make_mesh(*MESHES[devices], devices=jax.devices()[:devices])
-    return dataclasses.replace(setup.policy(plain), mesh=mesh)
+    policy = setup.policy(plain)
+    return dataclasses.replace(policy, mesh=mesh, model=dataclasses.replace(policy.model, mesh=mesh))
 
 
 # ------------------------------------------------------------------------------------------------- the same, otherwise
