@@ -16,6 +16,7 @@ answers a file of prompts, {"prompt": ..., "images": [...], "id": ..., "system":
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
 
 DTYPES = ("float32", "bfloat16", "float16")
+UNROLLED_BYTES = 2**30
+"""Weights at most this large are copied out of their stacks before the decode loop, on CPU (`Model.unrolled`)."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,7 +86,11 @@ def main(args: argparse.Namespace) -> None:
         prompt = encode(processor, args.prompt, images=args.image, videos=videos, **told)
     questions = read_questions(args.prompts, system=args.system) if args.prompts else []
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
-    model = Model.create(processor.config, compute_dtype=dtype, unrolled=jax.default_backend() == "cpu")
+    model = Model.create(processor.config, compute_dtype=dtype)
+    weights_bytes = dtype.itemsize * sum(leaf.size for leaf in jax.tree.leaves(model.abstract()))
+    # Unrolled layers are a second copy of the weights: not of a large model.
+    unrolled = jax.default_backend() == "cpu" and weights_bytes <= UNROLLED_BYTES
+    model = dataclasses.replace(model, unrolled=unrolled)
     sampler = Sampler(
         model,
         group_size=args.num,

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import baselines, dual_dynamics, learner_memory, learner_prefix, learner_splits, runs
+from checks import baselines, choice, dual_dynamics, learner_memory, learner_prefix, learner_splits, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -24,14 +24,11 @@ GROUPS: Mapping[str, Group] = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of this area."""
     parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
-    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
-    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+    choice.add_flags(parser, GROUPS)
 
 
 def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
     """(name, what runs it) of each group that is asked for."""
     figures = runs.ROOT / "docs/checks/learner.json"
     context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), runs.ROOT, figures)
-    for name, group in GROUPS.items():
-        if name in (args.only or GROUPS) and name not in args.skip:
-            yield name, lambda group=group: group(context)
+    yield from choice.chosen(args, GROUPS, context)

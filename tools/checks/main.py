@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import algebra, devices, heldout, nlvr, readme_run, refusals, resume, roundtrip, runs
+from checks import algebra, choice, devices, heldout, nlvr, readme_run, refusals, resume, roundtrip, runs
 from checks.record import Check, below
 from fgrpo_jax import metrics, setup
 
@@ -48,8 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nlvr", type=Path, default=root.parent / "shared/data/nlvr", help="NLVR as published (%(default)s)"
     )
-    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
-    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+    choice.add_flags(parser, GROUPS)
 
 
 def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
@@ -58,9 +57,7 @@ def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Calla
     if args.full:
         yield "readme_run", lambda: _full(context)
         return
-    for name, group in GROUPS.items():
-        if name in (args.only or GROUPS) and name not in args.skip:
-            yield name, lambda group=group: group(context)
+    yield from choice.chosen(args, GROUPS, context)
     print("the test suite is a check of its own: make test, make test-slow", file=sys.stderr)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import rollout_doors, rollout_exactness, rollout_memory, runs
+from checks import choice, rollout_doors, rollout_exactness, rollout_memory, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -31,14 +31,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nlvr", type=Path, default=root.parent / "shared/data/nlvr", help="NLVR as published (%(default)s)"
     )
-    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
-    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+    choice.add_flags(parser, GROUPS)
 
 
 def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
     """(name, what runs it) of each group that is asked for."""
     figures = runs.ROOT / "docs/checks/rollouts.json"
     context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), args.nlvr, figures)
-    for name, group in GROUPS.items():
-        if name in (args.only or GROUPS) and name not in args.skip:
-            yield name, lambda group=group: group(context)
+    yield from choice.chosen(args, GROUPS, context)

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import weights_elsewhere, weights_full_size, weights_parity, weights_refusals, weights_roundtrip
+from checks import choice, weights_elsewhere, weights_full_size, weights_parity, weights_refusals, weights_roundtrip
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -43,13 +43,10 @@ GROUPS: Mapping[str, Group] = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of this area."""
     parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of a small policy (%(default)s)")
-    parser.add_argument("--only", choices=GROUPS, action="append", help="this group alone; repeat for several")
-    parser.add_argument("--skip", choices=GROUPS, action="append", default=[], help="all groups but this; repeat")
+    choice.add_flags(parser, GROUPS)
 
 
 def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
     """(name, what runs it) of each group that is asked for."""
     context = Context(scratch, setup.model_folder(args.policy).absolute())
-    for name, group in GROUPS.items():
-        if name in (args.only or GROUPS) and name not in args.skip:
-            yield name, lambda group=group: group(context)
+    yield from choice.chosen(args, GROUPS, context)
