@@ -14,6 +14,7 @@ rollouts of a prompt never part. Floor 0: this module imports nothing of the pac
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -83,6 +84,8 @@ class Example:
       trace: reference response '<think>..</think><answer>..</answer>' in the *published* frame, or None.
       flaw: how `trace` is flawed on purpose ('none' when it is sound).
       videos: shown after the images, before the question.
+      licence: of the data it comes from, as an SPDX id where there is one; '' when unknown.
+      tags: published facts that metrics group by, such as {'task': 'Count'}; the reader of a set says which.
     """
 
     id: str
@@ -97,6 +100,8 @@ class Example:
     trace: str | None = None
     flaw: str = "none"
     videos: tuple[Video, ...] = ()
+    licence: str = ""
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,8 @@
     python tools/check.py main --full    first the long runs, whose figures `main` reads from docs/checks/main.json
     python tools/check.py rollouts       the rollout engine alone, in a quarter of an hour
     python tools/check.py learner        the compiled step, in a quarter of an hour
+    python tools/check.py signals        parsing, judges and their reliability, in a quarter of an hour
+    python tools/check.py data           readers, pipeline, metrics, bad data, in a quarter of an hour
     python tools/check.py weights        checkpoints in and out, in a quarter of an hour on two cores
 
 Each line is {"check": …, "value": …, "bound": …, "ok": …}. The exit code is 0 when all of them hold, 1 when any does
@@ -25,15 +27,24 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is claimed is claimed of CPU; before jax is imported below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from checks import data as data_area
 from checks import learner as learner_area
 from checks import main as main_area
 from checks import rollouts as rollouts_area
+from checks import signals as signals_area
 from checks import weights as weights_area
 from checks.record import Check, exit_code, holds
 
 from fgrpo_jax import doors
 
-AREAS = {"main": main_area, "learner": learner_area, "rollouts": rollouts_area, "weights": weights_area}
+AREAS = {
+    "main": main_area,
+    "learner": learner_area,
+    "rollouts": rollouts_area,
+    "signals": signals_area,
+    "data": data_area,
+    "weights": weights_area,
+}
 """Name → module with `add_flags(parser)` and `groups(args, scratch)`."""
 
 
