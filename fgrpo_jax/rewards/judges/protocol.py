@@ -1,0 +1,105 @@
+"""What a judge is asked, what it answers, and what it must have: the protocol every backend keeps.
+
+A judge gets a batch of requests and gives as many judgements, in the same order. It never raises for a request that
+went wrong: such a judgement has no verdict and says why, and is masked and counted by whoever asked, never read as 0.
+
+`dispatch` stands between the scorer and a judge: it asks rules and cache first, asks equal requests once, and counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from fgrpo_jax.data.prompts import EncodedPrompt
+from fgrpo_jax.records import Example, ImageSize
+from fgrpo_jax.rewards.parsing import Parsed
+from fgrpo_jax.rewards.verdict import Verdict
+
+Kind = Literal["consistency", "semantic"]
+
+VERDICTS: Mapping[Kind, tuple[Verdict, ...]] = {
+    "consistency": (Verdict.YES, Verdict.NO, Verdict.UNCERTAIN),
+    "semantic": (Verdict.CORRECT, Verdict.INCORRECT, Verdict.SKIP),
+}
+"""What may be answered to a request of each kind."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Request:
+    """One question to a judge: of a reasoning and its answer, or of one sentence of a reasoning.
+
+    Attributes:
+      kind: 'consistency' (does the reasoning entail the answer; text only) or 'semantic' (is `sentence` true of the
+        image).
+      example: the question with its images. Not for a judge's eyes: `answer`, `boxes`, `scene`, `trace`.
+      parsed: the whole response.
+      size: of the first image, as published and as the policy saw it.
+      before: semantic: the sentences of the reasoning that come before, in order.
+      sentence: semantic: the one that is judged.
+      frame: of the boxes in the text, a name of `data.images.FRAMES_OF_BOXES`.
+      encoded: the prompt as the policy saw it (patches of its images among it), where it is at hand.
+    """
+
+    kind: Kind
+    example: Example
+    parsed: Parsed
+    size: ImageSize
+    before: tuple[str, ...] = ()
+    sentence: str = ""
+    frame: str = "processed"
+    encoded: EncodedPrompt | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What came of a request.
+
+    Attributes:
+      verdict: one of `VERDICTS` of its kind; None when the judge failed or abstained.
+      how: who said so: a 'rule', the 'cache' or the 'model'.
+      confidence: 0..1, where the backend knows one.
+      tokens_in, tokens_out: of the model for this request; 0 where none ran or it does not say.
+      seconds: from asking to the answer, waiting and retries included.
+      error: why there is no verdict; '' where there is one.
+    """
+
+    verdict: Verdict | None
+    how: Literal["rule", "cache", "model"] = "model"
+    confidence: float | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.verdict is None) != bool(self.error):
+            raise ValueError(f"a judgement has a verdict or an error text, got {self.verdict} and {self.error!r}")
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no verdict: to be masked and counted."""
+        return self.verdict is None
+
+
+class Judge(Protocol):
+    """A backend that answers requests rules can't decide."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """All of the judge that its verdicts depend on (backend, model, prompt version, ..): part of cache keys."""
+        ...
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether `judge` may run in other threads, several at once, while the sampler draws further rollouts."""
+        ...
+
+    def judge(self, requests: Sequence[Request]) -> list[Judgement]:
+        """A judgement for each request, in order; one that went wrong has no verdict but an error text."""
+        ...
+
+    def close(self) -> None:
+        """Gives back connections or memory. Harmless when called again."""
+        ...
