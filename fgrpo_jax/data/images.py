@@ -9,11 +9,13 @@ what Qwen2.5-VL speaks), `unit` (0..1) and `thousand` (0..1000, what Qwen3-VL sp
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import math
 import pathlib
 import re
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -31,6 +33,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_DECODED_PIXELS = 100_000_000
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_ORIENTATION, _SIDEWAYS = 274, (5, 6, 7, 8)  # EXIF: its tag, and the values that swap width and height
 FRAMES_OF_BOXES = ("original", "processed", "unit", "thousand")
 
 
@@ -48,6 +51,41 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
       ValueError: it does not decode, or holds more than 100 megapixels.
     """
     name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
+    with _opened(source, name) as image:
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.ndarray:
+    """What `decode_image` gives, in its size alone: black throughout, without memory of its own and for a read of the
+    header. What is broken behind the header shows only when it is decoded.
+
+    Raises:
+      ValueError: as `decode_image`, as far as a header can tell.
+    """
+    name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
+    with _opened(source, name) as image:
+        width, height = image.size
+        # Of a PNG the orientation may stand behind the pixels, where PIL finds it only by decoding them.
+        if image.format == "PNG" and _may_be_turned(source):
+            height, width = _to_rgb(ImageOps.exif_transpose(image)).shape[:2]
+        elif image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
+            width, height = height, width
+    return blank(height, width)
+
+
+def blank(height: int, width: int) -> np.ndarray:
+    """A black image, uint8 [height, width, 3], that takes no memory and cannot be written to."""
+    return np.broadcast_to(np.uint8(0), (height, width, 3))
+
+
+def _may_be_turned(source: bytes | str | pathlib.Path) -> bool:
+    data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+    return b"eXIf" in data or b"xmp" in data or b"exif" in data
+
+
+@contextlib.contextmanager
+def _opened(source: bytes | str | pathlib.Path, name: str) -> Iterator[Image.Image]:
+    """An image whose header was read and whose area is allowed; errors while it is open name it."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > MAX_DECODED_PIXELS:
@@ -55,7 +93,7 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
                     f"image {name} has {image.width}x{image.height} = {image.width * image.height:,} pixels, more than "
                     f"the limit of {MAX_DECODED_PIXELS:,}; downscale it first"
                 )
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except FileNotFoundError as error:
         raise ValueError(f"image {name} does not exist; check the path or remove its example") from error
     except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:

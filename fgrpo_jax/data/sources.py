@@ -12,10 +12,12 @@ import json
 import math
 import pathlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from fgrpo_jax.data.images import decode_image
+import numpy as np
+
+from fgrpo_jax.data.images import decode_image, outline_image
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.data.world import World
 from fgrpo_jax.data.world_traces import FlawMix
@@ -28,6 +30,22 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Example: ...
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A source that can also tell what an example is like without decoding its images.
+
+    An outline is the example with images that have nothing but their size (`images.outline_image`, `images.blank`).
+    Counting tokens and looking up ids needs no more.
+    """
+
+    def outline(self, index: int, /) -> Example: ...
+
+
+def outline(source: Source, index: int) -> Example:
+    """The outline of an example, where the source gives one, else the example itself."""
+    return source.outline(index) if isinstance(source, Outlined) else source[index]
 
 
 # -------------------------------------------------------------------------------------------------------------- world
@@ -48,6 +66,9 @@ class First:
 
     def __getitem__(self, index: int) -> Example:
         return self._source[_inside(index, self._size)]
+
+    def outline(self, index: int) -> Example:
+        return outline(self._source, _inside(index, self._size))
 
 
 class WorldSource:
@@ -84,6 +105,10 @@ class WorldSource:
 
     def __getitem__(self, index: int) -> Example:
         return self._world.example(_inside(index, self._size), split=self._split, with_trace=self._with_trace)
+
+    def outline(self, index: int) -> Example:
+        at = _inside(index, self._size)
+        return self._world.example(at, split=self._split, with_trace=self._with_trace, drawn=False)
 
 
 def _inside(index: int, size: int) -> int:
@@ -188,12 +213,18 @@ class NlvrSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
+        return self._example(index, decode_image)
+
+    def outline(self, index: int) -> Example:
+        return self._example(index, outline_image)
+
+    def _example(self, index: int, read: Callable[[pathlib.Path], np.ndarray]) -> Example:
         record, file = self._records[_inside(index, len(self))], self._images[index]
         name, sentence = record.fields["identifier"], record.fields["sentence"]
         options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
         return Example(
             id=f"{self._split}-{name}",
-            images=(decode_image(file),),
+            images=(read(file),),
             question=f'Is this statement about the image true or false? "{sentence}"',
             options=options,
             answer=LETTERS[options.index(record.fields["label"].lower())],
@@ -250,9 +281,15 @@ class JsonlSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
+        return self._example(index, decode_image)
+
+    def outline(self, index: int) -> Example:
+        return self._example(index, outline_image)
+
+    def _example(self, index: int, read: Callable[[pathlib.Path], np.ndarray]) -> Example:
         example, record = self._examples[_inside(index, len(self))], self._records[index]
         try:
-            images = tuple(decode_image(self._path.parent / name) for name in record.fields.get("images") or ())
+            images = tuple(read(self._path.parent / name) for name in record.fields.get("images") or ())
         except ValueError as error:
             raise ValueError(f"{record.place}: {error}") from error
         for x1, y1, x2, y2 in example.boxes or ():

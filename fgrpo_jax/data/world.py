@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fgrpo_jax.data.images import blank
 from fgrpo_jax.data.world_drawing import draw
 from fgrpo_jax.data.world_questions import FAMILIES, Asked, Plan
 from fgrpo_jax.data.world_scenes import DIFFICULTIES, Difficulty, make_scene
@@ -80,10 +81,11 @@ class World:
                 raise ValueError(f"{name}={getattr(self, name)}: need a share in [0, 1]")
         object.__setattr__(self, "families", families)
 
-    def example(self, index: int, *, split: str = "train", with_trace: bool = True) -> Example:
+    def example(self, index: int, *, split: str = "train", with_trace: bool = True, drawn: bool = True) -> Example:
         """Example `index` of a split, the same at every call.
 
-        The image and the question do not depend on `flawed`, `flaws` and `with_trace`.
+        The image and the question do not depend on `flawed`, `flaws` and `with_trace`. If not `drawn`, the image
+        is black and has nothing but its size.
 
         Raises:
           ValueError: unknown split or negative index.
@@ -100,7 +102,7 @@ class World:
         trace, flaw = self._trace(asked, shown, scene, trace_rng) if with_trace else (None, NO_FLAW)
         return Example(
             id=f"{SOURCE}-{self.difficulty}-{self.split_seed}-{split}-{index}",
-            images=(draw(scene, spec, rng=rng),),
+            images=(draw(scene, spec, rng=rng) if drawn else blank(scene.height, scene.width),),
             question=reword(asked.text) if other_words else asked.text,
             options=tuple(asked.options[i] for i in shown),
             answer=letter(shown.index(asked.right)) if shown else DONE,
