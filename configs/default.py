@@ -61,6 +61,7 @@ def _data() -> ConfigDict:
     data.buckets.completion = ()  # response tokens, in supervised training; a trace beyond the largest is an error
     data.buckets.patches = ()  # 14-pixel patches an image, multiples of 4
     data.buckets.choose = 0  # instead of lists: at most so many joint shapes, those that pad the run's batches least
+    data.buckets.group = 0  # batches in a row whose prompts are shared out by size, for less padding; 0: as shuffled
     data.buckets.measure = 512  # first batches of the run that are measured for that, or to know what to compile
     data.buckets.precompile = True  # compile every shape those batches have before the first step
     data.world = ConfigDict()

@@ -70,6 +70,7 @@ class BucketsSection:
     completion: tuple[Count, ...]
     patches: tuple[Count, ...]
     choose: CountOrZero
+    group: CountOrZero
     measure: Count
     precompile: bool
 

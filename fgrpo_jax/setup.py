@@ -169,6 +169,7 @@ def training_batches(config: Config, policy: Policy) -> PromptIterator:
         batch_size=config.data.prompts_per_step,
         buckets=buckets(config),
         seed=config.seed,
+        group=config.data.buckets.group,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=config.data.workers,

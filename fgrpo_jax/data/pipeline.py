@@ -3,13 +3,15 @@
     indices of a step ─▶ rows of this process ─▶ source (decode) ─▶ encoder (resize, tokenise)   a thread, or workers
                                                                  ─▶ padding (normalise, collate)  a thread
 
-The stream is a function of (source, seed, batch size) alone: batch k holds the same prompts whatever the number of
-processes, workers or threads, so that the state of an iterator is the number of batches taken, and resuming is exact.
+The stream is a function of (source, seed, batch size, grouping) alone: batch k holds the same prompts whatever the
+number of processes, workers or threads, so that the state of an iterator is the number of batches taken, and resuming
+is exact.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,7 +21,8 @@ from absl import flags
 
 from fgrpo_jax.data.buckets import Buckets, Shape
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate, collate_supervised, count_occurrences
-from fgrpo_jax.data.sources import Source
+from fgrpo_jax.data.sources import Source, outline
+from fgrpo_jax.data.steps import step_indices
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.records import Example, PromptBatch
 
@@ -135,6 +138,25 @@ class _Pad:
         return Batch(prompts=prompts.replace(occurrence=rows.occurrence), tokens=tokens, mask=mask, **known)
 
 
+class Needs:
+    """What the examples of a source need of a batch, each measured once and from its outline.
+
+    Args:
+      known: int32 [N, 4], the `Shape` of each example where it was measured before; a row of −1 was not.
+    """
+
+    def __init__(self, source: Source, encoder: Encoder, *, known: np.ndarray | None = None) -> None:
+        self._source, self._encoder, self._known = source, encoder, known
+        self._measured: dict[int, Shape] = {}
+
+    def __call__(self, index: int) -> Shape:
+        if self._known is not None and self._known[index, 0] >= 0:
+            return Shape(*map(int, self._known[index]))
+        if index not in self._measured:
+            self._measured[index] = self._encoder.measure(outline(self._source, index))
+        return self._measured[index]
+
+
 class PromptIterator:
     """Batches of prompts with a state that can be stored and restored.
 
@@ -144,6 +166,9 @@ class PromptIterator:
       batch_size: prompts of a step, over all processes; each process gets its contiguous share of rows.
       buckets: padded lengths. With several processes give buckets of one entry, since all must agree on shapes.
       seed: of the shuffle; None keeps the source's order. Every epoch is shuffled anew.
+      group: batches in a row among which prompts are shared out by what they need, so that less is padding (`steps`);
+        0 leaves batches as the shuffle makes them.
+      known: what examples need, where that was measured before, see `Needs`.
       epochs: passes over the source; None goes on for ever.
       remainder: what becomes of a last incomplete batch: 'drop' it or 'pad' it by repeating its last prompt.
       process_index, process_count: this process among those that share the batch.
@@ -162,6 +187,8 @@ class PromptIterator:
         batch_size: int,
         buckets: Buckets | None = None,
         seed: int | None = None,
+        group: int = 0,
+        known: np.ndarray | None = None,
         epochs: int | None = None,
         remainder: str = "drop",
         process_index: int = 0,
@@ -178,8 +205,17 @@ class PromptIterator:
         if not len(source):
             raise ValueError("the source holds no examples; check data.path and the split")
         self._workers, self._prefetch = workers, prefetch
-        self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed}
-        self._steps: Any = _step_indices(len(source), batch_size, seed=seed, epochs=epochs, drop=remainder == "drop")
+        self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed, "group": group}
+        self._need = Needs(source, encoder, known=known)
+        self._steps: Any = step_indices(
+            len(source),
+            batch_size,
+            seed=seed,
+            epochs=epochs,
+            drop=remainder == "drop",
+            group=group,
+            need=self._need,
+        )
         self._prepare = _Prepare(source, encoder, batch_size, process_index, process_count)
         self._pad = _Pad(Buckets() if buckets is None else buckets, encoder.processor.pad_id)
         self._taken = 0
@@ -209,6 +245,7 @@ class PromptIterator:
         Raises:
           ValueError: the state is of another stream.
         """
+        state = {"group": 0, **state}  # what was stored before there were groups
         for key, value in self._identity.items():
             if state.get(key) != value:
                 raise ValueError(
@@ -227,15 +264,8 @@ class PromptIterator:
 
         Examples that several batches hold are measured once.
         """
-        measured: dict[int, Shape] = {}
         for step in range(min(batches, len(self._steps))):
-            need = None
-            for index in map(int, self._steps[step]):
-                if index not in measured:
-                    measured[index] = self._prepare.encoder.measure(self._prepare.source[index])
-                need = measured[index] if need is None else need.join(measured[index])
-            if need is not None:
-                yield need
+            yield functools.reduce(Shape.join, (self._need(int(index)) for index in self._steps[step]))
 
     def use(self, buckets: Buckets) -> None:
         """Pads to other buckets from the next batch on."""
@@ -270,14 +300,3 @@ class PromptIterator:
         # Padding floats eightfold, so it happens on this side of the border, in a thread.
         batches = steps.to_iter_dataset(read).mp_prefetch(workers).map(self._pad)
         return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))
-
-
-def _step_indices(
-    length: int, batch_size: int, *, seed: int | None, epochs: int | None, drop: bool
-) -> grain.MapDataset[np.ndarray]:
-    """Indices int [batch_size] of each step, lazily. Epochs follow each other without a seam."""
-    indices: Any = grain.MapDataset.range(length)
-    if seed is not None:
-        indices = indices.seed(seed).shuffle()
-    indices = indices.repeat(epochs) if epochs != 1 else indices
-    return indices.batch(batch_size, drop_remainder=drop)
