@@ -29,7 +29,7 @@ from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.records import Example, PromptBatch, Video
-from fgrpo_jax.rewards.parsing import read_boxes
+from fgrpo_jax.rewards.dialects import read_boxes
 from fgrpo_jax.rollout.generate import Generation
 
 BARE = PromptStyle(system="", question="{question}", options="", request="", open_request="")

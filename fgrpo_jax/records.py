@@ -106,12 +106,17 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSize:
-    """Sizes of one image or of a video's frames in pixels: as published and as the model sees it (multiples of 28)."""
+    """Sizes of one image or of a video's frames in pixels: as published and as the model sees it (multiples of 28).
+
+    Between the two an image may have been made smaller beforehand; 0 where it was not.
+    """
 
     width: int
     height: int
     processed_width: int
     processed_height: int
+    resized_width: int = 0
+    resized_height: int = 0
 
 
 # ---------------------------------------------------------------------------------------------------- device records

@@ -16,9 +16,10 @@ FLOORS = {
     1: """fgrpo_jax.model.* fgrpo_jax.rewards fgrpo_jax.rewards.parsing fgrpo_jax.rewards.task
           fgrpo_jax.rewards.consistency fgrpo_jax.rewards.grounding fgrpo_jax.rewards.claims
           fgrpo_jax.rewards.groups fgrpo_jax.rewards.relations fgrpo_jax.rewards.signals
-          fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words
+          fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words fgrpo_jax.rewards.dialects fgrpo_jax.rewards.answers
+          fgrpo_jax.rewards.sentences fgrpo_jax.data fgrpo_jax.data.frames
           fgrpo_jax.fgrpo fgrpo_jax.fgrpo.advantages fgrpo_jax.fgrpo.losses fgrpo_jax.fgrpo.multipliers""",
-    2: """fgrpo_jax.data fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out fgrpo_jax.streams
+    2: """fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out fgrpo_jax.streams
           fgrpo_jax.rollout fgrpo_jax.rollout.*
           fgrpo_jax.rewards.judges fgrpo_jax.rewards.judges.* fgrpo_jax.rewards.score fgrpo_jax.fgrpo.learner
           fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.fgrpo.trained

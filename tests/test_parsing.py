@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards import task
+from fgrpo_jax.rewards.answers import choose
 from fgrpo_jax.rewards.claims import read
-from fgrpo_jax.rewards.parsing import answer_index, choose, parse, read_boxes, split_sentences
+from fgrpo_jax.rewards.dialects import read_boxes
+from fgrpo_jax.rewards.parsing import answer_index, parse
+from fgrpo_jax.rewards.sentences import split_sentences
 
 GOOD = "<think>The red circle is at <bbox>[0,1,28,29]</bbox>. It is red.</think><answer>A</answer>"
 
@@ -122,6 +125,44 @@ def test_reasoning_and_answer_of_broken_forms():
         (None, ("left", "right"), None),
         ("left", (), None),
         ("...", ("left", "right"), None),
+        # The last commitment wins, whatever came before.
+        ("A. No, wait, the answer is B", ("left", "right"), 1),
+        ("The answer is right: the circle is left of the square", ("left", "right"), 1),
+        ("The answer is not A", ("left", "right"), 1),
+        ("The answer is not A", ("left", "right", "above"), None),
+        ("the answer is option (b)", ("left", "right"), 1),
+        ("**B**", ("left", "right"), 1),
+        ("**Answer:** (B) right", ("left", "right"), 1),
+        (r"so \boxed{B}", ("left", "right"), 1),
+        (r"\boxed{\text{right}}", ("left", "right"), 1),
+        ("<answer>B</answer>", ("left", "right"), 1),
+        # Articles are no letters.
+        ("The answer is a cat", ("dog", "cat"), 1),
+        ("The answer is a horse", ("dog", "cat"), None),
+        ("Answer: a", ("dog", "cat"), 0),
+        ("the answer is a.", ("dog", "cat"), 0),
+        # What is denied or left open is no commitment.
+        ("It is not B", ("left", "right"), None),
+        ("right, not left", ("left", "right"), 1),
+        ("It cannot be left", ("left", "right"), None),
+        ("right rather than left", ("left", "right"), 1),
+        ("right; left is wrong", ("left", "right"), 1),
+        ("left or right", ("left", "right"), None),
+        ("either left or right", ("left", "right"), None),
+        ("left, right", ("left", "right"), None),
+        ("A or B", ("left", "right"), None),
+        ("(A), (B)", ("left", "right"), None),
+        ("A/B", ("left", "right"), None),
+        ("A or B? The answer is B", ("left", "right"), 1),
+        # Numbers and yes/no by what they mean.
+        ("two", ("1", "2"), 1),
+        ("2.0", ("1", "2"), 1),
+        ("There are two.", ("1", "2", "3"), 1),
+        ("1,000", ("100", "1000"), 1),
+        ("3", ("1", "2"), None),
+        ("true", ("no", "yes"), 1),
+        ("Yes, there is no cat", ("no", "yes"), 1),
+        ("No.", ("no", "yes"), 0),
     ],
 )
 def test_choice_of_an_option(text, options, index):
@@ -143,6 +184,35 @@ def test_accuracy():
     assert task.accuracy(parse("<answer>Done.</answer>"), question(options=(), answer="done")) == 1.0
     assert task.accuracy(parse(""), question(options=(), answer="done")) == 0.0
     assert task.format_score(parse(GOOD)) == 1.0 and task.format_score(parse("")) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("given", "gold", "right"),
+    [
+        ("3", "3.0", True),
+        ("three", "3", True),
+        ("1,234", "1234", True),
+        ("50%", "50", True),
+        ("$5", "5.00", True),
+        (".5", "0.5", True),
+        ("3", "4", False),
+        ("3 cups", "3", False),
+        ("1,2", "12", False),
+        ("nan", "0", False),
+        ("1e999", "1e999", True),
+        ("Yes, it is.", "yes", True),
+        ("No", "yes", False),
+        ("true", "Yes", True),
+        ("yesterday", "yes", False),
+        ("Nothing", "no", False),
+        ("A Cat.", "a cat", True),
+        ("", "a cat", False),
+    ],
+)
+def test_open_answers_are_compared_by_what_they_mean(given, gold, right):
+    example = question(options=(), answer=gold)
+    assert task.accuracy(parse(f"<think>x</think><answer>{given}</answer>"), example) == float(right)
+    assert task.accuracy(parse(f"<think>x</think>So the answer is {given}"), example) == float(right and given != "")
 
 
 @pytest.mark.parametrize("answer", ["", "  ", "C", "maybe"])

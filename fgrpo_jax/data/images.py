@@ -3,8 +3,7 @@
 The numbers equal `transformers`' `Qwen2VLImageProcessorPil` (bicubic by PIL, 1/255, CLIP mean and deviation, patches in
 merge-block order). Everything is numpy on the host and runs in Grain workers: a 1280x960 image costs some 0.1 s.
 
-Frames of a box: `original` (pixels of the image as published), `processed` (pixels of the image as the model sees it;
-what Qwen2.5-VL speaks), `unit` (0..1) and `thousand` (0..1000, what Qwen3-VL speaks).
+Frames of boxes and points are `data.frames`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,10 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fgrpo_jax.records import Box, ImageSize
+from fgrpo_jax.data.frames import FRAMES_OF_BOXES as FRAMES_OF_BOXES  # also known by this module's name
+from fgrpo_jax.data.frames import convert_box as convert_box
+from fgrpo_jax.data.frames import convert_boxes_in_text as convert_boxes_in_text
+from fgrpo_jax.records import ImageSize
 
 PATCH = 14  # pixels a side
 MERGE = 2  # patches a side of a merged cell
@@ -34,7 +36,6 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_DECODED_PIXELS = 100_000_000
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _ORIENTATION, _SIDEWAYS = 274, (5, 6, 7, 8)  # EXIF: its tag, and the values that swap width and height
-FRAMES_OF_BOXES = ("original", "processed", "unit", "thousand")
 
 
 # ------------------------------------------------------------------------------------------------------------ decode
@@ -284,44 +285,3 @@ def window_index(h: int, w: int, *, empty: int | None = None) -> tuple[np.ndarra
 def _check_grid(h: int, w: int) -> None:
     if h < MERGE or w < MERGE or h % MERGE or w % MERGE:
         raise ValueError(f"a patch grid must have even sides of at least {MERGE}, got {h}x{w}")
-
-
-# ------------------------------------------------------------------------------------------------------------- boxes
-def convert_box(box: Box, size: ImageSize, *, src: str, dst: str) -> Box:
-    """Moves a box between the frames `original`, `processed`, `unit` and `thousand`. Nothing is rounded or clipped."""
-    (from_w, from_h), (to_w, to_h) = _extent(size, src), _extent(size, dst)
-    x1, y1, x2, y2 = box
-    return x1 * to_w / from_w, y1 * to_h / from_h, x2 * to_w / from_w, y2 * to_h / from_h
-
-
-def _extent(size: ImageSize, frame: str) -> tuple[float, float]:
-    extents = {
-        "original": (size.width, size.height),
-        "processed": (size.processed_width, size.processed_height),
-        "unit": (1.0, 1.0),
-        "thousand": (1000.0, 1000.0),
-    }
-    if frame not in extents:
-        raise ValueError(f"unknown frame of boxes {frame!r}; one of {', '.join(FRAMES_OF_BOXES)}")
-    return extents[frame]
-
-
-_NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
-_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
-
-
-def convert_boxes_in_text(text: str, size: ImageSize, *, src: str, dst: str) -> str:
-    """Rewrites every `[x1,y1,x2,y2]` of a text from one frame to another.
-
-    Whole numbers come out, but for `unit`, which has four decimals. A text whose frames coincide is returned as it is.
-    """
-    if _extent(size, src) == _extent(size, dst):
-        return text
-    digits = 4 if dst == "unit" else 0
-
-    def rewrite(match: re.Match[str]) -> str:
-        x1, y1, x2, y2 = (float(group) for group in match.groups())
-        moved = convert_box((x1, y1, x2, y2), size, src=src, dst=dst)
-        return "[" + ",".join(f"{round(value, digits) + 0.0:.{digits}f}" for value in moved) + "]"
-
-    return _BOX.sub(rewrite, text)

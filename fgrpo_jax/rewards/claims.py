@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 
 from fgrpo_jax.records import Box
-from fgrpo_jax.rewards.parsing import read_box
+from fgrpo_jax.rewards.dialects import read_box
 from fgrpo_jax.rewards.words import COLORS, NUMBERS, PLURALS, SHAPES, SIZES, THING_WORDS, VISUAL_WORDS
 
 _LONGEST = 80  # tokens of a sentence; longer ones are not read

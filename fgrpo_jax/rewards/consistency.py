@@ -16,8 +16,9 @@ import re
 from collections.abc import Sequence
 
 from fgrpo_jax.records import Box, Query
+from fgrpo_jax.rewards.answers import choose, plain
 from fgrpo_jax.rewards.claims import Claim, read
-from fgrpo_jax.rewards.parsing import Parsed, answer_index, choose, plain
+from fgrpo_jax.rewards.parsing import Parsed, answer_index
 from fgrpo_jax.rewards.relations import OPPOSITE, distance, holds, is_between, is_inside
 from fgrpo_jax.rewards.verdict import Verdict
 from fgrpo_jax.rewards.words import SIZES

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from fgrpo_jax.records import Example
-from fgrpo_jax.rewards.parsing import Parsed, answer_index, answer_text, plain
+from fgrpo_jax.rewards.answers import plain, same_answer
+from fgrpo_jax.rewards.parsing import Parsed, answer_index, open_answer
 
 
 def accuracy(parsed: Parsed, example: Example) -> float:
-    """1.0 if the response answers with the gold option (letter or text), or the gold text of an open question.
+    """1.0 if the response answers with the gold option (letter or text), or as the gold text of an open question does.
+
+    Open answers are the same when their words are (without case and outer punctuation), or both are the same number,
+    or the same yes or no.
 
     Raises:
       ValueError: the example has no answer, or its answer is none of its options.
     """
     if not example.options:
-        return float(plain(answer_text(parsed) or "") == plain(_gold_text(example)))
+        return float(same_answer(open_answer(parsed), _gold_text(example)))
     return float(answer_index(parsed, example.options) == gold_index(example))
 
 
