@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     config.data = _data()
     config.rollout = _rollout()
     config.rewards = _rewards()
+    config.judge = _judge()
     config.constraints = _constraints()
     config.algorithm = _algorithm()
     config.optim = _optim()
@@ -106,12 +107,21 @@ def _rewards() -> ConfigDict:
     rewards.format_weight = 0.5  # weight of R_fmt
     rewards.weights = ConfigDict()  # further signals in R_task, {name: weight}; 0 is added where one does not apply
     rewards.overlong_cache = 0  # tokens before the end of the window over which the signal `overlong` falls to -1
-    rewards.judge = "rules"  # rules (exact, for data with known scenes) | none (R_S masked, R_C by rules where it can)
     rewards.ciou_mapping = "clamp"  # clamp: max(CIoU, 0) | shift: (CIoU + 1)/2; the paper states no map to [0, 1]
     rewards.dedupe_boxes = False  # True: a box predicted twice counts once in N of Eq. 1
     rewards.no_claim = "masked"  # masked | zero: R_S of a reasoning without any visual claim
     rewards.box_iou_correct = 0.5  # IoU with the named object from which the rules judge calls a box correct
     return rewards
+
+
+def _judge(*, backend: str = "rules") -> ConfigDict:
+    judge = ConfigDict()  # who says whether a reasoning is consistent (R_C) and grounded (R_S); docs/judges.md
+    judge.backend = backend  # rules (exact, known scenes) | none (R_S masked, R_C by rules where it can)
+    judge.precheck = True  # rules decide the clear cases of consistency before a model is asked
+    judge.max_failure_rate = 0.2  # the run saves a checkpoint and stops when more of its requests to a model fail,
+    judge.min_failures = 20  # and no fewer than these did,
+    judge.window = 10  # over the last so many steps
+    return judge
 
 
 def constraint(threshold: float, *, direction: str = ">=") -> ConfigDict:
@@ -200,6 +210,7 @@ def _mesh() -> ConfigDict:
 
 def _eval() -> ConfigDict:
     evaluation = ConfigDict()
+    evaluation.judge = _judge(backend="same")  # as config.judge; backend may be "same": the judge of training
     evaluation.examples = 500  # held-out questions, tried before and after training; 0 skips it
     evaluation.temperature = 1.0  # 0 is greedy
     evaluation.batch_prompts = 16  # prompts a sampler call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -56,6 +56,39 @@ class Collected:
             signals=Signals(**first(flat, {name: getattr(other.signals, name) for name in flat}), **second),
             seen=first(self.seen, other.seen),
         )
+
+    def lines(self, step: int, lam: Mapping[str, float]) -> list[dict[str, Any]]:
+        """A JSON object a prompt, with all its rollouts and what they earned.
+
+        Args:
+          lam: constraint → its multiplier, in the order of the signals' rows.
+        """
+        return [
+            {
+                "step": step,
+                "id": example.id,
+                "question": example.question,
+                "options": list(example.options),
+                "gold": example.answer,
+                "lambda": dict(lam),
+                "rollouts": [self._sample(row, g, tuple(lam)) for g in range(len(self.texts[row]))],
+            }
+            for row, example in enumerate(self.examples)
+        ]
+
+    def _sample(self, row: int, g: int, names: Sequence[str]) -> dict[str, Any]:
+        signals, rollouts = self.signals, self.rollouts
+        earned = {
+            name: float(signals.values[k, row, g]) if signals.mask[k, row, g] else None for k, name in enumerate(names)
+        }
+        return {
+            "text": self.texts[row][g],
+            "tokens": int(rollouts.mask[row, g].sum()),
+            "finished": bool(rollouts.finished[row, g]),
+            "accuracy": float(signals.accuracy[row, g]),
+            "format": float(signals.format[row, g]),
+            **earned,
+        }
 
 
 def anywhere(flags: np.ndarray) -> bool:

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from fgrpo_jax import config_rules
+from fgrpo_jax import config_judge, config_rules
+from fgrpo_jax.config_judge import EvalJudgeSection, JudgeSection
 from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, nearest, plain
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.rewards.signals import SIGNALS
@@ -117,7 +118,6 @@ class RewardsSection:
     format_weight: NonNegative
     weights: Mapping[str, float]
     overlong_cache: CountOrZero
-    judge: Literal["rules", "none"]
     ciou_mapping: Literal["clamp", "shift"]
     dedupe_boxes: bool
     no_claim: Literal["masked", "zero"]
@@ -203,6 +203,7 @@ class MeshSection:
 
 @dataclasses.dataclass(frozen=True)
 class EvalSection:
+    judge: EvalJudgeSection
     examples: CountOrZero
     temperature: NonNegative
     batch_prompts: Count
@@ -251,6 +252,7 @@ class Config:
     data: DataSection
     rollout: RolloutSection
     rewards: RewardsSection
+    judge: JudgeSection
     constraints: tuple[ConstraintSection, ...]
     algorithm: AlgorithmSection
     optim: OptimSection
@@ -283,6 +285,7 @@ def load(config: Mapping[str, Any], *, door: Door = "train") -> Config:
       ValueError: unknown or missing field, wrong type, value out of range, contradiction; names field and remedy.
     """
     raw = plain(config)
+    config_judge.refuse_moved(raw)
     named = raw.get("constraints")
     if not isinstance(named, Mapping):
         raise ValueError(
@@ -331,7 +334,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
     `num_steps` is among them only when the learning rate does not depend on it.
     """
     free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "data.buckets.precompile", "mesh.*")
-    free += ("rollout.compact",)
+    free += ("rollout.compact", *(f"{at}.{name}" for at in ("judge", "eval.judge") for name in config_judge.FREE))
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 
 
@@ -441,13 +444,7 @@ def _check_learning(config: Config) -> None:
             "config.rewards.accuracy_weight and format_weight are both 0: there is no task reward; set one"
         )
     config_rules.check_signals(config)
-    if rewards.judge == "none":
-        for constraint in config.active_constraints:
-            if constraint.signal == "semantic_grounding" and config.data.source == "world":
-                raise ValueError(
-                    "constraint 'semantic_grounding' needs a judge; set config.rewards.judge='rules' or "
-                    f"config.constraints.{constraint.name}.enabled=False"
-                )
+    config_judge.check_constraints(config)
     for constraint in config.constraints:
         config_rules.check_constraint(constraint)
     total = config.num_steps * config.algorithm.updates_per_batch

@@ -10,8 +10,11 @@ masks some): a figure that is undefined for an answer is null and out of its mea
 from __future__ import annotations
 
 import argparse
+import collections
+import contextlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,12 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, setup
+from fgrpo_jax import checkpoint, doors, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.data.pipeline import Batch
 from fgrpo_jax.rewards.score import score
-from fgrpo_jax.rollout.generate import generate
+from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
 
 FIGURES = ("accuracy", "format", "consistency", "semantic_grounding", "spatial_grounding", "box_iou")
@@ -41,12 +45,15 @@ def main(args: argparse.Namespace) -> None:
         raw.model.hf, raw.model.revision = args.hf or str(checkpoint.hf_folder(args.checkpoint)), args.revision
     config = setup.pinned(configs.load(raw, door="evaluate"), args.workdir, overwrite=True)  # no run to go on with
     policy = setup.policy(config)
+    scorer = setup.scorer(config, args.workdir, purpose="eval")
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
     if args.checkpoint:
         params = checkpoint.load_params(args.checkpoint, policy.abstract(config.model.param_dtype))
     else:
         params = policy.load(config.model.param_dtype)
-    answers = evaluate(config, policy, params, setup.sampler(config, policy, purpose="eval"))
+    sampler = setup.sampler(config, policy, purpose="eval")
+    with contextlib.closing(scorer):
+        answers = evaluate(config, policy, params, sampler, scorer=scorer)
     name = f"{config.data.source}-{config.data.eval_split}"
     write_answers(args.workdir / "eval" / f"{name}.jsonl", answers)
     results = {"set": name, "questions": len(answers), "temperature": config.eval.temperature, **means(answers)}
@@ -57,7 +64,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def evaluate(
-    config: configs.Config, policy: setup.Policy, params: Any, sampler: Sampler, *, label: str = "held-out"
+    config: configs.Config,
+    policy: setup.Policy,
+    params: Any,
+    sampler: Sampler,
+    *,
+    scorer: scoring.Scorer,
+    label: str = "held-out",
 ) -> list[Answer]:
     """One answer a held-out question, judged.
 
@@ -65,6 +78,16 @@ def evaluate(
     the same draws, and differences are paired.
     """
     answers: list[Answer] = []
+    waiting: collections.deque[tuple[Batch, Generation, Future[scoring.Scored]]] = collections.deque()
+
+    def finish(left: int) -> None:
+        while len(waiting) > left:
+            batch, drawn, scored = waiting.popleft()
+            signals, seen = scored.result()
+            answers.extend(
+                _answer(batch.examples[row], drawn.texts[row][0], signals, seen, row) for row in range(batch.count)
+            )
+
     batches = setup.heldout_batches(config, policy)
     with tqdm(batches, total=len(batches), desc=label, unit="batch", leave=False) as bar:
         for batch in bar:
@@ -77,11 +100,11 @@ def evaluate(
                 purpose="eval",
                 step=0,
             )
-            sizes = [prompt.first_size for prompt in batch.encoded]
-            signals, seen = score(batch.examples, drawn.texts, sizes=sizes, config=setup.rewards(config))
-            answers += [
-                _answer(batch.examples[row], drawn.texts[row][0], signals, seen, row) for row in range(batch.count)
-            ]
+            # Judged while the next batches are drawn; only so many that their images do not fill the memory.
+            scored = scorer.submit(score, batch.examples, batch.encoded, drawn.texts, drawn.rollouts)
+            waiting.append((batch, drawn, scored))
+            finish(left=scoring.THREADS)
+    finish(left=0)
     batches.close()
     return answers
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import Config
+from fgrpo_jax.config_judge import JudgeSection, eval_judge
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
@@ -27,10 +28,13 @@ from fgrpo_jax.fgrpo.trained import LoraConfig
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
+from fgrpo_jax.scoring import Scorer
 
 SHIPPED = hub.SHIPPED
 WORLD_SIZE = 1_000_000  # examples of a split of the built-in world; it has no end of its own
@@ -360,12 +364,36 @@ def rewards(config: Config) -> RewardConfig:
     return RewardConfig(
         accuracy_weight=section.accuracy_weight,
         format_weight=section.format_weight,
-        judge=section.judge,
         ciou_mapping=section.ciou_mapping,
         dedupe_boxes=section.dedupe_boxes,
         no_claim=section.no_claim,
-        box_iou_correct=section.box_iou_correct,
         weights=dict(section.weights),
         window=config.rollout.max_new_tokens,
         overlong_cache=section.overlong_cache,
     )
+
+
+def judges(config: Config, section: JudgeSection, workdir: Path) -> Dispatcher:
+    """Who judges under one of the config's judge sections.
+
+    Raises:
+      ValueError: the judge is not there, or not as the section says.
+    """
+    return Dispatcher(
+        rules=RulesJudge(box_iou_correct=config.rewards.box_iou_correct),
+        oracle=section.backend == "rules",
+        precheck=section.precheck,
+    )
+
+
+def scorer(config: Config, workdir: Path, *, purpose: str, shared: Dispatcher | None = None) -> Scorer:
+    """What scores rollouts for 'train' or 'eval'.
+
+    Args:
+      shared: a judge that is there already, used where the section of this purpose is its own.
+    """
+    if purpose == "train":
+        return Scorer(rewards(config), judges(config, config.judge, workdir), measures=measures(config))
+    section = eval_judge(config)
+    mine = shared if shared is not None and section is config.judge else judges(config, section, workdir)
+    return Scorer(rewards(config), mine, everyone=True)

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, evaluate, metrics, precompile, setup
+from fgrpo_jax import checkpoint, doors, evaluate, metrics, precompile, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.collect import Collected, anywhere, everywhere, redrawn
 from fgrpo_jax.data.buckets import padding
-from fgrpo_jax.data.pipeline import PromptIterator
+from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.fgrpo.optimizer import Flat
 from fgrpo_jax.records import Rollouts, Signals, TrainState
 from fgrpo_jax.reporting.compare import paired, table
 from fgrpo_jax.rewards.groups import dead
+from fgrpo_jax.rewards.judges.tally import METRICS
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import generate
 from fgrpo_jax.rollout.sampler import Sampler
@@ -49,6 +51,7 @@ SHOWN = {
 }
 EXTRA = (
     *("loss/total", "policy/entropy", "policy/clip_share", "rollout/length", "rollout/truncated", "judge/no_claim"),
+    *METRICS,
     *("data/padding_waste", "data/padding_waste_patches"),
     *("rollout/dead_groups", "rollout/resampled"),
 )
@@ -64,7 +67,8 @@ def main(args: argparse.Namespace) -> None:
     resumed = checkpoint.claim_workdir(
         args.workdir, resolved, free=configs.resume_free(config), overwrite=args.overwrite
     )
-    run.run(resumed=resumed)
+    with contextlib.closing(run.scorer), contextlib.closing(run.eval_scorer):
+        run.run(resumed=resumed)
 
 
 Spent = Counter[str]
@@ -91,9 +95,12 @@ class Run:
     params: Any
     sampler: Sampler
     eval_sampler: Sampler
+    scorer: scoring.Scorer
+    eval_scorer: scoring.Scorer
     learner: Learner
     data: PromptIterator
     plan: precompile.Plan
+    watch: scoring.Watch
     over: int = 0
     saturated: set[str] = dataclasses.field(default_factory=set)
 
@@ -113,6 +120,7 @@ class Run:
         data.use(plan.buckets)
         if config.eval.examples:
             setup.heldout_batches(config, policy).try_first()
+        scorer = setup.scorer(config, workdir, purpose="train")
         return cls(
             config,
             workdir,
@@ -120,9 +128,12 @@ class Run:
             params=policy.load(config.model.param_dtype),
             sampler=setup.sampler(config, policy, purpose="train"),
             eval_sampler=setup.sampler(config, policy, purpose="eval"),
+            scorer=scorer,
+            eval_scorer=setup.scorer(config, workdir, purpose="eval", shared=scorer.judges),
             learner=setup.learner(config, policy),
             data=data,
             plan=plan,
+            watch=scoring.Watch(config.judge),
         )
 
     # ------------------------------------------------------------------------------------------------------- the run
@@ -165,6 +176,7 @@ class Run:
                 stack.enter_context(metrics.JsonlWriter(self.workdir / name, resume_step=start))
                 for name in ("metrics.jsonl", "eval.jsonl")
             )
+            self.watch.recall(metrics.read_jsonl(log.path))
             board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if config.log.tensorboard else None
             if board is not None:
                 stack.enter_context(contextlib.closing(board))
@@ -186,6 +198,7 @@ class Run:
                 if last or (config.checkpoint.every and (step + 1) % config.checkpoint.every == 0):
                     self._save(checkpoints, state, reference)
                 self._guard_updates(state, reference, checkpoints)
+                self._guard_judge(state, reference, checkpoints)
         return state
 
     def step(
@@ -206,6 +219,7 @@ class Run:
             figures, logps = jax.device_get((figures, logps))
         values = self._values(step, figures, drawn, spent)
         values |= {"rollout/dead_groups": int(self._dead(batch.signals).sum()), "rollout/resampled": replaced}
+        values |= self.watch.step(self.scorer.judges.tally.take(), drawn.seen)
         values |= self._compare_logps(batch.rollouts, logps)
         self._report_saturated(figures["constraint/saturated"])
         waste = padding(batch.prompts)
@@ -230,40 +244,40 @@ class Run:
         prompts = redrawn(batch.prompts, earlier) if earlier else batch.prompts
         with _timed(spent, "rollout"):
             placed = self.policy.put(prompts)
-            rollouts, texts = self._draw(params, placed, step, spent)
-        with _timed(spent, "reward"):
-            signals, seen = score(
-                batch.examples,
-                texts,
-                sizes=[prompt.first_size for prompt in batch.encoded],
-                config=setup.rewards(self.config),
-                measures=setup.measures(self.config),
-                lengths=np.sum(rollouts.mask, axis=-1),
-                finished=np.asarray(rollouts.finished),
-            )
+            rollouts, texts, scores = self._draw(params, batch, placed, step, spent)
+        with _timed(spent, "reward"):  # what judging takes beyond the sampling that it went on beside
+            signals, seen = scoring.joined([part.result() for part in scores])
         return Collected(batch.examples, batch.encoded, prompts, rollouts, texts, signals, seen), placed
 
-    def _draw(self, params: Any, prompts: Any, step: int, spent: Spent) -> tuple[Rollouts, Sequence[Sequence[str]]]:
-        """Rollouts of prompts on the devices, `rollout.batch_prompts` at a time, and their texts."""
+    def _draw(
+        self, params: Any, batch: Batch, prompts: Any, step: int, spent: Spent
+    ) -> tuple[Rollouts, Sequence[Sequence[str]], list[Future[scoring.Scored]]]:
+        """Rollouts of prompts on the devices, `rollout.batch_prompts` at a time, with their texts and their scores.
+
+        The scores of one part are made while the next is drawn, all from the same parameters.
+        """
         size, total = self.config.rollout.batch_prompts, len(prompts.tokens)
-        parts = []
+        parts, scores, row = [], [], 0
         for start in range(0, total, size):
             part = prompts if size == total else jax.tree.map(lambda x, s=start: x[s : s + size], prompts)
-            parts.append(
-                generate(
-                    self.sampler,
-                    params,
-                    part,
-                    decode=self.policy.processor.decode,
-                    seed=self.config.seed,
-                    purpose="train",
-                    step=step,
-                )
+            drawn = generate(
+                self.sampler,
+                params,
+                part,
+                decode=self.policy.processor.decode,
+                seed=self.config.seed,
+                purpose="train",
+                step=step,
             )
+            rows = slice(row, row + len(drawn.texts))
+            row = rows.stop
+            examples, encoded = batch.examples[rows], batch.encoded[rows]
+            scores.append(self.scorer.submit(score, examples, encoded, drawn.texts, drawn.rollouts))
+            parts.append(drawn)
         spent["tokens"] += sum(part.tokens for part in parts)
         spent["sampling"] += sum(part.seconds for part in parts)
         rollouts = jax.tree.map(lambda *xs: np.concatenate(xs), *[part.rollouts for part in parts])
-        return rollouts, [text for part in parts for text in part.texts]
+        return rollouts, [text for part in parts for text in part.texts], scores
 
     def _dead(self, signals: Signals) -> np.ndarray:
         """bool [M], groups of this process that no advantage can be in."""
@@ -309,7 +323,7 @@ class Run:
 
     def _values(self, step: int, figures: dict[str, Any], drawn: Collected, spent: Spent) -> dict[str, Any]:
         """The row's values but for times and the comparison of log-probs, of the batch as first drawn."""
-        mask, signals, seen = drawn.rollouts.mask, drawn.signals, drawn.seen
+        mask, signals = drawn.rollouts.mask, drawn.signals
         out: dict[str, Any] = {
             "step": step + 1,
             "reward/task": signals.task.mean(),
@@ -317,8 +331,6 @@ class Run:
             "reward/format": signals.format.mean(),
             "sampler/tokens": spent["tokens"],
             "sampler/tokens_per_second": spent["tokens"] / spent["sampling"],
-            "judge/failed": int(seen["judge_failed"].sum()),
-            "judge/no_claim": seen["no_claim"].mean(),
             "rollout/length": mask.sum(-1).mean(),
             "rollout/truncated": 1.0 - drawn.rollouts.finished.mean(),
             "compile/count": self.sampler.compilations + self.learner.step.compilations,
@@ -373,37 +385,8 @@ class Run:
 
     def _write_rollouts(self, step: int, batch: Collected, lam: np.ndarray) -> None:
         """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned, those learnt from."""
-        signals, rollouts = batch.signals, batch.rollouts
         names = [c.name for c in self.config.constraints]
-        lines = []
-        for row, example in enumerate(batch.examples):
-            samples = []
-            for g, text in enumerate(batch.texts[row]):
-                earned = {
-                    name: float(signals.values[k, row, g]) if signals.mask[k, row, g] else None
-                    for k, name in enumerate(names)
-                }
-                samples.append(
-                    {
-                        "text": text,
-                        "tokens": int(rollouts.mask[row, g].sum()),
-                        "finished": bool(rollouts.finished[row, g]),
-                        "accuracy": float(signals.accuracy[row, g]),
-                        "format": float(signals.format[row, g]),
-                        **earned,
-                    }
-                )
-            lines.append(
-                {
-                    "step": step + 1,
-                    "id": example.id,
-                    "question": example.question,
-                    "options": list(example.options),
-                    "gold": example.answer,
-                    "lambda": dict(zip(names, map(float, lam), strict=True)),
-                    "rollouts": samples,
-                }
-            )
+        lines = batch.lines(step + 1, dict(zip(names, map(float, lam), strict=True)))
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         suffix = f".{jax.process_index()}" if jax.process_count() > 1 else ""
         evaluate.write_atomically(self.workdir / "rollouts" / f"{step + 1:06d}{suffix}.jsonl", text)
@@ -416,6 +399,14 @@ class Run:
             raise ValueError(
                 f"{skipped} updates in a row had a gradient that is not finite (config.optim.max_skipped={limit}); the "
                 "last state is saved; look at the newest rows of metrics.jsonl and lower the learning rate"
+            )
+
+    def _guard_judge(self, state: TrainState, reference: Flat, checkpoints: checkpoint.Checkpoints) -> None:
+        if (trouble := self.watch.trouble) is not None:
+            self._save(checkpoints, state, reference)
+            raise ValueError(
+                f"{trouble}; the last state is saved, and verdicts that came are in the cache: look after the judge "
+                "(config.judge) and start the same command again, or raise config.judge.max_failure_rate"
             )
 
     def _refreshed(self, steps: int) -> bool:
@@ -432,7 +423,9 @@ class Run:
         )
 
     def _evaluate(self, params: Any, label: str) -> list[evaluate.Answer]:
-        return evaluate.evaluate(self.config, self.policy, params, self.eval_sampler, label=label)
+        return evaluate.evaluate(
+            self.config, self.policy, params, self.eval_sampler, scorer=self.eval_scorer, label=label
+        )
 
     def _evaluate_once(self, when: str, params: Any) -> None:
         """W/eval/WHEN.jsonl, unless it is there already or evaluation is off."""

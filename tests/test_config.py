@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import default, nlvr, qwen3b, qwen7b, tiny
 from fgrpo_jax import config as configs
-from fgrpo_jax import doors
+from fgrpo_jax import config_judge, doors
 
 ROOT = Path(__file__).parent.parent
 FILES = {"default": default, "tiny": tiny, "nlvr": nlvr, "qwen3b": qwen3b, "qwen7b": qwen7b}
@@ -101,7 +101,7 @@ WRONG = [
     (dict(data__prompt="papr"), "unknown prompt style"),
     (dict(data__world__families={"between": 0.0}), "every family weight 0"),
     (dict(rewards__accuracy_weight=0.0, rewards__format_weight=0.0), "no task reward"),
-    (dict(rewards__judge="none"), "semantic_grounding' needs a judge"),
+    (dict(judge__backend="none"), "semantic_grounding' needs a judge"),
     (dict(constraints__consistency__init=9.0), "consistency.init=9.0 exceeds max=5.0"),
     (dict(constraints__consistency__direction="=="), "use one of '>=', '<='"),
     (dict(constraints__consistency__min=2.0), "consistency.init=1.0 is below min=2.0"),
@@ -294,7 +294,7 @@ def sections(cls: type = configs.Config) -> dict[str, type]:
     found = {"": cls} if cls is configs.Config else {}
     for f in dataclasses.fields(cls):
         if match := re.search(r"\w+Section", str(f.type)):
-            found[f.name] = vars(configs)[match[0]]
+            found[f.name] = (vars(configs) | vars(config_judge))[match[0]]
             found |= sections(found[f.name])
     return found
 
@@ -334,7 +334,8 @@ def reads(tree: ast.AST) -> set[tuple[str, str]]:
                 stand_for(node.target, node.iter)
         elif isinstance(node, ast.arg) and node.annotation is not None:
             for section, cls in SECTIONS.items():
-                if cls.__name__ in ast.unparse(node.annotation).replace(".", " ").split():
+                named = ast.unparse(node.annotation).replace(".", " ").split()
+                if any(base.__name__ in named for base in cls.__mro__):
                     alias.setdefault(node.arg, set()).add(section)
     found = set()
     for node in ast.walk(tree):
@@ -347,11 +348,14 @@ def reads(tree: ast.AST) -> set[tuple[str, str]]:
     return {("constraints" if section == "active_constraints" else section, field) for section, field in found}
 
 
+CHECKERS = {f"config{part}.py" for part in ("", "_judge", "_rules", "_schema")}
+
+
 def test_every_config_leaf_is_read() -> None:
     # config.py reads fields only to check them; what counts is the rest of the package.
     found: set[tuple[str, str]] = set()
     for file in (ROOT / "fgrpo_jax").rglob("*.py"):
-        if file.name not in ("config.py", "config_rules.py", "config_schema.py") or file.parent.name == "model":
+        if file.name not in CHECKERS or file.parent.name == "model":
             found |= reads(ast.parse(file.read_text()))
     derived = {"micro_batches": ("algorithm", "micro_batch_prompts"), "sign": ("constraints", "direction")}
     found |= {leaf for name, leaf in derived.items() if any(field == name for _, field in found)}

@@ -118,7 +118,8 @@ class Recite:
 def recited(tiny_hf: Path, *, flawed: float) -> list[evaluate.Answer]:
     config = policies.config(tiny_hf, eval__examples=24, data__world__flawed=flawed)
     policy = setup.policy(config)
-    return evaluate.evaluate(config, policy, None, Recite(config, policy))  # type: ignore[arg-type]
+    scorer = setup.scorer(config, Path(), purpose="eval")
+    return evaluate.evaluate(config, policy, None, Recite(config, policy), scorer=scorer)  # type: ignore[arg-type]
 
 
 def test_sound_reference_traces_score_full(tiny_hf: Path) -> None:

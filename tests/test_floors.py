@@ -25,10 +25,10 @@ FLOORS = {
           fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.fgrpo.trained
           fgrpo_jax.checkpoint
           fgrpo_jax.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",
-    3: "fgrpo_jax.config fgrpo_jax.config_rules fgrpo_jax.config_schema",
+    3: "fgrpo_jax.config fgrpo_jax.config_judge fgrpo_jax.config_rules fgrpo_jax.config_schema",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export
           fgrpo_jax.prepare fgrpo_jax.precompile fgrpo_jax.asking fgrpo_jax.preflight fgrpo_jax.report
-          fgrpo_jax.collect fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.setup""",
+          fgrpo_jax.collect fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.scoring fgrpo_jax.setup""",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 

@@ -10,6 +10,7 @@ import pytest
 
 from fgrpo_jax.data.world import World
 from fgrpo_jax.records import Example, ImageSize
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, judge_one, score
 from fgrpo_jax.rewards.signals import Measure
 
@@ -74,11 +75,11 @@ def test_settings():
     zero, _ = run([RIGHT, IDLE, WRONG], config=RewardConfig(no_claim="zero"))
     np.testing.assert_array_equal(zero.mask[1], [[True, True, False]])
     np.testing.assert_array_equal(zero.values[1], [[1, 0, 0]])
-    silent, figures = run([RIGHT, IDLE], config=RewardConfig(judge="none"))
+    silent, figures = run([RIGHT, IDLE], judges=Dispatcher(oracle=False))
     assert not silent.mask[1].any() and silent.mask[0].all() and not figures["no_claim"].any()
     prefilled = RewardConfig(prefilled=True)
     assert run([RIGHT.removeprefix("<think>")], config=prefilled)[0].format.item() == 1.0
-    for bad in ({"judge": "oracle"}, {"ciou_mapping": "abs"}, {"no_claim": "skip"}):
+    for bad in ({"ciou_mapping": "abs"}, {"no_claim": "skip"}):
         with pytest.raises(ValueError, match="known:"):
             RewardConfig(**bad)
 

@@ -11,6 +11,7 @@ runs; the same command goes on where a stopped one stands. Less than an hour on 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -77,7 +78,9 @@ def held_out(folder: Path) -> dict[str, Any]:
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params = policy.load(config.model.param_dtype)
-    answers = evaluate.evaluate(config, policy, params, setup.sampler(config, policy, purpose="eval"))
+    sampler, scorer = setup.sampler(config, policy, purpose="eval"), setup.scorer(config, folder, purpose="eval")
+    with contextlib.closing(scorer):
+        answers = evaluate.evaluate(config, policy, params, sampler, scorer=scorer)
     return heldout.figures(answers) | {"split": config.data.eval_split, "temperature": config.eval.temperature}
 
 

@@ -4,10 +4,11 @@
 |---|---|---|
 | task | accuracy_weight · R_acc + format_weight · R_fmt + Σ weight · signal (0 where it does not apply) | always |
 | consistency | 1 if the reasoning entails the answer | R_acc > 0, and the judge did not abstain |
-| semantic_grounding | CORRECT / (CORRECT + INCORRECT) sentences | R_acc > 0, known scene, ≥ 1 scored sentence |
+| semantic_grounding | CORRECT / (CORRECT + INCORRECT) sentences | R_acc > 0, every sentence judged, ≥ 1 scored |
 | spatial_grounding | CIoU under the best assignment | the example has gold boxes |
 
-and whatever else `fgrpo_jax.rewards.signals` names.
+and whatever else `fgrpo_jax.rewards.signals` names. Who judges is `rewards.judges.dispatch`; a judgement that failed is
+masked and counted, never a 0.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from fgrpo_jax.data.images import convert_box
+from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Box, Example, ImageSize, Signals
 from fgrpo_jax.rewards import task
 from fgrpo_jax.rewards.grounding import MAPPINGS, mean_iou, spatial
-from fgrpo_jax.rewards.judges.rules import RulesJudge
+from fgrpo_jax.rewards.judges.dispatch import KINDS, Case, Dispatcher, Opinion
+from fgrpo_jax.rewards.judges.protocol import Kind
 from fgrpo_jax.rewards.parsing import Parsed, answer_index, parse
 from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Measure, overlong_penalty
 from fgrpo_jax.rewards.verdict import Verdict
@@ -40,11 +43,9 @@ class RewardConfig:
     Attributes:
       accuracy_weight, format_weight: R_task = accuracy_weight · R_acc + format_weight · R_fmt, plus
       weights: signal → its weight in R_task; where the signal does not apply it adds 0.
-      judge: 'rules', or 'none' for no semantic judge (R_S masked throughout).
       ciou_mapping: 'clamp' or 'shift', see grounding.pair_score.
       dedupe_boxes: whether a box predicted twice counts once in N of Eq. 1.
       no_claim: R_S of a right answer whose reasoning makes no scored claim: 'masked', or 'zero'.
-      box_iou_correct: IoU from which the rules judge calls a claimed box correct.
       prefilled: the prompt ends in '<think>', so responses start inside the block.
       window, overlong_cache: most tokens of a response, and over how many of them the signal 'overlong' falls to −1.
 
@@ -54,11 +55,9 @@ class RewardConfig:
 
     accuracy_weight: float = 0.5
     format_weight: float = 0.5
-    judge: str = "rules"
     ciou_mapping: str = "clamp"
     dedupe_boxes: bool = False
     no_claim: str = "masked"
-    box_iou_correct: float = 0.5
     prefilled: bool = False
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     window: int = 0
@@ -66,7 +65,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         _require_known(self.weights, "rewards")
-        choices = {"judge": ("rules", "none"), "ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero")}
+        choices = {"ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}; known: {known}")
@@ -78,38 +77,55 @@ def judge_one(
     size: ImageSize,
     *,
     config: RewardConfig,
+    judges: Dispatcher | None = None,
     length: float = NAN,
     finished: bool | None = None,
 ) -> Judged:
     """Judges one response to an example whose first image has this size.
 
     Args:
+      judges: who judges; the rules when left out.
       length, finished: tokens of the response, EOS included, and whether it ended by itself; left out when unknown.
     """
     parsed = parse(text, prefilled=config.prefilled)
-    judge = RulesJudge(box_iou_correct=config.box_iou_correct)
+    judges = Dispatcher() if judges is None else judges
+    (opinion,) = judges.judge([Case(example, parsed, size)])
+    return _judged(example, parsed, size, opinion, config=config, length=length, finished=finished)
+
+
+def _judged(
+    example: Example,
+    parsed: Parsed,
+    size: ImageSize,
+    opinion: Opinion,
+    *,
+    config: RewardConfig,
+    length: float = NAN,
+    finished: bool | None = None,
+) -> Judged:
     accuracy, formatted = task.accuracy(parsed, example), task.format_score(parsed)
-    verdict = judge.consistency(example, parsed)
-    abstained = judge.abstains(example, verdict)
-    judged = config.judge == "rules" and example.scene is not None
-    verdicts = tuple(judge.semantic(example, parsed, size=size)) if judged else ()
     grounding, iou = _spatial(example, parsed, size, config)
-    semantic = _share(verdicts)
+    found = [judgement.verdict for judgement in opinion.sentences or ()]
+    verdicts = tuple(verdict for verdict in found if verdict is not None)
+    # A share over the sentences that did get a verdict would reward those that confuse the judge.
+    judged = opinion.sentences is not None and len(verdicts) == len(found)
+    semantic = _share(verdicts) if judged else NAN
     silent = judged and semantic != semantic and config.no_claim == "zero"
+    consistency = None if opinion.consistency is None else opinion.consistency.verdict
     out = Judged(
         accuracy=accuracy,
         format=formatted,
         task=config.accuracy_weight * accuracy + config.format_weight * formatted,
-        consistent=NAN if abstained else float(verdict is Verdict.YES),
+        consistent=NAN if consistency is None else float(consistency is Verdict.YES),
         semantic=semantic,
         grounded=0.0 if silent else semantic,
         spatial=grounding,
         iou=iou,
         judged=judged,
         verdicts=verdicts,
-        unread=judge.unread(parsed) if judged else 0,
+        unread=opinion.unread,
         answered=answer_index(parsed, example.options) is not None if example.options else parsed.answer is not None,
-        abstained=abstained,
+        failures=opinion.failures,
         malformed=parsed.malformed,
         boxes=len(parsed.boxes),
         words=len(parsed.think.split()),
@@ -150,6 +166,9 @@ def score(
     *,
     sizes: Sequence[ImageSize],
     config: RewardConfig,
+    judges: Dispatcher | None = None,
+    encoded: Sequence[EncodedPrompt] | None = None,
+    everyone: bool = False,
     measures: Sequence[Measure] = MEASURES,
     lengths: np.ndarray | None = None,
     finished: np.ndarray | None = None,
@@ -161,6 +180,9 @@ def score(
       texts: M lists of G responses, decoded without special tokens.
       sizes: M sizes of `examples[m].images[0]`.
       config: reward settings.
+      judges: who judges; the rules when left out.
+      encoded: the M prompts as the policy saw them, for judges that can use them.
+      everyone: ask a model about wrong answers too (evaluation); else only where the verdict counts for a signal.
       measures: the signals that constraints are put on, in the order of the leading axis of `values` and `mask`.
       lengths: int [M, G] tokens of each response, EOS included; without, what depends on it does not apply.
       finished: bool [M, G], ended by itself; likewise.
@@ -168,8 +190,8 @@ def score(
     Returns:
       Signals with numpy leaves, and diagnostics: float32 [M, G] 'consistent', 'semantic', 'spatial', 'iou' of *all*
       responses, right or wrong (0 where bool [M, G] 'consistent_mask', 'semantic_mask', 'spatial_mask' is False); bool
-      [M, G] 'answered', 'no_claim' (a judged reasoning without a scored claim); int32 [M, G] 'sentences', 'skipped',
-      'incorrect', 'unread', 'malformed', 'judge_failed'.
+      [M, G] 'answered', 'judged' (every sentence has a verdict), 'no_claim' (judged, but without a scored claim); int32
+      [M, G] 'sentences' (with a verdict), 'skipped', 'incorrect', 'unread', 'malformed', 'judge_failed'.
 
     Raises:
       ValueError: lengths that differ, an unknown signal, or an example without a valid answer.
@@ -182,15 +204,44 @@ def score(
             "need as many of each, and groups of one size"
         )
 
+    parsed = [[parse(text, prefilled=config.prefilled) for text in group] for group in texts]
+    counting = {right: _counting(config, measures, right=right, everyone=everyone) for right in (True, False)}
+    opinions = (Dispatcher() if judges is None else judges).judge(
+        [
+            Case(
+                example,
+                one,
+                sizes[row],
+                None if encoded is None else encoded[row],
+                kinds=counting[task.accuracy(one, example) > 0],
+            )
+            for row, example in enumerate(examples)
+            for one in parsed[row]
+        ]
+    )
+    found = iter(opinions)
+
     def judge(row: int, column: int) -> Judged:
         told: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
         told |= {} if finished is None else {"finished": bool(finished[row, column])}
-        return judge_one(examples[row], texts[row][column], sizes[row], config=config, **told)
+        return _judged(examples[row], parsed[row][column], sizes[row], next(found), config=config, **told)
 
     judged = [[judge(row, column) for column in range(len(group))] for row, group in enumerate(texts)]
     leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format", "accuracy")}
     leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures)
     return Signals(**leaves), _diagnostics(judged)
+
+
+_SIGNALS: Mapping[Kind, str] = {"consistency": "consistency", "semantic": "semantic_grounding"}
+
+
+def _counting(config: RewardConfig, measures: Sequence[Measure], *, right: bool, everyone: bool) -> frozenset[Kind]:
+    """The kinds of verdict that count for a right (or a wrong) answer."""
+    if everyone:
+        return KINDS
+    weighed = {name for name, weight in config.weights.items() if weight} if right else set()
+    bounded = {measure.signal for measure in measures if right or measure.mask == "all"}
+    return frozenset(kind for kind, signal in _SIGNALS.items() if signal in weighed | bounded)
 
 
 def _require_known(names: Iterable[str], what: str) -> None:
@@ -227,7 +278,8 @@ def _diagnostics(judged: Sequence[Sequence[Judged]]) -> dict[str, np.ndarray]:
         if name != "iou":
             figures[f"{name}_mask"] = ~np.isnan(values)
     figures["answered"] = _array(judged, "answered").astype(bool)
-    figures["no_claim"] = _array(judged, "judged").astype(bool) & ~figures["semantic_mask"]
+    figures["judged"] = _array(judged, "judged").astype(bool)
+    figures["no_claim"] = figures["judged"] & ~figures["semantic_mask"]
     shape = figures["answered"].shape
     for name, of in _COUNTS.items():
         figures[name] = np.array([[of(one) for one in group] for group in judged], dtype=np.int32).reshape(shape)
@@ -240,5 +292,5 @@ _COUNTS = {
     "incorrect": lambda one: one.verdicts.count(Verdict.INCORRECT),
     "unread": lambda one: one.unread,
     "malformed": lambda one: one.malformed,
-    "judge_failed": lambda one: int(one.abstained),
+    "judge_failed": lambda one: one.failures,
 }

@@ -30,11 +30,11 @@ class Judged:
       semantic: share of correct among scored sentences whatever the answer; NaN without judge or scored sentence.
       grounded: the same as the constraint sees it: 0 for a reasoning without any claim, where such ones are to count.
       spatial, iou: R_G, and the same with plain IoU; NaN without gold boxes.
-      judged: a semantic judge looked at the response.
-      verdicts: one a sentence, () when not judged.
+      judged: every sentence of the response has a verdict.
+      verdicts: of the sentences that have one, () when nobody looked.
       unread: sentences that could not be read.
       answered: an answer could be read.
-      abstained: the consistency judge had nothing to go by (a failed judgement: masked and counted, never 0).
+      failures: judgements that came back without a verdict (masked and counted, never 0).
       malformed: <bbox> tags without a box.
       boxes: boxes of the reasoning, the repeated and degenerate ones too.
       words: words of the reasoning.
@@ -55,7 +55,7 @@ class Judged:
     verdicts: tuple[Verdict, ...]
     unread: int
     answered: bool
-    abstained: bool
+    failures: int
     malformed: int
     boxes: int
     words: int

@@ -9,7 +9,7 @@ went wrong: such a judgement has no verdict and says why, and is masked and coun
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from fgrpo_jax.data.prompts import EncodedPrompt
@@ -83,6 +83,9 @@ class Judgement:
         return self.verdict is None
 
 
+Done = Callable[[int, Judgement], None]
+
+
 class Judge(Protocol):
     """A backend that answers requests rules can't decide."""
 
@@ -96,8 +99,13 @@ class Judge(Protocol):
         """Whether `judge` may run in other threads, several at once, while the sampler draws further rollouts."""
         ...
 
-    def judge(self, requests: Sequence[Request]) -> list[Judgement]:
-        """A judgement for each request, in order; one that went wrong has no verdict but an error text."""
+    def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
+        """A judgement for each request, in order; one that went wrong has no verdict but an error text.
+
+        Args:
+          done: called with the index of a request and its judgement as soon as that is there, from any thread: what a
+            run has paid for is then in the cache even when it is killed before the batch is through.
+        """
         ...
 
     def close(self) -> None:

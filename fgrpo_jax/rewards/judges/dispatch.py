@@ -1,0 +1,265 @@
+"""Between the scorer and its judges: rules first, then the cache, then a model. Equal requests are asked once.
+
+What rules can decide costs nothing and is asked of every response. A model is asked only where the verdict counts (see
+`Case.kinds`), and not about sentences that claim nothing. A judgement that failed has no verdict all the way to the
+signals, where it is a mask; a response one of whose sentences failed has no semantic grounding, since a share over the
+others would reward sentences that confuse the judge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from fgrpo_jax.data.prompts import EncodedPrompt
+from fgrpo_jax.records import Example, ImageSize
+from fgrpo_jax.rewards.judges.protocol import Judge, Judgement, Kind, Request
+from fgrpo_jax.rewards.judges.rules import RulesJudge
+from fgrpo_jax.rewards.judges.tally import Tally
+from fgrpo_jax.rewards.parsing import Parsed
+from fgrpo_jax.rewards.verdict import Verdict
+
+KINDS: frozenset[Kind] = frozenset(("consistency", "semantic"))
+
+ABSTAINED = "the rules abstained and no model stands behind them"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """One response to be judged.
+
+    Attributes:
+      example, parsed, size, encoded: as in `Request`.
+      kinds: the verdicts that count somewhere: only for these is a model asked.
+    """
+
+    example: Example
+    parsed: Parsed
+    size: ImageSize
+    encoded: EncodedPrompt | None = None
+    kinds: frozenset[Kind] = KINDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Opinion:
+    """What is known of a response.
+
+    Attributes:
+      consistency: None when nobody was asked.
+      sentences: a judgement for each sentence of the reasoning; None when nobody was asked.
+      unread: sentences that the rules could not read, where they judged.
+    """
+
+    consistency: Judgement | None
+    sentences: tuple[Judgement, ...] | None
+    unread: int = 0
+
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """All of them."""
+        return (*(() if self.consistency is None else (self.consistency,)), *(self.sentences or ()))
+
+    @property
+    def failures(self) -> int:
+        """Judgements without a verdict."""
+        return sum(judgement.failed for judgement in self.judgements)
+
+
+class Store(Protocol):
+    """A cache of verdicts, see `cache.Cache`."""
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Judgement]:
+        """The judgements that are known, how='cache'."""
+        ...
+
+    def put(self, key: bytes, judgement: Judgement) -> None:
+        """Keeps a verdict."""
+        ...
+
+    def close(self) -> None:
+        """Closes the file."""
+        ...
+
+
+def no_key(request: Request) -> bytes:
+    """The key of a request no other equals."""
+    return str(id(request)).encode()
+
+
+def never(_: str) -> bool:
+    """No sentence is trivial."""
+    return False
+
+
+@dataclasses.dataclass(eq=False)
+class Dispatcher:
+    """Asks whoever can answer. Safe to call from several threads.
+
+    Attributes:
+      rules: what is exact where the scene is known, and decides the clear cases of consistency anywhere.
+      oracle: whether sentences about known scenes are judged by the rules (or else by nobody, or by the model).
+      model: who is asked what the rules leave open; None for nobody.
+      precheck: whether the rules decide clear cases of consistency before a model is asked.
+      trivial: whether a sentence claims nothing to be seen: SKIP, and not sent.
+      store: verdicts of this and earlier runs; None keeps none.
+      key: what tells requests apart, for cache and repetitions; everything the model's verdict depends on.
+      tally: counts of all that went through here.
+    """
+
+    rules: RulesJudge = dataclasses.field(default_factory=RulesJudge)
+    oracle: bool = True
+    model: Judge | None = None
+    precheck: bool = True
+    trivial: Callable[[str], bool] = never
+    store: Store | None = None
+    key: Callable[[Request], bytes] = no_key
+    tally: Tally = dataclasses.field(default_factory=Tally)
+    _asked: dict[bytes, Future[Judgement]] = dataclasses.field(default_factory=dict)
+    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether cases may be judged while the sampler draws further rollouts."""
+        return self.model is None or self.model.overlaps
+
+    def close(self) -> None:
+        """Closes model and cache."""
+        for part in (self.model, self.store):
+            if part is not None:
+                part.close()
+
+    def judge(self, cases: Sequence[Case]) -> list[Opinion]:
+        """What is known of each response; a request that went wrong is a judgement without a verdict, no exception."""
+        drafts = [self._draft(case) for case in cases]
+        answers = iter(self._ask([request for draft in drafts for request in draft.open]))
+        opinions = [draft.filled(answers) for draft in drafts]
+        for case, opinion in zip(cases, opinions, strict=True):
+            self._count(case, opinion)
+        return opinions
+
+    # ------------------------------------------------------------------------------------------------------- the rules
+    def _draft(self, case: Case) -> _Draft:
+        """What rules say of a case, and what a model is to be asked about it."""
+        consistency = self._consistency(case)
+        if self.oracle and case.example.scene is not None:
+            verdicts = self.rules.semantic(case.example, case.parsed, size=case.size)
+            sentences = [Judgement(verdict, how="rule") for verdict in verdicts]
+            return _Draft(consistency, sentences, unread=self.rules.unread(case.parsed))
+        if self.model is None or "semantic" not in case.kinds:
+            return _Draft(consistency, None)
+        return _Draft(consistency, [self._sentence(case, at) for at in range(len(case.parsed.sentences))])
+
+    def _consistency(self, case: Case) -> Judgement | Request | None:
+        if self.model is None:
+            verdict = self.rules.consistency(case.example, case.parsed)
+            if self.rules.abstains(case.example, verdict):
+                return Judgement(None, how="rule", error=ABSTAINED)
+            return Judgement(verdict, how="rule")
+        if not case.parsed.sentences:  # no reasoning entails nothing: a rule of the method, not of a judge
+            return Judgement(Verdict.NO, how="rule")
+        verdict = self.rules.consistency(case.example, case.parsed) if self.precheck else Verdict.UNCERTAIN
+        if verdict is not Verdict.UNCERTAIN:
+            return Judgement(verdict, how="rule")
+        return self._request("consistency", case) if "consistency" in case.kinds else None
+
+    def _sentence(self, case: Case, at: int) -> Judgement | Request:
+        sentences = case.parsed.sentences
+        if self.trivial(sentences[at]):
+            return Judgement(Verdict.SKIP, how="rule")
+        return self._request("semantic", case, before=sentences[:at], sentence=sentences[at])
+
+    def _request(self, kind: Kind, case: Case, **more: Any) -> Request:
+        return Request(kind, case.example, case.parsed, case.size, encoded=case.encoded, **more)
+
+    # ------------------------------------------------------------------------------------------------------- the model
+    def _ask(self, requests: Sequence[Request]) -> list[Judgement]:
+        """A judgement for each; equal ones, here or under way in another thread, are asked once."""
+        keys = [self.key(request) for request in requests]
+        mine, under_way = self._claim(keys)
+        try:
+            answers = self._answer({key: requests[at] for key, at in mine.items()})
+        except BaseException as error:
+            raised = error
+            self._settle(mine, lambda _, future: future.set_exception(raised))
+            raise
+        self._settle(mine, lambda key, future: future.set_result(answers[key]))
+        answers |= {key: future.result() for key, future in under_way.items()}
+        return [
+            # A repetition cost nothing: it is a hit like those of the file.
+            answers[key] if mine.get(key) == at else _repeated(answers[key])
+            for at, key in enumerate(keys)
+        ]
+
+    def _claim(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], dict[bytes, Future[Judgement]]]:
+        """(keys this call must answer, with the place of each; those another thread is answering)."""
+        mine: dict[bytes, int] = {}
+        under_way: dict[bytes, Future[Judgement]] = {}
+        with self._lock:
+            for at, key in enumerate(keys):
+                if key in mine or key in under_way:
+                    continue
+                if key in self._asked:
+                    under_way[key] = self._asked[key]
+                else:
+                    self._asked[key], mine[key] = Future(), at
+        return mine, under_way
+
+    def _settle(self, keys: dict[bytes, int], how: Callable[[bytes, Future[Judgement]], None]) -> None:
+        with self._lock:
+            for key in keys:
+                how(key, self._asked.pop(key))
+
+    def _answer(self, requests: dict[bytes, Request]) -> dict[bytes, Judgement]:
+        """From the cache, and the rest from the model."""
+        store, out = self.store, {}
+        if store is not None and requests:
+            out = store.get(list(requests))
+        rest = [key for key in requests if key not in out]
+        if not rest:
+            return out
+        assert self.model is not None
+
+        def keep(index: int, judgement: Judgement) -> None:
+            if store is not None and not judgement.failed:
+                store.put(rest[index], judgement)
+
+        answers = self.model.judge([requests[key] for key in rest], done=keep)
+        if len(answers) != len(rest):
+            raise ValueError(f"judge {dict(self.model.identity)} gave {len(answers)} judgements for {len(rest)}")
+        return out | dict(zip(rest, answers, strict=True))
+
+    def _count(self, case: Case, opinion: Opinion) -> None:
+        if opinion.consistency is not None and "consistency" in case.kinds:
+            self.tally.add([opinion.consistency])
+        if "semantic" in case.kinds:
+            self.tally.add(opinion.sentences or ())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Draft:
+    """An opinion in which requests stand where a model must say."""
+
+    consistency: Judgement | Request | None
+    sentences: Sequence[Judgement | Request] | None
+    unread: int = 0
+
+    @property
+    def open(self) -> list[Request]:
+        """The requests, in the order in which `filled` takes their answers."""
+        return [part for part in (self.consistency, *(self.sentences or ())) if isinstance(part, Request)]
+
+    def filled(self, answers: Iterator[Judgement]) -> Opinion:
+        """The opinion, with the next answers in the places of the requests."""
+        told = lambda part: next(answers) if isinstance(part, Request) else part  # noqa: E731
+        consistency = told(self.consistency)
+        return Opinion(
+            consistency, None if self.sentences is None else tuple(map(told, self.sentences)), unread=self.unread
+        )
+
+
+def _repeated(judgement: Judgement) -> Judgement:
+    """The same for another request that equals the first one."""
+    return dataclasses.replace(judgement, how="cache", tokens_in=0, tokens_out=0, seconds=0.0)
