@@ -47,10 +47,11 @@ def _model() -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    data.source = "world"  # world (built in) | nlvr (published layout) | jsonl (your own, docs/data.md)
-    data.path = ""  # folder of the data; the built-in world needs none
-    data.train_split = "train"  # world: train | heldout | validation; else a name of the source
-    data.eval_split = "heldout"  # never the same as train_split
+    data.source = "world"  # world (built in) | prepared | the name of a set, such as sat, nlvr, jsonl (docs/data.md)
+    data.path = ""  # its folder, as published or as `prepare` made it; none for the built-in world
+    data.bad = "error"  # rows that cannot be used: error (stop, naming file and row) | skip (left out and counted)
+    data.train_split = "train"  # world: train | heldout | validation; else of the source, also train[500:] of it
+    data.eval_split = "heldout"  # no examples of train_split; train[:500] beside train[500:] will do
     data.prompts_per_step = 128  # M of a rollout batch, over all devices
     data.max_prompt_tokens = 8192  # a longer prompt is an error, never cut
     data.min_pixels = 262_144  # images are resized to lie between these; not stated in the paper: the values of

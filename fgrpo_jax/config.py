@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from fgrpo_jax import config_judge, config_rules
+from fgrpo_jax.config_data import check_source
 from fgrpo_jax.config_judge import EvalJudgeSection, JudgeSection
 from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, nearest, plain
 from fgrpo_jax.data.styles import find_style
@@ -78,8 +79,9 @@ class BucketsSection:
 
 @dataclasses.dataclass(frozen=True)
 class DataSection:
-    source: Literal["world", "nlvr", "jsonl"]
+    source: str
     path: str
+    bad: Literal["error", "skip"]
     train_split: str
     eval_split: str
     prompts_per_step: Count
@@ -342,23 +344,14 @@ def resume_free(config: Config) -> tuple[str, ...]:
 def _check_data(config: Config) -> None:
     data = config.data
     find_style(data.prompt)
+    check_source(data)
     if data.min_pixels > data.max_pixels:
         raise ValueError(f"config.data.min_pixels={data.min_pixels} exceeds max_pixels={data.max_pixels}; swap them")
-    if data.source != "world" and not data.path:
-        raise ValueError(f"config.data.source='{data.source}' needs config.data.path, the folder that holds the data")
-    if data.source == "world" and data.path:
-        raise ValueError(
-            f"config.data.path='{data.path}' is not read by the built-in world; set data.source or drop it"
-        )
     lists = [name for name in ("prompt", "patches") if getattr(data.buckets, name)]
     if data.buckets.choose and lists:
         raise ValueError(
             f"config.data.buckets.choose={data.buckets.choose} chooses lengths from the data, but buckets.{lists[0]} "
             "gives them; drop one of the two"
-        )
-    if data.train_split == data.eval_split:
-        raise ValueError(
-            f"train and eval split are both '{data.train_split}': held-out figures would be of training data"
         )
     if data.source == "world" and config.data.world.families and not any(data.world.families.values()):
         raise ValueError("config.data.world.families gives every family weight 0; give one a positive weight")

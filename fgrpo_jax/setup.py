@@ -18,7 +18,8 @@ from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.sources import First, JsonlSource, NlvrSource, Source, WorldSource
+from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sources import First, Source, WorldSource
 from fgrpo_jax.data.world import default_families, with_captions
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.multipliers import Constraint
@@ -140,7 +141,7 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
             with_trace=traces,
             size=WORLD_SIZE if size is None else size,
         )
-    whole = NlvrSource(data.path, split) if data.source == "nlvr" else JsonlSource(Path(data.path) / f"{split}.jsonl")
+    whole = open_set(data.source, data.path, split=split, bad=data.bad)
     return whole if size is None else First(whole, size)
 
 

@@ -19,13 +19,15 @@ FLOORS = {
           fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words fgrpo_jax.rewards.dialects fgrpo_jax.rewards.answers
           fgrpo_jax.rewards.sentences fgrpo_jax.data fgrpo_jax.data.frames
           fgrpo_jax.fgrpo fgrpo_jax.fgrpo.advantages fgrpo_jax.fgrpo.losses fgrpo_jax.fgrpo.multipliers""",
-    2: """fgrpo_jax.data.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out fgrpo_jax.streams
+    2: """fgrpo_jax.data.* fgrpo_jax.data.readers.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out
+          fgrpo_jax.streams
           fgrpo_jax.rollout fgrpo_jax.rollout.*
           fgrpo_jax.rewards.judges fgrpo_jax.rewards.judges.* fgrpo_jax.rewards.score fgrpo_jax.fgrpo.learner
           fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.fgrpo.trained
           fgrpo_jax.checkpoint
           fgrpo_jax.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",
-    3: "fgrpo_jax.config fgrpo_jax.config_judge fgrpo_jax.config_rules fgrpo_jax.config_schema",
+    3: """fgrpo_jax.config fgrpo_jax.config_data fgrpo_jax.config_judge fgrpo_jax.config_rules
+          fgrpo_jax.config_schema""",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export
           fgrpo_jax.prepare fgrpo_jax.precompile fgrpo_jax.asking fgrpo_jax.preflight fgrpo_jax.report
           fgrpo_jax.collect fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.scoring fgrpo_jax.setup""",

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from fgrpo_jax.data import images
-from fgrpo_jax.data.sources import First, JsonlSource, NlvrSource, WorldSource, outline
+from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sources import First, WorldSource, outline
 from tests.test_sources import write_nlvr
 
 
@@ -69,7 +70,7 @@ def sources(folder):
     line = {"id": "one", "images": ["a.png"], "question": "Where?", "answer": "left", "boxes": [[0, 0, 9, 9]]}
     (folder / "train.jsonl").write_text(json.dumps(line) + "\n")
     worlds = [WorldSource(split="train", difficulty=name, with_trace=True) for name in ("tiny", "easy", "hard")]
-    return [First(NlvrSource(folder, "dev"), 1), JsonlSource(folder / "train.jsonl"), *worlds]
+    return [First(open_set("nlvr", folder, split="dev"), 1), open_set("jsonl", folder, split="train"), *worlds]
 
 
 def test_all_but_the_pixels_is_there(tmp_path):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgrpo_jax.data.sources import JsonlSource, NlvrSource, WorldSource
+from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sources import WorldSource
 
 NLVR = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "nlvr"
 with_nlvr = pytest.mark.skipif(not NLVR.is_dir(), reason="the NLVR files are not beside the project")
@@ -49,7 +50,7 @@ def rewrite(root, split, lines):
 @pytest.mark.parametrize("directories", [True, False])
 def test_nlvr_layout(tmp_path, directories):
     write_nlvr(tmp_path, "dev", directories=directories)
-    source = NlvrSource(tmp_path, "dev")
+    source = open_set("nlvr", tmp_path, split="dev")
     assert len(source) == 2
     for index, label in enumerate(("true", "false")):
         example = source[index]
@@ -64,7 +65,7 @@ def test_nlvr_layout(tmp_path, directories):
     [
         (lambda line: line.pop("label"), r"dev\.json, line 2: no 'label'"),
         (lambda line: line.update(label="maybe"), r"line 2: label 'maybe' is neither"),
-        (lambda line: line.update(identifier="0-0"), r"line 2: identifier '0-0' already stands in line 1"),
+        (lambda line: line.update(identifier="0-0", directory="3"), r"line 2: id 'dev-0-0' already stands in .*line 1"),
         (lambda line: line.update(directory="9"), r"line 2: image dev-1-0-0\.png is not in images/9"),
         (lambda line: line.update(identifier="7-7", directory=None), r"dev-7-7-0\.png is not in any of images/\*"),
         (lambda line: line.update(sentence=3), r"'sentence' must be the sentence, got 3"),
@@ -75,7 +76,7 @@ def test_nlvr_errors(tmp_path, change, message):
     change(lines[1])
     rewrite(tmp_path, "dev", lines)
     with pytest.raises(ValueError, match=message):
-        NlvrSource(tmp_path, "dev")
+        open_set("nlvr", tmp_path, split="dev")
 
 
 def test_nlvr_item_without_a_place(tmp_path):
@@ -83,12 +84,20 @@ def test_nlvr_item_without_a_place(tmp_path):
     del lines[1]["structured_rep"][1][0]["size"]
     rewrite(tmp_path, "dev", lines)
     with pytest.raises(ValueError, match="line 2: structured_rep holds"):
-        NlvrSource(tmp_path, "dev")[1]
+        open_set("nlvr", tmp_path, split="dev")
+
+
+def test_nlvr_image_of_one_name_in_two_folders(tmp_path):
+    write_nlvr(tmp_path, "dev", directories=False)
+    images = tmp_path / "dev" / "images"
+    (images / "5" / "dev-0-0-0.png").write_bytes((images / "3" / "dev-0-0-0.png").read_bytes())
+    with pytest.raises(ValueError, match=r"line 1: image dev-0-0-0\.png may be 3/.* and 5/.*add 'directory'"):
+        open_set("nlvr", tmp_path, split="dev")
 
 
 def test_nlvr_split_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"train\.json does not exist; check"):
-        NlvrSource(tmp_path, "train")
+        open_set("nlvr", tmp_path, split="train")
 
 
 @with_nlvr
@@ -96,7 +105,7 @@ def test_nlvr_split_that_is_not_there(tmp_path):
 def test_real_nlvr_boxes_lie_on_the_drawn_items(split):
     """Inside each gold box stands the item's colour; the boxes were published for just this image."""
     colors = {"yellow": (255, 255, 0), "black": (0, 0, 0), "#0099ff": (0, 153, 255)}
-    source = NlvrSource(NLVR, split)
+    source = open_set("nlvr", NLVR, split=split)
     assert len(source) > 900
     lines = (NLVR / split / f"{split}.json").read_text().splitlines()
     answers = []
@@ -131,8 +140,8 @@ def write_jsonl(tmp_path, *changes):
 
 def test_jsonl(tmp_path):
     first, second, third = (
-        JsonlSource(write_jsonl(tmp_path))[0],
-        *(JsonlSource(write_jsonl(tmp_path))[i] for i in (1, 2)),
+        open_set("jsonl", write_jsonl(tmp_path))[0],
+        *(open_set("jsonl", write_jsonl(tmp_path))[i] for i in (1, 2)),
     )
     assert (first.answer, second.answer, third.answer) == ("B", "B", "two")
     assert len(second.images) == 2 and second.images[0].shape == (30, 40, 3)
@@ -153,7 +162,7 @@ def test_jsonl(tmp_path):
         ({"options": ["B", "A"], "answer": "A"}, "answer 'A' fits several"),
         ({"options": ["dog", "dog"], "answer": "dog"}, "answer 'dog' fits several"),
         ({"options": [1, 2]}, "'options' must be"),
-        ({"id": "1"}, "id '1' already stands in line 1"),
+        ({"id": "1"}, "id '1' already stands in .*line 1"),
         ({"id": "REMOVE"}, "no 'id'"),
         ({"question": "REMOVE"}, "no 'question'"),
         ({"images": ["c.png"]}, r"'images' names 'c\.png', which is not in"),
@@ -168,18 +177,18 @@ def test_jsonl(tmp_path):
 )
 def test_jsonl_errors_name_file_line_and_key(tmp_path, change, message):
     with pytest.raises(ValueError, match=rf"mine\.jsonl, line 2: .*{message}"):
-        JsonlSource(write_jsonl(tmp_path, change))
+        open_set("jsonl", write_jsonl(tmp_path, change))
 
 
 def test_jsonl_image_that_does_not_decode(tmp_path):
     path = write_jsonl(tmp_path)
     (tmp_path / "b.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"mine\.jsonl, line 2: image .*b\.png does not decode"):
-        JsonlSource(path)[1]
+        open_set("jsonl", path)[1]
 
 
 def test_jsonl_boxes_outside_the_image(tmp_path):
-    source = JsonlSource(write_jsonl(tmp_path, {"boxes": [[0, 0, 400, 30]]}))
+    source = open_set("jsonl", write_jsonl(tmp_path, {"boxes": [[0, 0, 400, 30]]}))
     with pytest.raises(ValueError, match="line 2: 'boxes' has .*outside the image of 40x30 pixels"):
         source[1]
 
@@ -189,4 +198,4 @@ def test_jsonl_that_is_none(tmp_path, text, message):
     path = tmp_path / "x.jsonl"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        JsonlSource(path)
+        open_set("jsonl", path)

@@ -33,7 +33,7 @@ WINDOW_CELLS = 4  # merged cells a side of an attention window (112 px)
 WINDOW_PATCHES = (WINDOW_CELLS * MERGE) ** 2  # 64
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-MAX_DECODED_PIXELS = 100_000_000
+MAX_DECODED_PIXELS = 89_478_485  # where PIL begins to warn of decompression bombs: 256 MiB of RGB
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _ORIENTATION, _SIDEWAYS = 274, (5, 6, 7, 8)  # EXIF: its tag, and the values that swap width and height
 
@@ -49,7 +49,7 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
       name: what to call it in errors; the path when empty.
 
     Raises:
-      ValueError: it does not decode, or holds more than 100 megapixels.
+      ValueError: it does not decode, or holds more than 89 megapixels.
     """
     name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:

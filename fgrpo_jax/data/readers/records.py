@@ -1,0 +1,400 @@
+"""Records of published files, with the place they stand at: JSON, JSON lines, CSV, TSV and Parquet.
+
+A record that cannot be read is yielded as a `BadRow`, so that whoever reads may stop at it or count it and go on. Image
+columns of Parquet files stay where they are until an image is asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from fgrpo_jax.data.styles import LETTERS
+
+
+class BadRow(ValueError):
+    """A row that cannot be used: where it stands, and what is wrong with it.
+
+    Attributes:
+      place: file and line or row.
+      reason: what is wrong and what to do about it.
+      kind: the sort of trouble in a few words, by which rows are counted.
+      count: rows it stands for.
+    """
+
+    def __init__(self, place: str, reason: str, *, kind: str = "unreadable row", count: int = 1) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place, self.reason, self.kind, self.count = place, reason, kind, count
+
+    def __reduce__(self) -> Any:  # across worker processes, where an exception is made anew of its arguments
+        return functools.partial(BadRow, kind=self.kind, count=self.count), (self.place, self.reason)
+
+
+class Images(Protocol):
+    """The images of one example, not yet read."""
+
+    def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
+        """(name for errors, encoded bytes or file) of each image.
+
+        Raises:
+          BadRow: they cannot be read.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One record, and where it stands, for errors.
+
+    Attributes:
+      path: file.
+      number: line or row in it, from 1.
+      fields: what it holds, but for image columns.
+      unit: 'line' or 'row'.
+      cells: reads its image columns; None where all is in `fields`.
+    """
+
+    path: pathlib.Path
+    number: int
+    fields: dict[str, Any]
+    unit: str = "line"
+    cells: ParquetTable | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}, {self.unit} {self.number}"
+
+    def bad(self, reason: str, *, kind: str) -> BadRow:
+        return BadRow(self.place, reason, kind=kind)
+
+    def need(self, key: str, kind: type | tuple[type, ...], what: str) -> Any:
+        """A required field of the given type."""
+        if key not in self.fields:
+            raise self.bad(f"no {key!r}; add {what} or remove the {self.unit}", kind="missing field")
+        return self.take(key, kind, what)
+
+    def take(self, key: str, kind: type | tuple[type, ...], what: str, *, default: Any = None) -> Any:
+        """An optional field of the given type; null counts as absent."""
+        value = self.fields.get(key)
+        if value is None:
+            if key in self.fields and default is None:
+                raise self.bad(f"{key!r} is null; give {what} or remove the {self.unit}", kind="missing field")
+            return default
+        if not isinstance(value, kind) or isinstance(value, bool):
+            shown = json.dumps(value, default=repr)[:80]
+            raise self.bad(f"{key!r} must be {what}, got {shown}", kind="field of a wrong type")
+        return value
+
+    def text(self, *keys: str) -> str:
+        """A required text, under the first of several names that is there."""
+        key = next((key for key in keys if key in self.fields), keys[0])
+        value = self.need(key, str, "a text").strip()
+        if not value:
+            raise self.bad(f"{key!r} is empty; fill it in or remove the {self.unit}", kind="missing field")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A required list of texts, at most as many as there are letters."""
+        values = self.need(key, list, "a list of texts")
+        if any(not isinstance(value, str) for value in values) or len(values) > len(LETTERS):
+            raise self.bad(
+                f"{key!r} must be at most {len(LETTERS)} texts, got {values!r:.120}", kind="field of a wrong type"
+            )
+        return tuple(values)
+
+    def images(self, column: str) -> Images:
+        """The images of an image column of a Parquet file."""
+        if self.cells is None or column not in self.cells.heavy:
+            there = ", ".join(self.cells.heavy if self.cells else self.fields) or "none"
+            raise self.bad(f"no image column {column!r} (image columns: {there})", kind="missing field")
+        return CellImages(self.cells, self.number - 1, column)
+
+
+Found = Iterator[Record | BadRow]
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+def find_files(root: pathlib.Path, *patterns: str, what: str) -> list[pathlib.Path]:
+    """Files below `root` (or `root` itself, if it is a file) by the first pattern that any matches, in order of name.
+
+    Raises:
+      ValueError: none; says what was looked for and what is there.
+    """
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise ValueError(f"{root} does not exist; give the folder of {what} (data.path, or --src of prepare)")
+    for pattern in patterns:
+        if found := sorted(file for file in root.glob(pattern) if file.is_file()):
+            return found
+    there = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+    raise ValueError(f"{root} holds no {' nor '.join(patterns)}, the files of {what}; there is: {there}")
+
+
+def inside(root: pathlib.Path, name: str) -> pathlib.Path | None:
+    """The path `name` below `root`; None when it is absolute or climbs out.
+
+    Decided by the letters of the path: a hub cache links every file to a blob outside of the snapshot.
+    """
+    parts = pathlib.PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or pathlib.PureWindowsPath(name).drive:
+        return None
+    return root / parts
+
+
+def json_lines(path: pathlib.Path) -> Found:
+    """A JSON object a line."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; check data.path and the split's name")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _json_line(path, number, line)
+
+
+def _json_line(path: pathlib.Path, number: int, line: bytes) -> Record | BadRow:
+    place = f"{path}, line {number}"
+    try:
+        fields = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return BadRow(place, f"not JSON ({error}); one object a line is expected", kind="not JSON")
+    if not isinstance(fields, dict):
+        shown = line[:60].decode(errors="replace").strip()
+        return BadRow(place, f"a JSON object is expected, got {shown}", kind="not JSON")
+    return Record(path, number, fields)
+
+
+def json_list(path: pathlib.Path) -> Found:
+    """A file that holds one list of objects."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        yield BadRow(str(path), f"not JSON ({error}); copy the file again", kind="not JSON")
+        return
+    if not isinstance(rows, list):
+        yield BadRow(str(path), f"a list of objects is expected, got {type(rows).__name__}", kind="not JSON")
+        return
+    for number, fields in enumerate(rows, start=1):
+        record = Record(path, number, fields if isinstance(fields, dict) else {}, "row")
+        yield record if isinstance(fields, dict) else record.bad("an object is expected", kind="not JSON")
+
+
+def table(path: pathlib.Path, *, delimiter: str) -> Found:
+    """A CSV or TSV file with a header line; cells are texts."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # cells hold whole images in base64
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        header = [name.strip() for name in next(rows, [])]
+        for number, row in enumerate(rows, start=1):
+            record = Record(path, number, dict(zip(header, row, strict=False)), "row")
+            if len(row) == len(header):
+                yield record
+            elif row:
+                yield record.bad(f"{len(row)} cells under a header of {len(header)}", kind="unreadable row")
+
+
+# -------------------------------------------------------------------------------------------------------------- parquet
+class ParquetTable:
+    """One Parquet file: its texts at once, its image columns a row group at a time.
+
+    Image columns hold bytes anywhere: binary, lists of it, or structs {bytes, path} as `datasets` writes them.
+    """
+
+    def __init__(self, path: pathlib.Path, root: pathlib.Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path, self.root = path, root
+        file = pq.ParquetFile(path)
+        self.light = [field.name for field in file.schema_arrow if not _holds_bytes(field.type)]
+        self.heavy = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        self._starts = [sum(counts[:group]) for group in range(len(counts) + 1)]
+        self._errors = (pa.ArrowException, OSError, UnicodeDecodeError)
+        self._cached: tuple[int, str, list[Any]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:  # workers read their own
+        return {**self.__dict__, "_cached": None}
+
+    def records(self) -> Found:
+        """The records of all row groups; a group that cannot be read is one `BadRow` for all of its rows."""
+        for group, start in enumerate(self._starts[:-1]):
+            count = self._starts[group + 1] - start
+            try:
+                rows = self._group(group, self.light)
+            except self._errors as error:
+                yield self._broken(group, error)
+                continue
+            for offset in range(count):
+                yield Record(self.path, start + offset + 1, rows[offset] if rows else {}, "row", self)
+
+    def cell(self, row: int, column: str) -> Any:
+        """What an image column holds in a row."""
+        group = next(g for g, end in enumerate(self._starts[1:]) if row < end)
+        if self._cached is None or self._cached[:2] != (group, column):
+            try:
+                self._cached = (group, column, [values[column] for values in self._group(group, [column])])
+            except self._errors as error:
+                raise self._broken(group, error) from error
+        return self._cached[2][row - self._starts[group]]
+
+    def _group(self, group: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(group, columns=list(columns)).to_pylist()
+
+    def _broken(self, group: int, error: BaseException) -> BadRow:
+        first, last = self._starts[group] + 1, self._starts[group + 1]
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return BadRow(
+            f"{self.path}, rows {first} to {last}",
+            f"the row group does not read ({said}); fetch the file again",
+            kind="corrupt Parquet",
+            count=last - first + 1,
+        )
+
+
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return True
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _holds_bytes(kind.value_type)
+    return pa.types.is_struct(kind) and any(_holds_bytes(field.type) for field in kind)
+
+
+def parquet(paths: Sequence[pathlib.Path], root: pathlib.Path) -> Found:
+    """Records of several Parquet files; a file without a readable footer is one `BadRow`."""
+    import pyarrow as pa
+
+    for path in paths:
+        try:
+            opened = ParquetTable(path, root)
+        except (pa.ArrowException, OSError) as error:
+            said = str(error).splitlines()[0]
+            yield BadRow(str(path), f"not a whole Parquet file ({said}); fetch it again", kind="corrupt Parquet")
+            continue
+        yield from opened.records()
+
+
+# --------------------------------------------------------------------------------------------------------------- images
+@dataclasses.dataclass(frozen=True)
+class CellImages:
+    """Images in a cell of a Parquet file: bytes, {bytes, path}, or a list of either."""
+
+    table: ParquetTable
+    row: int
+    column: str
+
+    def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
+        place = f"{self.table.path}, row {self.row + 1}"
+        value = self.table.cell(self.row, self.column)
+        values = value if isinstance(value, list) else [value]
+        return [self._one(item, f"{self.column}[{at}]", place) for at, item in enumerate(values)]
+
+    def _one(self, item: Any, name: str, place: str) -> tuple[str, bytes | pathlib.Path]:
+        if isinstance(item, Mapping):
+            item = item.get("bytes") or item.get("path")
+        if isinstance(item, bytes) and item:
+            return name, item
+        if isinstance(item, str) and item:
+            return item, existing(self.table.root, item, place)
+        raise BadRow(place, f"{name} holds no image; remove the row", kind="missing image")
+
+
+@dataclasses.dataclass(frozen=True)
+class FileImages:
+    """Images in files that are known to be there."""
+
+    files: tuple[pathlib.Path, ...]
+
+    def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
+        return [(str(file), file) for file in self.files]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldImages:
+    """Encoded images held in memory."""
+
+    images: tuple[tuple[str, bytes], ...]
+
+    def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
+        return list(self.images)
+
+
+def existing(root: pathlib.Path, name: str, place: str) -> pathlib.Path:
+    """The file `name` below `root`.
+
+    Raises:
+      BadRow: it is not there, or its path climbs out.
+    """
+    file = inside(root, name)
+    if file is None:
+        raise BadRow(
+            place,
+            f"image path {name!r} leaves {root}; give paths below that folder",
+            kind="image path outside the root",
+        )
+    if not file.is_file():
+        raise BadRow(place, f"image {name!r} is not in {root}; fetch it or remove the row", kind="missing image")
+    return file
+
+
+class Finder:
+    """Image files below a root by the paths a set was published with.
+
+    The published path below the root comes first. Where a set was unpacked one or more folders deeper, the file whose
+    path ends with the whole published path is taken if there is exactly one: a base name alone never decides.
+    """
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def find(self, name: str, place: str, *, within: str = "") -> pathlib.Path:
+        """The file of a published path.
+
+        Args:
+          within: folder that must be among those of the file, where the set names one beside the path.
+
+        Raises:
+          BadRow: none, several, or a path that climbs out.
+        """
+        direct = inside(self._root, name)
+        if direct is None:
+            return existing(self._root, name, place)  # says what is wrong
+        if not within and direct.is_file():
+            return direct
+        wanted = direct.relative_to(self._root).parts
+        found = [
+            file
+            for file in self._by_name.get(direct.name, ())
+            if file.parts[-len(wanted) :] == wanted
+            and (not within or within in file.relative_to(self._root).parts[:-1])
+        ]
+        if len(found) > 1:
+            shown = " and ".join(str(file.relative_to(self._root)) for file in found[:3])
+            raise BadRow(
+                place,
+                f"image {name!r} may be {shown}; lay the files out as the published paths say",
+                kind="ambiguous image name",
+            )
+        if not found:
+            where = f"{self._root}{f' in a folder {within!r}' if within else ''}"
+            raise BadRow(place, f"image {name!r} is not in {where}; fetch it or remove the row", kind="missing image")
+        return found[0]
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[pathlib.Path]]:
+        out: dict[str, list[pathlib.Path]] = {}
+        for file in sorted(self._root.rglob("*.*")):
+            if file.is_file():
+                out.setdefault(file.name, []).append(file)
+        return out

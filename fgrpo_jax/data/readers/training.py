@@ -1,0 +1,192 @@
+"""Training sets in the layouts they are published in. SAT stands beside SAT-Real in `benchmarks`.
+
+Which boxes serve R_G is settled here, set by set: VGR's and TreeVGR's do; Visual-CoT's mark where an answer is to be
+read, not the objects a reasoning names, and are left out (`Example.boxes` is None).
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+from fgrpo_jax.data.published import Published, check_boxes, letter_or_bad, parsed
+from fgrpo_jax.data.readers import records, texts
+from fgrpo_jax.data.readers.benchmarks import made
+from fgrpo_jax.data.readers.records import BadRow, FileImages, Finder, Images, Record
+from fgrpo_jax.records import Box, Example
+
+Rows = Iterator[Published | BadRow]
+
+
+def asked(record: Record, text: str, answer: str) -> tuple[str, tuple[str, ...], str]:
+    """(question, options, answer) of a text that may hold options; the answer's letter where it does."""
+    question, options = texts.split_options(text)
+    if options:
+        found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
+        answer = letter_or_bad(found, answer, options, record)
+    return question, options, answer
+
+
+# ----------------------------------------------------------------------------------------------------------------- VGR
+_REGION = re.compile(r"<sot>\s*\[([^\[\]]*)\]\s*<eot>")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?")
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+def read_vgr(root: pathlib.Path, split: str) -> Rows:
+    """VGR-SFT: Parquet files with `image`, a path below the images of LLaVA-NeXT, and reasoning with marked regions.
+
+    Question and reasoning are the two turns of `conversations`, or columns `question` and `response` with `answer`.
+    Regions `<sot>[x1, y1, x2, y2]<eot>` are pseudo boxes in 0..1. The images lie below the same folder.
+    """
+    files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="VGR")
+    return parsed(records.parquet(files, root), functools.partial(_vgr, finder=Finder(root), split=split))
+
+
+def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
+    asking, reasoning = _turns(record)
+    tagged = _ANSWER.search(reasoning)
+    plain_answer = tagged[1] if tagged else record.fields.get("answer") or reasoning.rpartition("</think>")[2]
+    answer = _REGION.sub("", str(plain_answer)).strip()
+    if not answer:
+        raise record.bad("no answer after the reasoning; remove the row", kind="missing field")
+    regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
+    question, options, answer = asked(record, asking, answer)
+    name = record.fields.get("id") or f"{record.path.stem}-{record.number}"
+    example = Example(
+        id=f"vgr-{name}",
+        images=(),
+        question=question,
+        options=options,
+        answer=answer,
+        boxes=tuple(dict.fromkeys(check_boxes(regions, record, unit=True))) or None,
+        tags={"split": split},
+    )
+    return [Published(example, FileImages((finder.find(record.text("image"), record.place),)), record.place, "unit")]
+
+
+def _turns(record: Record) -> tuple[str, str]:
+    """(question, response) of a row."""
+    turns = record.fields.get("conversations")
+    if turns is None:
+        return record.text("question"), record.text("response", "reasoning", "answer")
+    said: dict[str, str] = {}
+    for turn in turns:
+        said.setdefault(turn["from"], turn["value"])  # the first exchange
+    if not said.get("human") or not said.get("gpt"):
+        raise record.bad("'conversations' must hold a turn of 'human' and one of 'gpt'", kind="missing field")
+    return said["human"], said["gpt"]
+
+
+# ---------------------------------------------------------------------------------------------------------- Visual-CoT
+def read_viscot(root: pathlib.Path, split: str) -> Rows:
+    """Visual-CoT: `metadata/*.jsonl`, with images in `cot/DATASET/` or wherever the archive was unpacked.
+
+    A line names its image by base name and its data set in `dataset`; several sets have an image of the same name, so
+    the folder decides. Answers are open. The line's own `split` says what it is for.
+    """
+    files = records.find_files(root, "metadata/*.jsonl", "**/*_cot_*.jsonl", "*.jsonl", what="Visual-CoT")
+    parse = functools.partial(_viscot, finder=Finder(root), split=split)
+    for file in files:
+        yield from parsed(records.json_lines(file), parse)
+
+
+def _viscot(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
+    if record.take("split", str, "train or val", default=split) != split:
+        return []
+    check_boxes(record.take("bboxs", list, "a list of [x1, y1, x2, y2]", default=[]), record)
+    dataset = record.text("dataset")
+    image = finder.find(record.text("image"), record.place, within=dataset)
+    question, options, answer = asked(record, record.text("question"), record.text("answer"))
+    return [
+        made(
+            record,
+            FileImages((image,)),
+            id=f"viscot-{record.path.stem}-{record.number}",
+            question=question,
+            options=options,
+            answer=answer,
+            tags={"dataset": dataset},
+        )
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- TreeVGR
+def read_treevgr(root: pathlib.Path, split: str) -> Rows:
+    """TreeVGR-RL-37K: Parquet with images, problem, answer and `target_instances` [{bbox, name or label}].
+
+    Boxes are pixels of the original image, x1 y1 x2 y2. Images are paths below the same folder, or {bytes, path}.
+    """
+    files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="TreeVGR-RL")
+    return parsed(records.parquet(files, root), functools.partial(_treevgr, finder=Finder(root), split=split))
+
+
+def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
+    instances = record.need("target_instances", list, "a list of {bbox, name}")
+    boxes: tuple[Box, ...] = check_boxes([dict(instance).get("bbox") for instance in instances], record)
+    question, options, answer = asked(record, record.text("problem"), record.text("answer"))
+    example = Example(
+        id=f"treevgr_rl-{record.path.stem}-{record.number}",
+        images=(),
+        question=question,
+        options=options,
+        answer=answer,
+        boxes=boxes,
+        tags={"split": split},
+    )
+    return [Published(example, _images_of(record, finder), record.place)]
+
+
+def _images_of(record: Record, finder: Finder) -> Images:
+    """Images of a row that has them as a column of images or as a list of paths."""
+    if "images" not in record.fields:
+        return record.images("images")
+    paths = record.need("images", list, "a list of paths")
+    if any(not isinstance(path, str) for path in paths):
+        raise record.bad(f"'images' must be a list of paths, got {paths!r:.100}", kind="field of a wrong type")
+    return FileImages(tuple(finder.find(path, record.place) for path in paths))
+
+
+# -------------------------------------------------------------------------------------------------------------- ViGoRL
+def read_vigorl(root: pathlib.Path, split: str) -> Rows:
+    """ViGoRL's spatial questions: `spatial_reasoning/vigorl_sat2_SPLIT_RL.jsonl`, images below the same folder.
+
+    The text is "Question: … Answer Choices: (A) x …", the answer the text of an option.
+    """
+    (file, *_) = records.find_files(
+        root, f"spatial_reasoning/*_{split}_RL.jsonl", f"**/*_{split}_RL.jsonl", f"**/*{split}*.jsonl", what="ViGoRL"
+    )
+    finder = Finder(root)
+
+    def parse(record: Record) -> Sequence[Published]:
+        key = next((key for key in ("images", "image_paths", "image") if key in record.fields), "images")
+        paths = record.need(key, (list, str), "a list of paths")
+        paths = [paths] if isinstance(paths, str) else paths
+        question, options, answer = asked(record, record.text("prompt", "problem"), record.text("answer"))
+        return [
+            made(
+                record,
+                FileImages(tuple(finder.find(str(path), record.place) for path in paths)),
+                id=f"vigorl-{split}-{record.number}",
+                question=question,
+                options=options,
+                answer=answer,
+            )
+        ]
+
+    return parsed(records.json_lines(file), parse)
+
+
+# ---------------------------------------------------------------------------------------------------------- geometry3k
+def read_geometry3k(root: pathlib.Path, split: str) -> Rows:
+    """Geometry3K as `hiyouga/geometry3k` has it: `data/SPLIT-*.parquet` with images, problem, answer. Open answers."""
+    files = records.find_files(root, f"data/{split}-*.parquet", f"**/{split}*.parquet", what="Geometry3K")
+
+    def parse(record: Record) -> Sequence[Published]:
+        question, options, answer = asked(record, record.text("problem"), record.text("answer"))
+        name = f"geometry3k-{record.path.stem}-{record.number}"
+        return [made(record, record.images("images"), id=name, question=question, options=options, answer=answer)]
+
+    return parsed(records.parquet(files, root), parse)
