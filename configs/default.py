@@ -53,7 +53,15 @@ def _data() -> ConfigDict:
     data.train_split = "train"  # world: train | heldout | validation; else of the source, also train[500:] of it
     data.eval_split = "heldout"  # no examples of train_split; train[:500] beside train[500:] will do
     data.prompts_per_step = 128  # M of a rollout batch, over all devices
-    data.max_prompt_tokens = 8192  # a longer prompt is an error, never cut
+    data.max_prompt_tokens = 8192  # never cut: a longer prompt is what `overlong` says
+    data.overlong = "error"  # error | drop: all training prompts are measured before the run, longer ones left out
+    data.length_cache = ""  # folder that keeps what was measured; empty is ~/.cache/fgrpo_jax
+    data.filter = ""  # list of training examples to keep, or workdir of python -m fgrpo_jax.filter; empty keeps all
+    data.difficulty = ConfigDict()  # how fgrpo_jax.filter makes that list; docs/data.md
+    data.difficulty.rollouts = 4  # completions a prompt; kept where some are right and some wrong
+    data.difficulty.keep = 0.1  # share of the others that is kept too, chosen by id
+    data.difficulty.examples = 0  # first examples of the training source that are tried; 0 is all
+    data.difficulty.batch_prompts = 32  # prompts a sampler call
     data.min_pixels = 262_144  # images are resized to lie between these; not stated in the paper: the values of
     data.max_pixels = 4_194_304  # the framework it was built on
     data.prompt = "paper"  # preset of system turn and question layout: paper | tiny (fgrpo_jax/data/styles.py)

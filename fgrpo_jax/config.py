@@ -78,6 +78,14 @@ class BucketsSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class DifficultySection:
+    rollouts: Annotated[int, AtLeast(2)]
+    keep: Fraction
+    examples: CountOrZero
+    batch_prompts: Count
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSection:
     source: str
     path: str
@@ -86,6 +94,10 @@ class DataSection:
     eval_split: str
     prompts_per_step: Count
     max_prompt_tokens: Count
+    overlong: Literal["error", "drop"]
+    length_cache: str
+    filter: str
+    difficulty: DifficultySection
     min_pixels: Count
     max_pixels: Count
     prompt: str
@@ -337,6 +349,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
     """
     free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "data.buckets.precompile", "mesh.*")
     free += ("rollout.compact", *(f"{at}.{name}" for at in ("judge", "eval.judge") for name in config_judge.FREE))
+    free += ("data.length_cache", "data.difficulty.*")
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 
 
@@ -353,6 +366,7 @@ def _check_data(config: Config) -> None:
             f"config.data.buckets.choose={data.buckets.choose} chooses lengths from the data, but buckets.{lists[0]} "
             "gives them; drop one of the two"
         )
+    config_rules.check_selection(config)
     if data.source == "world" and config.data.world.families and not any(data.world.families.values()):
         raise ValueError("config.data.world.families gives every family weight 0; give one a positive weight")
 

@@ -35,6 +35,16 @@ def check_signals(config: Config) -> None:
         )
 
 
+def check_selection(config: Config) -> None:
+    """Which training examples there are."""
+    data = config.data
+    if data.source == "world" and data.overlong == "drop":
+        raise ValueError(
+            "config.data.overlong='drop' measures every prompt before the run, and the built-in world has no end; set "
+            "overlong='error' and raise max_prompt_tokens"
+        )
+
+
 def check_constraint(constraint: ConstraintSection) -> None:
     at, signal = f"config.constraints.{constraint.name}", SIGNALS[constraint.signal]
     if constraint.init > constraint.max:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax import selection
 from fgrpo_jax.config import Config
 from fgrpo_jax.config_judge import JudgeSection, eval_judge
 from fgrpo_jax.data import hub
@@ -167,14 +168,18 @@ def buckets(config: Config) -> Buckets:
 
 
 def training_batches(config: Config, policy: Policy) -> PromptIterator:
-    """Prompts for rollouts: shuffled by the run's seed, without end."""
+    """Prompts for rollouts: what the filters leave, shuffled by the run's seed, without end."""
+    made = encoder(config, policy)
+    chosen = selection.select(config, source(config, config.data.train_split), made)
     return PromptIterator(
-        source(config, config.data.train_split),
-        encoder(config, policy),
+        chosen.source,
+        made,
         batch_size=config.data.prompts_per_step,
         buckets=buckets(config),
         seed=config.seed,
         group=config.data.buckets.group,
+        known=chosen.known,
+        selection=chosen.digest,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=config.data.workers,
@@ -214,11 +219,13 @@ def supervised_batches(
 
 
 def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
-    """The sampler for 'train' (group_size rollouts a prompt) or 'eval' (one, at the evaluation temperature)."""
-    train = purpose == "train"
+    """The sampler for 'train' (group_size rollouts a prompt), 'filter' (the same, data.difficulty.rollouts of them) or
+    'eval' (one, at the evaluation temperature)."""
+    train = purpose in ("train", "filter")
+    sizes = {"train": config.rollout.group_size, "filter": config.data.difficulty.rollouts, "eval": 1}
     return Sampler(
         policy.model,
-        group_size=config.rollout.group_size if train else 1,
+        group_size=sizes[purpose],
         max_new_tokens=config.rollout.max_new_tokens,
         eos_ids=policy.processor.eos_ids,
         pad_id=policy.processor.pad_id,

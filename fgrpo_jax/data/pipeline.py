@@ -86,6 +86,7 @@ class Batch:
     encoded: tuple[EncodedPrompt, ...]
     prompts: PromptBatch  # numpy leaves
     count: int
+    indices: np.ndarray  # int64, places in the source of the step's examples, of all processes and without repeats
     tokens: np.ndarray | None = None  # int32 [M, 1, T]   reference completions, in supervised training
     mask: np.ndarray | None = None  # bool [M, 1, T]
 
@@ -97,6 +98,7 @@ class _Rows:
     items: Sequence[tuple[Example, EncodedPrompt, np.ndarray | None]]
     occurrence: np.ndarray
     count: int
+    indices: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,7 @@ class _Prepare:
             items=[self.encoder(self.source[int(index)]) for index in full[mine]],
             occurrence=count_occurrences(full.tolist())[mine],
             count=int(np.clip(len(indices) - mine.start, 0, rows)),
+            indices=np.asarray(indices, np.int64),
         )
 
 
@@ -129,7 +132,7 @@ class _Pad:
 
     def __call__(self, rows: _Rows) -> Batch:
         examples, encoded, responses = zip(*rows.items, strict=True)
-        known = {"examples": examples, "encoded": encoded, "count": rows.count}
+        known = {"examples": examples, "encoded": encoded, "count": rows.count, "indices": rows.indices}
         if responses[0] is None:
             prompts = collate(encoded, buckets=self.buckets, pad_id=self.pad_id, occurrence=rows.occurrence)
             return Batch(prompts=prompts, **known)
@@ -169,6 +172,7 @@ class PromptIterator:
       group: batches in a row among which prompts are shared out by what they need, so that less is padding (`steps`);
         0 leaves batches as the shuffle makes them.
       known: what examples need, where that was measured before, see `Needs`.
+      selection: names the choice of examples, where some were left out: the state of another choice is refused.
       epochs: passes over the source; None goes on for ever.
       remainder: what becomes of a last incomplete batch: 'drop' it or 'pad' it by repeating its last prompt.
       process_index, process_count: this process among those that share the batch.
@@ -189,6 +193,7 @@ class PromptIterator:
         seed: int | None = None,
         group: int = 0,
         known: np.ndarray | None = None,
+        selection: str = "",
         epochs: int | None = None,
         remainder: str = "drop",
         process_index: int = 0,
@@ -205,7 +210,8 @@ class PromptIterator:
         if not len(source):
             raise ValueError("the source holds no examples; check data.path and the split")
         self._workers, self._prefetch = workers, prefetch
-        self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed, "group": group}
+        self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed}
+        self._identity |= {"group": group, "selection": selection}
         self._need = Needs(source, encoder, known=known)
         self._steps: Any = step_indices(
             len(source),
@@ -245,7 +251,7 @@ class PromptIterator:
         Raises:
           ValueError: the state is of another stream.
         """
-        state = {"group": 0, **state}  # what was stored before there were groups
+        state = {"group": 0, "selection": "", **state}  # those of a state from before there were any
         for key, value in self._identity.items():
             if state.get(key) != value:
                 raise ValueError(
@@ -281,7 +287,8 @@ class PromptIterator:
           occurrence: uint32 [M], see `PromptBatch`.
         """
         items = [(example, prompt, None) for example, prompt in zip(examples, encoded, strict=True)]
-        return self._pad(_Rows(items=items, occurrence=occurrence, count=len(items))).prompts
+        none = np.zeros(0, np.int64)
+        return self._pad(_Rows(items=items, occurrence=occurrence, count=len(items), indices=none)).prompts
 
     def close(self) -> None:
         """Ends threads and workers. The iterator starts them again if asked for more."""
