@@ -221,6 +221,12 @@ def _eval() -> ConfigDict:
     evaluation = ConfigDict()
     evaluation.judge = _judge(backend="same")  # as config.judge; backend may be "same": the judge of training
     evaluation.examples = 500  # held-out questions, tried before and after training; 0 skips it
+    evaluation.sets = ()  # of `evaluate`, such as ("mmvp", "nlvr:hidden"); () is data.source with data.eval_split
+    evaluation.root = ""  # folder that holds one folder a set, by its name
+    evaluation.paths = ConfigDict()  # folders of single sets, {name: folder}, where they are not in root
+    evaluation.limit = 0  # of each of these sets the first so many questions; 0 takes all
+    evaluation.max_new_tokens = 0  # tokens of an answer at most; 0 is rollout.max_new_tokens
+    evaluation.resamples = 10_000  # bootstrap samples of the intervals
     evaluation.temperature = 1.0  # 0 is greedy
     evaluation.batch_prompts = 16  # prompts a sampler call
     evaluation.every = 0  # also every so many steps; 0: only before and after

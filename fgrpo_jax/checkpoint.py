@@ -332,7 +332,7 @@ RUN_FILES = (
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> list[str]:
     """Lines 'key: old → new' for every leaf that differs; keys that match a pattern of `ignore` are passed over."""
-    before, after = _leaves(old), _leaves(new)
+    before, after = leaves(old), leaves(new)
     lines = []
     for key in sorted(before.keys() | after.keys()):
         a, b = before.get(key, "absent"), after.get(key, "absent")
@@ -341,11 +341,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Seque
     return lines
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted path: value} of nested mappings."""
     out: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            out.update(_leaves(value, f"{prefix}{name}."))
+            out.update(leaves(value, f"{prefix}{name}."))
         else:
             out[f"{prefix}{name}"] = value
     return out

@@ -219,6 +219,12 @@ class MeshSection:
 class EvalSection:
     judge: EvalJudgeSection
     examples: CountOrZero
+    sets: tuple[str, ...]
+    root: str
+    paths: Mapping[str, str]
+    limit: CountOrZero
+    max_new_tokens: CountOrZero
+    resamples: Count
     temperature: NonNegative
     batch_prompts: Count
     every: CountOrZero
@@ -350,6 +356,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
     free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "data.buckets.precompile", "mesh.*")
     free += ("rollout.compact", *(f"{at}.{name}" for at in ("judge", "eval.judge") for name in config_judge.FREE))
     free += ("data.length_cache", "data.difficulty.*")
+    free += ("eval.sets", "eval.root", "eval.paths.*", "eval.limit", "eval.resamples")
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 
 

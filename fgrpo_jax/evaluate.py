@@ -1,66 +1,74 @@
-"""Held-out figures of a policy: accuracy, format, consistency, semantic and spatial grounding.
+"""Held-out figures of a policy over one set or many, with every answer kept and a killed evaluation taken up again.
 
     python -m fgrpo_jax.evaluate --config=configs/tiny.py --workdir=runs/eval [--hf=DIR_OR_ID | --checkpoint=C]
+    python -m fgrpo_jax.evaluate --config=configs/eval.py --config.eval.root=BENCHMARKS --hf=DIR_OR_ID --workdir=W
 
-Without --hf and --checkpoint it evaluates the config's own starting policy. Leaves W/eval/SET.jsonl, a line a question
-with the whole answer, and W/eval/results.json; prints the means. Figures are over all answers, right or wrong (training
-masks some): a figure that is undefined for an answer is null and out of its mean.
+Without --hf and --checkpoint it evaluates the config's own starting policy; without config.eval.sets the questions are
+those of config.data. Leaves W/eval/SET.jsonl, a line a question with the whole answer, and W/eval/results.json, .md
+and .tex; prints the tables. docs/evaluation.md defines every figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import json
-from collections.abc import Sequence
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
-import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, scoring, setup
+from fgrpo_jax import __version__, answering, checkpoint, doors, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.data.pipeline import Batch
-from fgrpo_jax.rewards.score import score
-from fgrpo_jax.rollout.generate import Generation, generate
+from fgrpo_jax.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
+from fgrpo_jax.config_judge import eval_judge
+from fgrpo_jax.data.styles import find_style
+from fgrpo_jax.reporting import paper, results, tables
+from fgrpo_jax.reporting.figures import MEANS as FIGURES
+from fgrpo_jax.reporting.figures import means
+from fgrpo_jax.reporting.results import SetResult
 from fgrpo_jax.rollout.sampler import Sampler
 
-FIGURES = ("accuracy", "format", "consistency", "semantic_grounding", "spatial_grounding", "box_iou")
-"""What is averaged, each in [0, 1]; the inconsistency rate is 1 − consistency."""
-
-Answer = dict[str, Any]
+__all__ = ["FIGURES", "Answer", "evaluate", "main", "means", "parser", "write_answers", "write_atomically"]
 
 
 def main(args: argparse.Namespace) -> None:
     """Evaluates one policy and writes what it answered."""
     if args.hf and args.checkpoint:
         raise ValueError("--hf and --checkpoint both name a policy; give one")
+    _refuse_training_run(args.workdir)
     raw: Any = ml_collections.ConfigDict(args.config)
     if args.hf or args.checkpoint:
         raw.model.hf, raw.model.revision = args.hf or str(checkpoint.hf_folder(args.checkpoint)), args.revision
     config = setup.pinned(configs.load(raw, door="evaluate"), args.workdir, overwrite=True)  # no run to go on with
     policy = setup.policy(config)
-    scorer = setup.scorer(config, args.workdir, purpose="eval")
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
-    if args.checkpoint:
-        params = checkpoint.load_params(args.checkpoint, policy.abstract(config.model.param_dtype))
-    else:
-        params = policy.load(config.model.param_dtype)
-    sampler = setup.sampler(config, policy, purpose="eval")
-    with contextlib.closing(scorer):
-        answers = evaluate(config, policy, params, sampler, scorer=scorer)
-    name = f"{config.data.source}-{config.data.eval_split}"
-    write_answers(args.workdir / "eval" / f"{name}.jsonl", answers)
-    results = {"set": name, "questions": len(answers), "temperature": config.eval.temperature, **means(answers)}
-    results |= {"policy": str(args.checkpoint or config.model.hf), "revision": config.model.revision}
-    write_atomically(args.workdir / "eval" / "results.json", json.dumps(results, indent=1) + "\n")
-    for figure, value in means(answers).items():
-        print(f"{figure:<22}{'–' if value is None else f'{100 * value:.1f}%':>8}")
+    sets = setup.heldout_sets(config)
+    for source in sets.values():
+        setup.heldout_batches(config, policy, source=source).try_first()
+    named = _named(config, policy, args.checkpoint)
+    load, sampler = _loader(config, policy, args.checkpoint), setup.sampler(config, policy, purpose="eval")
+    found = []
+    with contextlib.closing(setup.scorer(config, args.workdir, purpose="eval")) as scorer:
+        for name, source in sets.items():
+            spent = Spent()
+            file = AnswerFile(
+                args.workdir / "eval",
+                name,
+                answering.settings(config, name, policy=named),
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+            answers = answering.answer_set(config, policy, load, sampler, source, file, scorer=scorer, spent=spent)
+            found.append(results.of_set(name, answers, resamples=config.eval.resamples))
+            tqdm.write(f"{name}: {spent.line()}")
+    if jax.process_index() == 0:
+        report(args.workdir / "eval", found, protocol(config, policy, named))
 
 
 def evaluate(
@@ -72,83 +80,88 @@ def evaluate(
     scorer: scoring.Scorer,
     label: str = "held-out",
 ) -> list[Answer]:
-    """One answer a held-out question, judged.
-
-    The noise is keyed by `eval.seed` and the question alone, so two policies are compared on the same questions under
-    the same draws, and differences are paired.
-    """
-    answers: list[Answer] = []
-    waiting: collections.deque[tuple[Batch, Generation, Future[scoring.Scored]]] = collections.deque()
-
-    def finish(left: int) -> None:
-        while len(waiting) > left:
-            batch, drawn, scored = waiting.popleft()
-            signals, seen = scored.result()
-            answers.extend(
-                _answer(batch.examples[row], drawn.texts[row][0], signals, seen, row) for row in range(batch.count)
-            )
-
+    """One answer a held-out question of the config's own data, judged; nothing is written."""
     batches = setup.heldout_batches(config, policy)
-    with tqdm(batches, total=len(batches), desc=label, unit="batch", leave=False) as bar:
-        for batch in bar:
-            drawn = generate(
-                sampler,
-                params,
-                policy.put(batch.prompts),
-                decode=policy.processor.decode,
-                seed=config.eval.seed,
-                purpose="eval",
-                step=0,
-            )
-            # Judged while the next batches are drawn; only so many that their images do not fill the memory.
-            scored = scorer.submit(score, batch.examples, batch.encoded, drawn.texts, drawn.rollouts)
-            waiting.append((batch, drawn, scored))
-            finish(left=scoring.THREADS)
-    finish(left=0)
+    found = answering.answer_batches(config, policy, params, sampler, batches, scorer=scorer, spent=Spent())
+    with tqdm(found, total=len(batches), desc=label, unit="batch", leave=False) as bar:
+        answers = [answer for rows in bar for answer in rows]
     batches.close()
     return answers
 
 
-def _answer(example: Any, text: str, signals: Any, seen: dict[str, np.ndarray], row: int) -> Answer:
-    def defined(name: str, mask: str) -> float | None:
-        return float(seen[name][row, 0]) if seen[mask][row, 0] else None
-
+# ----------------------------------------------------------------------------------------------------- what is reported
+def protocol(config: configs.Config, policy: setup.Policy, named: Mapping[str, Any]) -> dict[str, Any]:
+    """What moves scores, as it stands in every result file."""
+    sampling, style = config.rollout, find_style(config.data.prompt)
     return {
-        "id": example.id,
-        "question": example.question,
-        "options": list(example.options),
-        "gold": example.answer,
-        "text": text,
-        "answered": bool(seen["answered"][row, 0]),
-        "accuracy": float(signals.accuracy[row, 0]),
-        "format": float(signals.format[row, 0]),
-        "consistency": defined("consistent", "consistent_mask"),
-        "semantic_grounding": defined("semantic", "semantic_mask"),
-        "spatial_grounding": defined("spatial", "spatial_mask"),
-        "box_iou": defined("iou", "spatial_mask"),
+        "policy": dict(named),
+        "prompt": config.data.prompt,
+        "prefill": style.prefill,
+        "dialect": style.dialect,
+        "pixels": {"min": config.data.min_pixels, "max": config.data.max_pixels},
+        "max_prompt_tokens": config.data.max_prompt_tokens,
+        "max_new_tokens": setup.eval_window(config),
+        "temperature": config.eval.temperature,
+        "sampling": {
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+            "seed": config.eval.seed,
+        },
+        "compute_dtype": config.model.compute_dtype,
+        "param_dtype": config.model.param_dtype,
+        "extractor": "rules",
+        "judge": {"backend": eval_judge(config).backend},
+        "resamples": config.eval.resamples,
+        "version": __version__,
     }
 
 
-def means(answers: Sequence[Answer]) -> dict[str, float | None]:
-    """Mean of each figure over the answers where it is defined; None where it is for none."""
-    out: dict[str, float | None] = {}
-    for name in FIGURES:
-        values = [answer[name] for answer in answers if answer[name] is not None]
-        out[name] = float(np.mean(values)) if values else None
-    return out
+def report(folder: Path, found: Sequence[SetResult], settings: Mapping[str, Any]) -> None:
+    """Writes results.json, .md and .tex, and prints the tables."""
+    write_atomically(folder / "results.json", json.dumps(results.to_json(found, settings), indent=1) + "\n")
+    summary = tables.summary(found, label="this run")
+    broken_down = [grid for result in found if (grid := tables.groups(result))]
+    grids = [*([summary] if len(found) > 1 or len(summary.body) > 1 else []), *map(tables.details, found), *broken_down]
+    said = [*tables.notes(found, settings), *([paper.about()] if len(summary.body) > len(found) else [])]
+    listed = "\n".join(f"- {note}" for note in said)
+    write_atomically(folder / "results.md", "\n\n".join([*(grid.markdown() for grid in grids), listed]) + "\n")
+    comment = "\n".join(f"% {note}" for note in said)
+    write_atomically(folder / "results.tex", "\n\n".join([comment, *(grid.latex() for grid in grids)]) + "\n")
+    print("\n\n".join(grid.text() for grid in (grids if len(found) == 1 else [summary])))
+    print("\n" + "\n".join(said))
+    print(f"answers, results.json, results.md and results.tex are in {folder}")
 
 
-def write_answers(path: Path, answers: Sequence[Answer]) -> None:
-    """One JSON object a line."""
-    write_atomically(path, "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers))
+# --------------------------------------------------------------------------------------------------------- which policy
+def _named(config: configs.Config, policy: setup.Policy, saved: Path | None) -> dict[str, Any]:
+    """Name, revision and fingerprint of the policy."""
+    folders = [policy.folder] if saved is None else [policy.folder, checkpoint.resolve(saved) / "params"]
+    name = config.model.hf if saved is None else str(saved)
+    return {"name": name, "revision": config.model.revision, "fingerprint": answering.fingerprint(*folders)}
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes beside the place, then renames: a file that is there is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf8")
-    beside.replace(path)
+def _loader(config: configs.Config, policy: setup.Policy, saved: Path | None) -> Callable[[], Any]:
+    """The parameters, read when they are first asked for."""
+    kept: list[Any] = []
+
+    def load() -> Any:
+        if not kept:
+            dtype, began = config.model.param_dtype, time.perf_counter()
+            kept.append(policy.load(dtype) if saved is None else checkpoint.load_params(saved, policy.abstract(dtype)))
+            tqdm.write(f"weights read in {time.perf_counter() - began:.1f} s")
+        return kept[0]
+
+    return load
+
+
+def _refuse_training_run(workdir: Path) -> None:
+    if (workdir / "eval" / "before.jsonl").exists() or (workdir / "metrics.jsonl").exists():
+        raise ValueError(
+            f"{workdir} is the workdir of a training run, whose held-out results would be overwritten; give another "
+            "--workdir"
+        )
 
 
 def parser() -> argparse.ArgumentParser:

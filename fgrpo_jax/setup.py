@@ -186,10 +186,52 @@ def training_batches(config: Config, policy: Policy) -> PromptIterator:
     )
 
 
-def heldout_batches(config: Config, policy: Policy) -> PromptIterator:
-    """The held-out questions of the config, in order, once; the last batch is filled up."""
+def heldout(config: Config) -> Source:
+    """The held-out questions of the config's own data."""
+    return source(config, config.data.eval_split, size=config.eval.examples)
+
+
+def heldout_sets(config: Config) -> dict[str, Source]:
+    """The questions of `evaluate` by the name of their file: those of `eval.sets`, else `heldout`.
+
+    Raises:
+      ValueError: an unknown set, one without a folder, or two of one name.
+    """
+    if not config.eval.sets:
+        return {f"{config.data.source}-{config.data.eval_split}": heldout(config)}
+    out: dict[str, Source] = {}
+    for asked in config.eval.sets:
+        name = asked.replace(":", "-")
+        if name in out:
+            raise ValueError(f"config.eval.sets names '{asked}' twice; drop one")
+        whole = _evaluation_set(config, asked)
+        out[name] = First(whole, min(config.eval.limit, len(whole))) if config.eval.limit else whole
+    return out
+
+
+def _evaluation_set(config: Config, asked: str) -> Source:
+    """One of `eval.sets`, 'NAME' or 'NAME:SPLIT'."""
+    name, _, split = asked.partition(":")
+    if name == "world":
+        data = dataclasses.replace(config.data, source="world", path="")
+        return source(dataclasses.replace(config, data=data), split or config.data.eval_split, size=None)
+    folder = config.eval.paths.get(name) or (config.eval.root and str(Path(config.eval.root) / name))
+    if not folder:
+        raise ValueError(f"config.eval.sets has '{asked}', but no folder; set config.eval.root or eval.paths.{name}")
+    return open_set(name, folder, split=split, bad=config.data.bad)
+
+
+def heldout_batches(
+    config: Config, policy: Policy, *, source: Source | None = None, workers: int = 0
+) -> PromptIterator:
+    """Held-out questions, in order, once; the last batch is filled up.
+
+    Args:
+      source: of the questions; None is `heldout`.
+      workers: processes that prepare them; 0 is a thread.
+    """
     return PromptIterator(
-        source(config, config.data.eval_split, size=config.eval.examples),
+        heldout(config) if source is None else source,
         encoder(config, policy),
         batch_size=config.eval.batch_prompts,
         buckets=buckets(config),
@@ -197,6 +239,7 @@ def heldout_batches(config: Config, policy: Policy) -> PromptIterator:
         remainder="pad",
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        workers=workers,
     )
 
 
@@ -218,6 +261,11 @@ def supervised_batches(
     )
 
 
+def eval_window(config: Config) -> int:
+    """Tokens of an answer at most, in evaluation."""
+    return config.eval.max_new_tokens or config.rollout.max_new_tokens
+
+
 def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
     """The sampler for 'train' (group_size rollouts a prompt), 'filter' (the same, data.difficulty.rollouts of them) or
     'eval' (one, at the evaluation temperature)."""
@@ -226,7 +274,7 @@ def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
     return Sampler(
         policy.model,
         group_size=sizes[purpose],
-        max_new_tokens=config.rollout.max_new_tokens,
+        max_new_tokens=config.rollout.max_new_tokens if train else eval_window(config),
         eos_ids=policy.processor.eos_ids,
         pad_id=policy.processor.pad_id,
         banned=policy.processor.banned,

@@ -37,14 +37,20 @@ def whole(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 def test_answers_and_results_are_written(whole: tuple[Path, str], tiny_hf: Path) -> None:
     workdir, out = whole
     answers = metrics.read_jsonl(workdir / "eval" / "world-heldout.jsonl")
-    assert len(answers) == 6 == len({answer["id"] for answer in answers})
-    results = json.loads((workdir / "eval" / "results.json").read_text())
-    assert (results["set"], results["questions"], results["temperature"]) == ("world-heldout", 6, 1.0)
-    assert (results["policy"], results["revision"]) == (str(tiny_hf), "")
-    for name in evaluate.FIGURES:
+    assert [answer["index"] for answer in answers] == list(range(6)) and len({answer["id"] for answer in answers}) == 6
+    found = json.loads((workdir / "eval" / "results.json").read_text())
+    protocol, of_set = found["protocol"], found["sets"]["world-heldout"]
+    assert (of_set["questions"], protocol["temperature"]) == (6, 1.0)
+    assert protocol["policy"]["name"] == str(tiny_hf) and protocol["pixels"] == {"min": 84 * 84, "max": 112 * 112}
+    assert protocol["extractor"] == "rules" and protocol["judge"]["backend"] == "rules"
+    for name in ("accuracy", "format", "semantic_grounding", "spatial_grounding", "box_iou"):
         defined = [answer[name] for answer in answers if answer[name] is not None]
-        assert results[name] == (pytest.approx(np.mean(defined)) if defined else None)
+        assert of_set["figures"][name]["value"] == (pytest.approx(np.mean(defined)) if defined else None)
+        assert of_set["figures"][name]["count"] == len(defined)
         assert name in out
+    assert "waiting for data" in out and "paper:" not in out, "the paper says nothing of the built-in world"
+    for name in ("results.md", "results.tex"):
+        assert "accuracy (paper)" in (workdir / "eval" / name).read_text()
     assert not list(workdir.rglob("*.tmp"))
 
 

@@ -18,6 +18,8 @@ class PromptStyle:
       options: line before the options; none when empty.
       request: line after the options; none when empty.
       open_request: the same for a question without options.
+      prefill: how every response begins; it is given and not drawn.
+      dialect: how a response is written, a name of `fgrpo_jax.rewards.dialects.DIALECTS`.
     """
 
     system: str
@@ -25,6 +27,8 @@ class PromptStyle:
     options: str
     request: str
     open_request: str
+    prefill: str = ""
+    dialect: str = "paper"
 
     def user_text(self, question: str, options: Sequence[str]) -> str:
         """The text of the user turn. Options are lettered from A."""
