@@ -8,7 +8,7 @@ import pytest
 import runs
 
 from fgrpo_jax import filter as door
-from fgrpo_jax import train
+from fgrpo_jax import setup
 from fgrpo_jax.data import subsets
 
 COUNT, SIZE = 22, 4
@@ -124,14 +124,13 @@ def test_a_share_of_the_rest_is_chosen_by_name_alone():
     assert not any(door.chosen(name, 0.0) for name in names) and all(door.chosen(name, 1.0) for name in names)
 
 
-def test_training_reads_it(quick, finished, folder, tmp_path):
+def test_training_reads_it(finished, folder):
     path, _ = finished
-    fields = {"num_steps": 1, "data__filter": path.parent, "eval__examples": 0, "rollout__max_new_tokens": 8}
-    code, out, err = runs.run(train, tmp_path / "run", folder, **fields)
-    assert code == 0, err
-    kept = {row["id"] for row in lines(path / subsets.KEPT)}
-    assert f"filter: {len(kept)} of {COUNT} examples kept" in out
-    seen = {row["id"] for row in lines(tmp_path / "run" / "rollouts" / "000001.jsonl")}
-    assert seen and seen <= kept
-    code, _, err = runs.run(train, tmp_path / "odd", folder, **fields, data__world__yes_no=0.1)
-    assert code == 1 and "was made for other data (world: " in err
+    config = policies.config(folder, data__filter=path.parent)
+    batches = setup.training_batches(config, policies.policy(config))
+    seen = {example.id for _ in range(3) for example in next(batches).examples}
+    batches.close()
+    assert seen and seen <= {row["id"] for row in lines(path / subsets.KEPT)}
+    config = policies.config(folder, data__filter=path.parent, data__world__yes_no=0.1)
+    with pytest.raises(ValueError, match=r"was made for other data \(world: "):
+        setup.training_batches(config, policies.policy(config))

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import os
 
 import jax
 import numpy as np
 import pytest
 
+from fgrpo_jax import doors
 from fgrpo_jax.data.buckets import Buckets, choose, padding
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.readers.records import BadRow
 from fgrpo_jax.records import Example
 from tests.folders import write_folder
 
@@ -150,6 +153,40 @@ def test_errors_reach_the_caller(encoder):
     iterator = PromptIterator(Counting(6, bad=3), settings, batch_size=2)
     next(iterator)
     with pytest.raises(ValueError, match="example '3' of 'count' has no trace"):
+        next(iterator)
+    iterator.close()
+
+
+class Faulty(Counting):
+    """Example `bad` cannot be read; with id `-bad` its process dies."""
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            raise BadRow("train.jsonl, line 4", "image x.png does not decode; replace it", kind="broken image")
+        if index == -self.bad:
+            os._exit(9)
+        return super().__getitem__(index)
+
+    def outline(self, index):
+        return Counting.__getitem__(self, index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_row_is_named_whoever_read_it(encoder, workers):
+    iterator = PromptIterator(Faulty(6, bad=3), encoder, batch_size=2, workers=workers)
+    assert ids(next(iterator)) == [0, 1]
+    with pytest.raises(BadRow) as caught:
+        next(iterator)
+    iterator.close()
+    assert str(caught.value) == "train.jsonl, line 4: image x.png does not decode; replace it"
+    assert caught.value.kind == "broken image"
+    assert doors._is_users(caught.value), "a person would be shown a traceback"
+
+
+def test_a_worker_that_dies_is_reported_with_what_it_was_to_read(encoder):
+    iterator = PromptIterator(Faulty(6, bad=-3), encoder, batch_size=2, workers=1)
+    assert ids(next(iterator)) == [0, 1]
+    with pytest.raises(RuntimeError, match=r"exit code 9.* It was to prepare batch 1 of count/2, count/3; .*memory"):
         next(iterator)
     iterator.close()
 

@@ -27,6 +27,7 @@ from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.records import Example, PromptBatch
 
 REMAINDERS = ("drop", "pad")
+_DIED = "the system ends processes when memory runs out: lower data.workers, or set it to 0 to see the example fail"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,9 +238,22 @@ class PromptIterator:
     def __next__(self) -> Batch:
         if self._batches is None:
             self._batches = self._start()
-        batch = next(self._batches)
+        try:
+            batch = next(self._batches)
+        except (ValueError, OSError) as error:
+            # From a worker come type and message, but no frame of ours, by which a door knows a person's mistake.
+            raise (error.with_traceback(None) if self._workers else error) from None
+        except RuntimeError as error:
+            if not self._workers:
+                raise
+            raise RuntimeError(f"{error} It was to prepare {self._names(self._taken)}; {_DIED}") from error
         self._taken += 1
         return batch
+
+    def _names(self, step: int) -> str:
+        """The examples of a step, for errors."""
+        examples = [outline(self._prepare.source, int(index)) for index in self._steps[step]]
+        return f"batch {step} of " + ", ".join(f"{example.source}/{example.id}" for example in examples)
 
     def get_state(self) -> dict[str, Any]:
         """The position, in JSON types."""
