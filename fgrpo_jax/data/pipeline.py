@@ -240,13 +240,13 @@ class PromptIterator:
             self._batches = self._start()
         try:
             batch = next(self._batches)
-        except (ValueError, OSError) as error:
-            # From a worker come type and message, but no frame of ours, by which a door knows a person's mistake.
-            raise (error.with_traceback(None) if self._workers else error) from None
         except RuntimeError as error:
             if not self._workers:
                 raise
-            raise RuntimeError(f"{error} It was to prepare {self._names(self._taken)}; {_DIED}") from error
+            ahead = self._workers * (self._prefetch + 1)
+            raise RuntimeError(
+                f"{error} It was to prepare {self._names(self._taken)}, or one of the {ahead} batches after it; {_DIED}"
+            ) from error
         self._taken += 1
         return batch
 
