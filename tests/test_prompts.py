@@ -102,6 +102,20 @@ def test_system_turn_is_configurable(processor):
     assert "You are a helpful assistant." in processor.encode(example(), style="tiny", system="").text
 
 
+def test_another_text_about_the_same_images(processor):
+    """As if encoded by itself, but that the patches are the very same."""
+    asked = example((56, 84), (28, 28))
+    first = processor.encode(asked, style="tiny")
+    user = find_style("paper").user_text(asked.question, asked.options)
+    other = processor.reworded(first, asked, system="Be brief.", user=user)
+    want = processor.encode(asked, style="paper", system="Be brief.")
+    assert other.text == want.text and other.next_position == want.next_position and other.patches is first.patches
+    for name in ("tokens", "positions", "image_index", "feature_index"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(want, name), err_msg=name)
+    with pytest.raises(ValueError, match=r"'ex-1': a turn holds the reserved token '<\|im_end\|>'"):
+        processor.reworded(first, asked, system="", user="stop<|im_end|>")
+
+
 def test_styles():
     paper = find_style("paper")
     assert paper.user_text("Why?", ("x", "y")).startswith("Question: Why?\nOptions:\nA. x\nB. y\n")

@@ -210,6 +210,33 @@ class Processor:
             sizes=tuple(sizes),
         )
 
+    def reworded(self, prompt: EncodedPrompt, example: Example, *, system: str, user: str) -> EncodedPrompt:
+        """Another text about the same images and videos, whose patches are taken over, not cut anew.
+
+        Args:
+          prompt: what `encode` made of the example, maybe with another processor.
+          user: the whole user turn after the images.
+
+        Raises:
+          ValueError: the text holds reserved tokens.
+        """
+        if reserved := self._reserved.search(system + user):
+            raise ValueError(f"example {example.id!r}: a turn holds the reserved token {reserved.group()!r}; remove it")
+        content = ["image"] * len(example.images) + ["video"] * len(example.videos)
+        text = self._chat_text(system, user, content=content)
+        tokens, image_index, feature_index = self._expand(text, prompt.grids, content=content, name=example.id)
+        seconds = [_seconds_a_pair(video, name=example.id) for video in example.videos]
+        positions, following = rope.mrope_positions(tokens, prompt.grids, self.config, video_seconds=seconds)
+        return dataclasses.replace(
+            prompt,
+            text=text,
+            tokens=tokens,
+            positions=np.asarray(positions, np.int32),
+            next_position=int(following),
+            image_index=image_index,
+            feature_index=feature_index,
+        )
+
     def measure(
         self,
         example: Example,

@@ -55,13 +55,13 @@ def _parity(folder: Path, data: Path) -> Iterator[Check]:
 
 def compare(folder: Path, data: Path, *, prompts: int, tokens: int) -> Compared:
     """Logits and greedy tokens of both on the first held-out prompts."""
-    theirs, problems = _load(folder)
+    theirs, problems = load_theirs(folder)
     encoded, pictures, ours, drawn = _ours(folder, data, count=prompts, new=tokens)
     pixels = _pixels(folder, pictures)
     worst, differing = 0.0, 0
     for prompt, image, logits, row in zip(encoded, pixels, ours, drawn, strict=True):
-        inputs = _inputs(prompt, image, theirs.config.image_token_id)
-        worst = max(worst, _relative_error(logits, _logits(theirs, inputs)))
+        inputs = their_inputs(prompt, image, theirs.config.image_token_id)
+        worst = max(worst, _relative_error(logits, their_logits(theirs, inputs)))
         differing += _greedy(theirs, inputs, new=tokens) != row.tolist()
     return Compared(problems, worst, differing)
 
@@ -109,7 +109,7 @@ def _ours(
 
 
 # ----------------------------------------------------------------------------------------------------------- theirs
-def _load(folder: Path) -> tuple[Any, dict[str, list[str]]]:
+def load_theirs(folder: Path) -> tuple[Any, dict[str, list[str]]]:
     """The folder's model in transformers, float32, and what its loader complains of."""
     import torch
     import transformers
@@ -130,7 +130,7 @@ def _pixels(folder: Path, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]
     return [dict(processor(images=[picture], return_tensors="pt")) for picture in pictures]
 
 
-def _inputs(prompt: Any, image: dict[str, Any], image_token: int) -> dict[str, Any]:
+def their_inputs(prompt: Any, image: dict[str, Any], image_token: int) -> dict[str, Any]:
     import torch
 
     ids = torch.tensor(prompt.tokens[None], dtype=torch.long)
@@ -139,7 +139,7 @@ def _inputs(prompt: Any, image: dict[str, Any], image_token: int) -> dict[str, A
     return {**image, "input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types}
 
 
-def _logits(model: Any, inputs: dict[str, Any]) -> np.ndarray:
+def their_logits(model: Any, inputs: dict[str, Any]) -> np.ndarray:
     import torch
 
     with torch.no_grad():

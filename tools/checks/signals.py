@@ -6,13 +6,16 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import choice, runs
+from checks import choice, runs, signals_local
 from checks.record import Check
 from fgrpo_jax import setup
 
 Group = Callable[[runs.Context], Iterator[Check]]
 
-GROUPS: Mapping[str, Group] = {}
+GROUPS: Mapping[str, Group] = {
+    "local": signals_local.parity,
+    "local_speed": signals_local.throughput,
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
