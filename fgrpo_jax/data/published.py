@@ -20,13 +20,28 @@ import numpy as np
 from tqdm import tqdm
 
 from fgrpo_jax.data.images import decode_image, outline_image
-from fgrpo_jax.data.readers.records import BadRow, Found, Images, Record
+from fgrpo_jax.data.readers.records import BadRow, Found, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.records import Box, Example
 
 POLICIES = ("error", "skip")
 BOX_SLACK = 1.0  # pixels by which a published box may leave its image: annotators' rounding
 UNIT_SLACK = 0.01  # the same for boxes in 0..1, which models wrote; they are cut to the image
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is known of an example without its pixels.
+
+    Attributes:
+      id: of the example.
+      answer: letter, or text of an open question.
+      options: how many there are, 0 for an open question.
+    """
+
+    id: str
+    answer: str
+    options: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +59,24 @@ class Published:
     images: Images
     place: str
     frame: str = "original"
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.example.id, self.example.answer, len(self.example.options))
+
+    def encoded(self) -> HeldImages:
+        """Its images in memory, as they are encoded.
+
+        Raises:
+          BadRow: one cannot be read.
+        """
+        out = []
+        for name, data in self.images.load():
+            try:
+                out.append((name, data if isinstance(data, bytes) else data.read_bytes()))
+            except OSError as error:
+                raise BadRow(self.place, f"image {name} does not read ({error})", kind="missing image") from error
+        return HeldImages(tuple(out))
 
     def decode(self, read: Callable[..., np.ndarray] = decode_image) -> Example:
         """The example with its images, boxes in pixels of the first.
@@ -191,21 +224,6 @@ def sound(rows: Sequence[Published], *, what: str) -> tuple[list[Published], Ski
 
 
 # -------------------------------------------------------------------------------------------------------------- source
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """What is known of an example without its pixels.
-
-    Attributes:
-      id: of the example.
-      answer: letter, or text of an open question.
-      options: how many there are, 0 for an open question.
-    """
-
-    id: str
-    answer: str
-    options: int
-
-
 class PublishedSource:
     """One split of a set in its published layout.
 
@@ -240,7 +258,7 @@ class PublishedSource:
     @property
     def entries(self) -> Sequence[Entry]:
         """What is known of each example without its pixels, in order."""
-        return [Entry(row.example.id, row.example.answer, len(row.example.options)) for row in self.rows]
+        return [row.entry for row in self.rows]
 
 
 def letter_or_bad(found: str | None, answer: str, options: Sequence[str], record: Record) -> str:

@@ -343,6 +343,8 @@ def open_set(name: str, path: str | pathlib.Path, *, split: str = "", bad: str =
 
 
 def _open(name: str, path: pathlib.Path, split: str, *, bad: str) -> SetSource:
+    if prepared.is_prepared(path):
+        return prepared.PreparedSource(path, split, name="" if name == prepared.NAME else name)
     if name == prepared.NAME:
         raise ValueError(f"{path} holds no dataset_info.json; make it with python -m fgrpo_jax.prepare")
     spec = find_set(name)

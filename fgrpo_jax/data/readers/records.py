@@ -12,6 +12,7 @@ import functools
 import json
 import pathlib
 import sys
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -45,6 +46,10 @@ class Images(Protocol):
         Raises:
           BadRow: they cannot be read.
         """
+        ...
+
+    def stamp(self) -> str:
+        """What tells these images from others, without reading them: it changes when their files do."""
         ...
 
 
@@ -210,7 +215,7 @@ class ParquetTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self.path, self.root = path, root
+        self.path, self.root, self.stamp = path, root, _stamp(path)
         file = pq.ParquetFile(path)
         self.light = [field.name for field in file.schema_arrow if not _holds_bytes(field.type)]
         self.heavy = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
@@ -300,6 +305,9 @@ class CellImages:
         values = value if isinstance(value, list) else [value]
         return [self._one(item, f"{self.column}[{at}]", place) for at, item in enumerate(values)]
 
+    def stamp(self) -> str:
+        return f"{self.table.stamp} {self.row}"
+
     def _one(self, item: Any, name: str, place: str) -> tuple[str, bytes | pathlib.Path]:
         if isinstance(item, Mapping):
             item = item.get("bytes") or item.get("path")
@@ -319,6 +327,9 @@ class FileImages:
     def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
         return [(str(file), file) for file in self.files]
 
+    def stamp(self) -> str:
+        return " ".join(_stamp(file) for file in self.files)
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldImages:
@@ -328,6 +339,15 @@ class HeldImages:
 
     def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
         return list(self.images)
+
+    def stamp(self) -> str:
+        return " ".join(f"{zlib.crc32(data):x}" for _, data in self.images)
+
+
+def _stamp(file: pathlib.Path) -> str:
+    """Name, size and time of change of a file."""
+    about = file.stat()
+    return f"{file.name}:{about.st_size}:{about.st_mtime_ns}"
 
 
 def existing(root: pathlib.Path, name: str, place: str) -> pathlib.Path:
