@@ -82,7 +82,7 @@ def test_shared_beginnings_give_what_plain_rows_do(judge: Judge, prompts: list[A
     assert 1 < compiled <= 12
     again = scorer.choose(prompts[::-1], VERDICTS)
     assert scorer.compilations == compiled, "the same prompts in another order compile nothing"
-    np.testing.assert_array_equal(again.logps[::-1], found.logps)
+    np.testing.assert_allclose(again.logps[::-1], found.logps, atol=1e-5)  # equal prompts may change places
 
 
 def test_over_eight_devices(judge: Judge, prompts: list[Any], plain: np.ndarray) -> None:
