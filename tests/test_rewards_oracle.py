@@ -41,11 +41,11 @@ def ask(query: Query | None, options: tuple[str, ...] = ("yes", "no"), answer: s
     return Example(id="q", images=(), question="?", options=options, answer=answer, scene=SCENE, query=query)
 
 
-def verdicts(think: str) -> list[Verdict]:
+def verdicts(think: str) -> list[Verdict | None]:
     return JUDGE.semantic(ask(None), parse(f"<think>{think}</think><answer>A</answer>"))
 
 
-def entails(query: Query | None, options: tuple[str, ...], think: str, answer: str) -> Verdict:
+def entails(query: Query | None, options: tuple[str, ...], think: str, answer: str) -> Verdict | None:
     return JUDGE.consistency(ask(query, options), parse(f"<think>{think}</think><answer>{answer}</answer>"))
 
 
@@ -326,15 +326,13 @@ def test_consistency_of_the_families(query, options, think, answer, verdict):
         ("So the statement is not true.", "B", YES),
         ("It may be true. But no tower has four blocks. Therefore the sentence is false.", "false", YES),
         ("The answer is B.", "B", YES),
-        ("There is a blue tower.", "A", UNCERTAIN),
+        ("There is a blue tower.", "A", None),
         ("It is true or false.", "A", UNCERTAIN),
         ("", "A", NO),
     ],
 )
 def test_consistency_of_any_question(think, answer, verdict):
     assert entails(None, ("true", "false"), think, answer) is verdict
-    abstains = JUDGE.abstains(ask(None), verdict)
-    assert abstains == (verdict is UNCERTAIN) and not JUDGE.abstains(ask(LEFT), verdict)
 
 
 INJECTIONS = (
@@ -376,5 +374,5 @@ def test_the_consistency_judge_never_looks_at_the_scene():
 
 def test_unread_sentences_are_counted():
     parsed = parse("<think>The sky is blue. Hm well. The red circle is at <bbox>[0,0,28,28]</bbox>.</think>")
-    assert JUDGE.unread(parsed) == 2
+    assert JUDGE.count_unread(parsed) == 2
     assert not read("The sky is blue.").understood

@@ -161,8 +161,7 @@ class PreparedSource:
     def _records(self) -> Sequence[Any]:
         import tensorflow_datasets as tfds
 
-        builder: Any = tfds.builder_from_directory(self._folder)
-        return builder.as_data_source(self._split, decoders=_decoders())
+        return tfds.builder_from_directory(self._folder).as_data_source(self._split, decoders=_decoders())
 
     @property
     def skipped(self) -> Skipped:

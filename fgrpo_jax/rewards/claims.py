@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable
 
@@ -70,28 +71,42 @@ class Reading:
 def read(sentence: str) -> Reading:
     """Reads one sentence. Total: what it can't read comes back with understood=False and no claims."""
     if len(sentence) > 40 * _LONGEST:  # not read, and not kept in the cache either
-        return Reading((), False, _is_visual(sentence))
+        return Reading((), False, is_visual(sentence))
     return _read(sentence)
 
 
-def _is_visual(sentence: str) -> bool:
+def is_visual(sentence: str) -> bool:
     return "<bbox>" in sentence or not VISUAL_WORDS.isdisjoint(re.findall(r"\w+", sentence.lower()))
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def _read(sentence: str) -> Reading:
-    body, conclusions = _take_conclusion(sentence)
-    visual = _is_visual(sentence)
-    symbols = _Symbols.of(body)
+    body, conclusions = take_conclusion(sentence)
+    visual = is_visual(sentence)
+    symbols = Symbols.of(body)
     if symbols is None:
         return Reading((), False, visual)
     line = _normal(symbols.line)
-    if _IDLE.match(line) and "B" not in line:
-        return Reading(conclusions, True, False)
+    if _IDLE.match(line) and not re.search(r"\bB\d", line):
+        hidden = _hidden_claim(body)
+        if hidden is None:
+            return Reading(conclusions, True, False)
+        return dataclasses.replace(hidden, claims=(*hidden.claims, *conclusions), visual=visual)
     claims = _Reader(symbols).read(line)
     if claims is None:
         return Reading((), False, visual)
     return Reading((*claims, *conclusions), True, visual)
+
+
+def _hidden_claim(sentence: str) -> Reading | None:
+    """What stands behind the idle beginning of 'Let me see: the red circle is left of ..'; None if that is no claim."""
+    if re.search(r"\b(?:whether|if|where|which|what)\b", sentence):
+        return None
+    for turn in itertools.islice(re.finditer(r"[:,;]|\b(?:that|say|note|state|add)\b", sentence), 4):
+        rest = _read(sentence[turn.end() :].strip(" :,;"))
+        if any(claim.kind != "conclusion" for claim in rest.claims):
+            return rest
+    return None
 
 
 # -------------------------------------------------------------------------------------------------------- conclusions
@@ -106,7 +121,7 @@ _VERDICT = re.compile(
 )
 
 
-def _take_conclusion(sentence: str) -> tuple[str, tuple[Claim, ...]]:
+def take_conclusion(sentence: str) -> tuple[str, tuple[Claim, ...]]:
     """(the sentence without the part that names the answer, what that part names)."""
     tail = sentence[-200:]
     match = _CONCLUSION.search(tail)
@@ -134,7 +149,7 @@ _THING_WORDS = frozenset((*THING_WORDS, *(word + "s" for word in THING_WORDS), "
 
 
 @dataclasses.dataclass
-class _Symbols:
+class Symbols:
     """A line of symbols and what R0.., B0.., N0.. stand for."""
 
     line: str
@@ -143,7 +158,7 @@ class _Symbols:
     numbers: list[int]
 
     @classmethod
-    def of(cls, text: str) -> _Symbols | None:
+    def of(cls, text: str) -> Symbols | None:
         """None for a sentence that is too long or holds a <bbox> tag without a box."""
         tokens = _tokens(text)
         if tokens is None:
@@ -209,8 +224,8 @@ def _mention(tokens: list[str | Box | int], at: int) -> tuple[Thing | None, int]
 
 # ------------------------------------------------------------------------------------------------------- normal wording
 _IDLE = re.compile(
-    r"(?:(?:first|now|next|so|then|okay|ok|well) ?,? )?(?:let (?:me|us)|i (?:need|have|will|should|must|want)|"
-    r"we (?:need|have|will|should|must)|to answer|looking|the question|question)\b"
+    r"(?:(?:first|now|next|so|then|okay|ok|well) ?,? )?(?:let (?:me|us)|i (?:need|have to|will|should|must|want)|"
+    r"we (?:need|have to|will|should|must)|to answer|looking|the question|question)\b"
 )
 
 _SIDE = r"(?:to |on |at )?{0}(?: side| hand side)? of"
@@ -275,7 +290,7 @@ _AFTER_LOCATION = re.compile(rf" (?:and )?(?:is |(?={_TWO[1:-1]}|BETWEEN))")
 class _Reader:
     """Reads one normal line; keeps the subject for clauses that leave it out."""
 
-    def __init__(self, symbols: _Symbols) -> None:
+    def __init__(self, symbols: Symbols) -> None:
         self.symbols = symbols
         self.claims: list[Claim] = []
         self.subject: Thing | None = None

@@ -6,29 +6,38 @@ What the reasoning is committed to is looked for in this order, later sentences 
 2. what follows from the boxes it claims, where it makes no such claim;
 3. what it says the answer is ("So the answer is B."), which must agree with 1 or 2, or stands alone.
 
-Nothing found is UNCERTAIN, which counts as inconsistent. A question without a structured form is judged by 3 and by
-the last option its closing sentences commit to; when there is none, the judge abstains.
+Nothing found is UNCERTAIN, which counts as inconsistent. That is `entails`, for training on the built-in world: it
+reads the world's grammar and no more. `precheck` serves any multiple-choice text and all wordings: it decides the
+clear cases and leaves the others to a judge that can read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from fgrpo_jax.records import Box, Query
-from fgrpo_jax.rewards.answers import choose, plain
+from fgrpo_jax.rewards.answers import choose, is_denied, mentions, plain
 from fgrpo_jax.rewards.claims import Claim, read
+from fgrpo_jax.rewards.commitments import Commitment, commitment
+from fgrpo_jax.rewards.dialects import in_paper_notation
 from fgrpo_jax.rewards.parsing import Parsed, answer_index
 from fgrpo_jax.rewards.relations import OPPOSITE, distance, holds, is_between, is_inside
+from fgrpo_jax.rewards.sentences import Trivial
 from fgrpo_jax.rewards.verdict import Verdict
-from fgrpo_jax.rewards.words import SIZES
+from fgrpo_jax.rewards.wide import read_widely
+from fgrpo_jax.rewards.words import COLORS, NUMBERS, SHAPES, SIZES
+
+Yes = Literal["supported", "concluded"]
 
 NONE_OF_THEM = -1
 """Entailed 'option' of a reasoning whose claim fits no option: inconsistent with every answer."""
 
 
-def entails(parsed: Parsed, options: Sequence[str], *, query: Query | None) -> Verdict:
-    """YES, NO or UNCERTAIN: whether the reasoning entails the answer given.
+def entails(parsed: Parsed, options: Sequence[str], *, query: Query) -> Verdict:
+    """YES, NO or UNCERTAIN: whether the reasoning entails the answer given to a structured question.
 
     Empty reasoning is NO. No readable answer is UNCERTAIN.
     """
@@ -37,16 +46,15 @@ def entails(parsed: Parsed, options: Sequence[str], *, query: Query | None) -> V
     answered = answer_index(parsed, options)
     if answered is None:
         return Verdict.UNCERTAIN
-    claims = [claim for sentence in parsed.sentences for claim in read(sentence).claims]
+    claims = [
+        claim for sentence in parsed.sentences for claim in read(in_paper_notation(sentence, parsed.dialect)).claims
+    ]
     concluded = _concluded(claims, options)
-    if query is None:
-        entailed = concluded if concluded is not None else _last_commitment(parsed.sentences, options)
-    else:
-        entailed = _Argument(query, options, claims).entailed()
-        if entailed is None:
-            entailed = concluded
-        elif concluded is not None and concluded != entailed:
-            return Verdict.NO
+    entailed = _Argument(query, options, claims).entailed()
+    if entailed is None:
+        entailed = concluded
+    elif concluded is not None and concluded != entailed:
+        return Verdict.NO
     if entailed is None:
         return Verdict.UNCERTAIN
     return Verdict.YES if entailed == answered else Verdict.NO
@@ -64,23 +72,145 @@ def _concluded(claims: Sequence[Claim], options: Sequence[str]) -> int | None:
     return None
 
 
-_CUE = re.compile(r"\b(?:so|thus|therefore|hence|means|conclude|conclusion|is|are|answer|must be)\b", re.IGNORECASE)
-_NEGATION = re.compile(r"\b(?:not|isn't|never|cannot be|can't be)\b", re.IGNORECASE)
+# ------------------------------------------------------------------------------------------------------- the pre-check
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """A sentence: what it claims, where it stands towards the options, and whether it stayed dark."""
+
+    claims: tuple[Claim, ...]
+    stance: Commitment | None
+    dark: bool
+    text: str
 
 
-def _last_commitment(sentences: Sequence[str], options: Sequence[str]) -> int | None:
-    """The option that one of the last two sentences commits to: its text as words next to a cue. For any question."""
-    for sentence in reversed(sentences[-2:]):
-        tail = plain(sentence[-300:])
-        named = {i for i, option in enumerate(options) if re.search(rf"\b{re.escape(plain(option))}\b", tail)}
-        if len(named) != 1 or not _CUE.search(tail):
-            continue
-        only = named.pop()
-        if not _NEGATION.search(tail):
-            return only
-        if len(options) == 2:
-            return 1 - only
+def precheck(
+    parsed: Parsed, options: Sequence[str], *, query: Query | None = None, yes: Yes = "supported"
+) -> Verdict | None:
+    """The verdict where the text makes it clear, and None where somebody else must judge.
+
+    With a structured question the reasoning is read as in `entails`, but in free wordings too, and what could not be
+    read stands in the way of a verdict when it may decide. Without one, only what is said of the options counts: the
+    last one committed to against the answer.
+
+    Args:
+      yes: without a structured question, what is enough for YES. 'supported': the rest of the reasoning speaks of the
+        option concluded on and of no other, or says nothing; else a policy could write any reasoning and close with
+        "so the answer is B", and no judge would ever look. 'concluded': the conclusion alone, for rules that stand on
+        their own: where YES needs more than NO, the mean over decided responses is biased.
+    """
+    if not parsed.sentences:
+        return Verdict.NO
+    answered = answer_index(parsed, options)
+    if answered is None:
+        return Verdict.UNCERTAIN
+    steps = [_step(in_paper_notation(sentence, parsed.dialect), options) for sentence in parsed.sentences]
+    if query is None:
+        return _by_stance(steps, options, answered, yes)
+    return _by_argument(steps, options, answered, query)
+
+
+def _step(sentence: str, options: Sequence[str]) -> _Step:
+    reading = read_widely(sentence)
+    facts = tuple(claim for claim in reading.claims if claim.kind != "conclusion")
+    stance = _stated(reading.claims, options)
+    if stance is None and not facts:
+        stance = commitment(sentence, options)
+    dark = not reading.understood and stance is None and not _TRIVIAL(sentence)
+    return _Step(facts, stance, dark, plain(sentence))
+
+
+_TRIVIAL = Trivial()
+
+
+def _stated(claims: Sequence[Claim], options: Sequence[str]) -> Commitment | None:
+    """'The answer is ..' as a stance."""
+    for claim in reversed(claims):
+        named = choose(claim.text, options) if claim.kind == "conclusion" else None
+        if named is not None:
+            return Commitment("denies" if claim.negated else "commits", frozenset({named}))
     return None
+
+
+def _settled(steps: Sequence[_Step], count: int) -> tuple[int | None, int, bool]:
+    """(the option the text ends up committed to, where it does, whether a hedge stands after it).
+
+    Of the options that are left when all the others are ruled out, one is as good as committed to.
+    """
+    found, at, hedged = None, -1, False
+    denied: set[int] = set()
+    for index, step in enumerate(steps):
+        if step.stance is None:
+            continue
+        if step.stance.stance == "hedges":
+            hedged = True
+            continue
+        if step.stance.stance == "commits":
+            found, at, hedged = step.stance.only, index, False
+            denied.discard(found)
+            continue
+        denied |= step.stance.options
+        left = set(range(count)) - denied
+        if found in denied:
+            found = None
+        if len(left) == 1:
+            found, at, hedged = left.pop(), index, False
+    return found, at, hedged
+
+
+def _by_stance(steps: Sequence[_Step], options: Sequence[str], answered: int, yes: Yes) -> Verdict | None:
+    committed, at, hedged = _settled(steps, len(options))
+    if committed is None:
+        open_ = [step.stance.options for step in steps if step.stance is not None and step.stance.stance == "hedges"]
+        last = steps[-1].stance is not None and steps[-1].stance.stance == "hedges"
+        return Verdict.UNCERTAIN if open_ and last and len(open_[-1]) > 1 else None
+    if hedged or any(_TURNS.search(step.text) or (step.dark and _named(step, options)) for step in steps[at + 1 :]):
+        return None
+    if committed != answered:
+        return Verdict.NO
+    return Verdict.YES if yes == "concluded" or _supports(steps, options, committed) else None
+
+
+def _supports(steps: Sequence[_Step], options: Sequence[str], committed: int) -> bool:
+    """Whether what is not about the options speaks for one: it names that one and no other, or it says nothing."""
+    body = [step for step in steps if step.stance is None and not _TRIVIAL.is_idle(step.text)]
+    named = {option for step in body for option in _named(step, options)}
+    return named == {committed} if body else True
+
+
+_TURNS = re.compile(
+    r"^(?:wait|actually|hold on|on second|no\b|but|however|hmm|let me (?:correct|re))|\b(?:mistake|misread)\b"
+)
+
+
+def _named(step: _Step, options: Sequence[str]) -> set[int]:
+    """Options whose text a sentence holds and does not deny."""
+    texts, text = [plain(option) for option in options], step.text
+    if all(option.isdigit() for option in texts):
+        text = re.sub(r"[a-z]+", lambda match: str(NUMBERS.get(match[0], match[0])), text)
+    return {hit[2] for hit in mentions(text, texts) if not is_denied(text, hit)}
+
+
+def _by_argument(steps: Sequence[_Step], options: Sequence[str], answered: int, query: Query) -> Verdict | None:
+    argument = _Argument(query, options, [claim for step in steps for claim in step.claims])
+    touching = [i for i, step in enumerate(steps) if any(argument.touches(claim) for claim in step.claims)]
+    decided = touching[-1] if touching else -1
+    if any(step.dark and argument.may_concern(step.text) for step in steps[decided + 1 :]):
+        return None
+    entailed = argument.entailed()
+    # What was concluded before the last word on the matter is out of date.
+    committed, _, hedged = _settled(steps[decided + 1 :], len(options))
+    if hedged and entailed is not None:
+        return None
+    if entailed is None:
+        entailed = committed
+    elif committed is not None and committed != entailed:
+        return Verdict.NO
+    if entailed is None:
+        return Verdict.UNCERTAIN
+    return Verdict.YES if entailed == answered else Verdict.NO
+
+
+_THING = re.compile(rf"(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})")
 
 
 class _Argument:
@@ -106,6 +236,23 @@ class _Argument:
         if family in ("nearest", "farthest", "between", "inside"):
             return self._picking()
         return self._sides()
+
+    def touches(self, claim: Claim) -> bool:
+        """Whether a claim is a word on the matter asked: a claim about it that is no box."""
+        names = {thing.name for thing in claim.things}
+        if self.query.family == "counting":
+            return claim.kind == "count" and self.query.args[0] in names
+        if self.query.family in ("nearest", "farthest", "between", "inside"):
+            fixed = self.query.args[:2] if self.query.family == "between" else self.query.args[:1]
+            return self._picked(claim, fixed) is not None
+        return claim.kind in ("relation", "size") and names <= set(self.query.args)
+
+    def may_concern(self, text: str) -> bool:
+        """Whether a sentence that was not read may be a word on the matter: it names nothing, or something asked."""
+        if self.query.family == "counting":
+            return True
+        named = [word for word in _THING.findall(text) if len(word) > 1]
+        return not named or any(word in self.query.args for word in named)
 
     def _option(self, text: str) -> int:
         return self.options.index(text) if text in self.options else NONE_OF_THEM

@@ -2,7 +2,7 @@
 
 A sentence is trivial when it holds no box or point and
 
-1. none of the visual words (`VISUAL_WORDS`), or
+1. none of the visual words (`SEEN_WORDS`), or
 2. begins with one of `TRIVIAL_PREFIXES` (after words such as 'so' or 'first,'), and no visual word stands beyond the
    first comma, colon or 'that' behind it: "Let me look at the left side." is trivial, "Let me see, the cup is on the
    left side." is a claim, so that a policy can't hide one behind a prefix.
@@ -17,7 +17,7 @@ import string
 from collections.abc import Sequence
 
 from fgrpo_jax.rewards.dialects import PAPER, Dialect, points_at, spans
-from fgrpo_jax.rewards.words import VISUAL_WORDS
+from fgrpo_jax.rewards.words import SEEN_WORDS
 
 _ABBREVIATIONS = ("e.g", "i.e", "vs", "cf", "fig", "approx", "etc")
 
@@ -45,7 +45,7 @@ class Trivial:
 
     Attributes:
       prefixes: beginnings of sentences without a claim, lower case; () takes TRIVIAL_PREFIXES.
-      words: words that make a sentence visual, lower case; () takes rewards.words.VISUAL_WORDS.
+      words: words that make a sentence visual, lower case; () takes rewards.words.SEEN_WORDS.
     """
 
     prefixes: tuple[str, ...] = ()
@@ -55,10 +55,12 @@ class Trivial:
         """Whether a sentence is trivial: SKIP, and no judge is asked."""
         if points_at(sentence, dialect=dialect):
             return False
-        text = " ".join(sentence[:_LONGEST].lower().replace("’", "'").split())
-        if not self.is_visual(text):
-            return True
-        text = _FILLERS.sub("", text)
+        text = _lowered(sentence)
+        return not self.is_visual(text) or self.is_idle(text)
+
+    def is_idle(self, sentence: str) -> bool:
+        """Whether a sentence begins with one of the prefixes and makes no visual claim behind it."""
+        text = _FILLERS.sub("", _lowered(sentence))
         begun = next((prefix for prefix in self._prefixes if text.startswith(prefix)), None)
         if begun is None or (begun[-1].isalnum() and text[len(begun) : len(begun) + 1].isalnum()):
             return False
@@ -76,7 +78,11 @@ class Trivial:
 
     @functools.cached_property
     def _words(self) -> frozenset[str]:
-        return frozenset(self.words) if self.words else VISUAL_WORDS
+        return frozenset(self.words) if self.words else SEEN_WORDS
+
+
+def _lowered(sentence: str) -> str:
+    return " ".join(sentence[:_LONGEST].lower().replace("’", "'").split())
 
 
 def split_sentences(text: str, *, dialect: Dialect = PAPER) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Example, ImageSize
+from fgrpo_jax.rewards.consistency import precheck
 from fgrpo_jax.rewards.judges.protocol import Judge, Judgement, Kind, Request
 from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.judges.tally import Tally
@@ -146,23 +147,22 @@ class Dispatcher:
         consistency = self._consistency(case)
         if self.oracle and case.example.scene is not None:
             verdicts = self.rules.semantic(case.example, case.parsed, size=case.size)
-            sentences = [Judgement(verdict, how="rule") for verdict in verdicts]
-            return _Draft(consistency, sentences, unread=self.rules.unread(case.parsed))
+            sentences = [_ruled(verdict) for verdict in verdicts]
+            return _Draft(consistency, sentences, unread=self.rules.count_unread(case.parsed))
         if self.model is None or "semantic" not in case.kinds:
             return _Draft(consistency, None)
         return _Draft(consistency, [self._sentence(case, at) for at in range(len(case.parsed.sentences))])
 
     def _consistency(self, case: Case) -> Judgement | Request | None:
         if self.model is None:
-            verdict = self.rules.consistency(case.example, case.parsed)
-            if self.rules.abstains(case.example, verdict):
-                return Judgement(None, how="rule", error=ABSTAINED)
-            return Judgement(verdict, how="rule")
+            return _ruled(self.rules.consistency(case.example, case.parsed))
         if not case.parsed.sentences:  # no reasoning entails nothing: a rule of the method, not of a judge
             return Judgement(Verdict.NO, how="rule")
-        verdict = self.rules.consistency(case.example, case.parsed) if self.precheck else Verdict.UNCERTAIN
-        if verdict is not Verdict.UNCERTAIN:
-            return Judgement(verdict, how="rule")
+        example, verdict = case.example, None
+        if self.precheck:
+            verdict = precheck(case.parsed, example.options, query=example.query)
+        if verdict is not None:
+            return _ruled(verdict)
         return self._request("consistency", case) if "consistency" in case.kinds else None
 
     def _sentence(self, case: Case, at: int) -> Judgement | Request:
@@ -258,6 +258,11 @@ class _Draft:
         return Opinion(
             consistency, None if self.sentences is None else tuple(map(told, self.sentences)), unread=self.unread
         )
+
+
+def _ruled(verdict: Verdict | None) -> Judgement:
+    """What the rules say, or that they say nothing."""
+    return Judgement(verdict, how="rule", error=ABSTAINED if verdict is None else "")
 
 
 def _repeated(judgement: Judgement) -> Judgement:

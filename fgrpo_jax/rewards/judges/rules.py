@@ -11,15 +11,24 @@ without a visual word.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from typing import Literal
 
-from fgrpo_jax.data.images import convert_box
+from fgrpo_jax.data.frames import convert_box
 from fgrpo_jax.records import Example, ImageSize, Scene, SceneObject
 from fgrpo_jax.rewards.claims import Claim, Reading, Thing, read
-from fgrpo_jax.rewards.consistency import entails
+from fgrpo_jax.rewards.commitments import commitment
+from fgrpo_jax.rewards.consistency import entails, precheck
+from fgrpo_jax.rewards.dialects import PAPER, in_paper_notation
 from fgrpo_jax.rewards.parsing import Parsed
 from fgrpo_jax.rewards.relations import OPPOSITE, distance, holds, iou, is_between
+from fgrpo_jax.rewards.sentences import Trivial
 from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.rewards.wide import read_widely
+
+UNREAD = ("incorrect", "abstain")
+
+_TRIVIAL = Trivial()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +37,34 @@ class RulesJudge:
 
     Attributes:
       box_iou_correct: least IoU of a claimed box with the object's for the claim to be correct.
+      unread: what becomes of a sentence that can't be read. 'incorrect': with a visual word in it, it is INCORRECT, so
+        that a policy in training gains nothing by gibberish; only the world's own grammar is read. 'abstain': free
+        wordings are read too, and what still stays dark gets no verdict: for audits, and in front of a model.
+
+    Raises:
+      ValueError: another value of `unread`.
     """
 
     box_iou_correct: float = 0.5
+    unread: Literal["incorrect", "abstain"] = "incorrect"
 
-    def consistency(self, example: Example, parsed: Parsed) -> Verdict:
-        """YES, NO or UNCERTAIN: whether the reasoning entails the answer. Never looks at the scene."""
+    def __post_init__(self) -> None:
+        if self.unread not in UNREAD:
+            raise ValueError(f"unread={self.unread!r}; known: {', '.join(UNREAD)}")
+
+    def consistency(self, example: Example, parsed: Parsed) -> Verdict | None:
+        """YES, NO or UNCERTAIN: whether the reasoning entails the answer; None when rules can't say.
+
+        Never looks at the scene. On questions without a structured form the rules only decide the clear cases.
+        """
+        if self.unread == "abstain":
+            return precheck(parsed, example.options, query=example.query)
+        if example.query is None:
+            return precheck(parsed, example.options, yes="concluded")
         return entails(parsed, example.options, query=example.query)
 
-    def abstains(self, example: Example, verdict: Verdict) -> bool:
-        """Whether UNCERTAIN is the judge's failure and not the reasoning's: the question has no structured form."""
-        return verdict is Verdict.UNCERTAIN and example.query is None
-
-    def semantic(self, example: Example, parsed: Parsed, *, size: ImageSize | None = None) -> list[Verdict]:
-        """A verdict for each sentence.
+    def semantic(self, example: Example, parsed: Parsed, *, size: ImageSize | None = None) -> list[Verdict | None]:
+        """A verdict for each sentence; None, where the rules abstain, only if `unread` says so.
 
         Args:
           example: the question, with its scene.
@@ -56,22 +79,38 @@ class RulesJudge:
             raise ValueError(
                 f"example {example.id!r} has no scene: the rules judge can't judge its sentences, mask them"
             )
-        truth = _Truth(example.scene, self.box_iou_correct, size)
+        if parsed.dialect.frame != PAPER.frame and size is None:
+            raise ValueError(
+                f"boxes of dialect {parsed.dialect.name!r} are in frame {parsed.dialect.frame!r}: give a size"
+            )
+        truth = _Truth(example.scene, self.box_iou_correct, size, frame=parsed.dialect.frame)
         known: set[Hashable] = set()
-        return [truth.judge(read(sentence), known) for sentence in parsed.sentences]
+        sentences = [in_paper_notation(sentence, parsed.dialect) for sentence in parsed.sentences]
+        if self.unread == "incorrect":
+            return [truth.judge(read(sentence), known) for sentence in sentences]
+        return [self._or_abstain(sentence, truth, known, example.options) for sentence in sentences]
 
-    def unread(self, parsed: Parsed) -> int:
+    def _or_abstain(self, sentence: str, truth: _Truth, known: set[Hashable], options: Sequence[str]) -> Verdict | None:
+        reading = read_widely(sentence)
+        if reading.understood:
+            return truth.judge(reading, known)
+        silent = _TRIVIAL(sentence) or commitment(sentence, options) is not None
+        return Verdict.SKIP if silent else None
+
+    def count_unread(self, parsed: Parsed) -> int:
         """How many sentences can't be read."""
-        return sum(not read(sentence).understood for sentence in parsed.sentences)
+        reader = read if self.unread == "incorrect" else read_widely
+        return sum(not reader(in_paper_notation(sentence, parsed.dialect)).understood for sentence in parsed.sentences)
 
 
 class _Truth:
     """What holds in a scene."""
 
-    def __init__(self, scene: Scene, least_iou: float, size: ImageSize | None) -> None:
+    def __init__(self, scene: Scene, least_iou: float, size: ImageSize | None, *, frame: str = "processed") -> None:
         self.objects = scene.objects
         self.least_iou = least_iou
         self.size = size
+        self.frame = frame
 
     def judge(self, reading: Reading, known: set[Hashable]) -> Verdict:
         """The verdict on one sentence; correct claims are added to `known`."""
@@ -102,7 +141,7 @@ class _Truth:
         box, matching = claim.box, self._matching(claim.things[0])
         assert box is not None
         if self.size is not None:
-            box = convert_box(box, self.size, src="processed", dst="original")
+            box = convert_box(box, self.size, src=self.frame, dst="original")
         return bool(matching) and any(iou(thing.box, box) >= self.least_iou for thing in matching) != claim.negated
 
     def _true(self, claim: Claim, things: list[SceneObject]) -> bool:

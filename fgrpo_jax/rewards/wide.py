@@ -1,0 +1,362 @@
+"""Reading sentences beyond the grammar of `claims`: free wordings of the same statements, by what marks what.
+
+Where `claims` uses up a sentence word by word, this looks for three things: which things are named, which one kind of
+statement the words make of them, and which of the things is the one compared with (behind 'of', 'than', 'from', as the
+owner in 'has .. on its left', ..). Only when all of that is found once and nothing speaks against it (a hedge, a
+negation that is not understood, a second kind of statement) is the sentence read. It is for judges that may abstain;
+the oracle of the training reward stays with the strict grammar.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+
+from fgrpo_jax.rewards.claims import Claim, Reading, Symbols, Thing, is_visual, read, take_conclusion
+from fgrpo_jax.rewards.relations import OPPOSITE
+
+_LEAD = re.compile(
+    r"^(?:(?:wait|actually|no(?=\s?[,;:.—-])|hold on|hmm|oh|sorry|correction|scratch that|"
+    r"on second thoughts?|let me correct (?:that|this|myself)|"
+    r"that(?:'s| is| was) (?:not right|wrong|a mistake|not correct)|"
+    r"i (?:misread|misjudged|was wrong about) (?:it|that|this)|i made a mistake|"
+    r"in fact|in truth|rather|well|so|thus|hence|therefore|indeed|clearly|also|now|and|but|"
+    r"looking again|looking closer|to be precise)\b[\s,:;.—-]*)+",
+    re.IGNORECASE,
+)
+_FALSE = r"(?:true|right|correct|the case|so)"
+_UNTRUE = r"(?:false|wrong|untrue|incorrect|not true|not right|not correct|not the case)"
+_DENIED = re.compile(
+    rf"^(?:no, )?(?:it (?:is|'s) not {_FALSE} that|"
+    rf"it (?:is|would be|'s) {_UNTRUE} (?:that|to (?:say|claim|think) that)|"
+    rf"(?:one|i|we|you) (?:can|could|do|would)(?: ?not|n't) (?:say|see|find|claim|think) that|"
+    rf"nobody (?:can|could) say that) (?P<claim>.+?)(?:[;,] (?:it|that) is not (?:so|{_FALSE}))?[.!]?$",
+    re.IGNORECASE,
+)
+_HEDGE = re.compile(
+    r"\b(?:perhaps|maybe|possibly|probably|might|may|could|whether|if|unless|either|or|unclear|not sure|unsure|seems? "
+    r"possible|can't tell|cannot tell|hard to tell|can not tell|although|though|except|but|would)\b",
+    re.IGNORECASE,
+)
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|none|nothing|neither|nor|without|nowhere|nobody|hardly|scarcely|cannot|rather than|instead of|"
+    r"fails?|lacks?|false|wrong|untrue|incorrect|unlike|anything but|far from being|opposite|contrary)\b"
+)
+_REMARK = re.compile(r"^([^,;:<]{1,60})[,;:]\s(.+)$")  # 'On closer inspection, ..'
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_DIRECTIONS = {
+    "left": "left leftmost leftward leftwards",
+    "right": "right rightmost rightward rightwards",
+    "above": "above over higher upper up upward upwards upmost top topmost uppermost highest",
+    "below": "below under beneath underneath lower down downward downwards bottom bottommost lowest",
+    "larger": "larger bigger greater largest biggest more exceeds dwarfs outsizes",
+    "smaller": "smaller tinier smallest less fewer",
+}
+_RELATION_OF = {word: relation for relation, words in _DIRECTIONS.items() for word in words.split()}
+_HEADS = ("above", "below", "over", "under", "beneath", "underneath")  # prepositions: what follows is compared with
+_EXTENT = _words("room space area pixels surface extent big large small size dimensions")
+_BETWEEN = _words("between middle flanked separates separate gap halfway midway amid sandwiched side")
+_INSIDE = _words(
+    "inside within interior enclosed encloses enclose surrounded surrounds contained contains contain encircles "
+    "encircled holds in into outline"
+)
+_NEAR = _words("nearest closest shortest smallest nearer closer")
+_FAR = _words("farthest furthest greatest largest longest remotest farther further biggest")
+_SUPERLATIVES = _words("nearest closest farthest furthest remotest")
+_GAPS = _words("distance gap")
+_GROUND = _words("of than from with beside against where")
+_SIZE_ADJECTIVES = {"big": "larger", "large": "larger", "tall": "larger", "small": "smaller", "tiny": "smaller"}
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def read_widely(sentence: str) -> Reading:
+    """Reads one sentence, by the strict grammar if that can, else by its marks. Total; what stays dark is not read."""
+    strict = read(sentence)
+    if strict.understood or len(sentence) > 400 or sentence.rstrip().endswith("?"):
+        return strict
+    text = " ".join(sentence.replace("’", "'").split())
+    text = text.replace("isn't", "is not").replace("n't", " not")
+    text = _LEAD.sub("", text) or text
+    denied = _DENIED.match(text)
+    if denied:
+        return _negated(read_widely(denied["claim"].strip() + "."), strict)
+    body, conclusions = take_conclusion(text)
+    inner = read(body[:1].upper() + body[1:])
+    if inner.understood and body:
+        return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
+    remark = _REMARK.match(body)
+    if remark and not (is_visual(remark[1]) or _HEDGE.search(remark[1]) or _NEGATION.search(remark[1].lower())):
+        inner = read(remark[2][:1].upper() + remark[2][1:])
+        if inner.understood and inner.claims:
+            return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
+    claim = _statement(body)
+    return strict if claim is None else Reading((claim, *conclusions), True, is_visual(sentence))
+
+
+def _negated(reading: Reading, otherwise: Reading) -> Reading:
+    """The denial of a sentence that makes exactly one statement."""
+    if not reading.understood or len(reading.claims) != 1 or reading.claims[0].kind in ("conclusion", "exists"):
+        return otherwise
+    claim = reading.claims[0]
+    return Reading((dataclasses.replace(claim, negated=not claim.negated),), True, reading.visual)
+
+
+def _statement(text: str) -> Claim | None:
+    """The one statement of a text, or None."""
+    if _HEDGE.search(text):
+        return None
+    symbols = Symbols.of(text)
+    if symbols is None:
+        return None
+    marks = _Marks(symbols)
+    for look in (marks.location, marks.between, marks.extreme, marks.inside, marks.compared, marks.count, marks.exists):
+        claim, final = look()
+        if claim is not None or final:
+            return claim
+    return None
+
+
+_SHOWN = re.compile(
+    r"\b(?:seen|see|spot|visible|includes?|included|shows?|shown|appears?|exists?|here|among|somewhere|there|present|"
+    r"one of|find|found|notice|have|picture|image|scene)\b"
+)
+_NO_NUMBERS = tuple(
+    (re.compile(pattern), word)
+    for pattern, word in (
+        (
+            r"\b(?:of|between|among) (?:the |these |those )?N\d+\b(?! R)(?: objects| shapes| things)?",
+            "",
+        ),  # 'of the two'
+        (r"\bN\d+ of (?:the )?R\d+ (?=is\b)", "among them "),  # 'one of the objects is'
+        (r"\bN\d+ (?=side\b)", "one "),  # 'on one side'
+        (r"\bN\d+ (?=(?:can|could|finds?|meets?|passes|reaches|sees|comes|gets)\b)", ""),  # 'one finds'
+        (r"\b((?:larg|bigg|small|high|low|upp|near|clos|farth|furth)er|left|right|top|bottom) N\d+\b", r"\1 one"),
+        (r"\bN\d+(?= (?:is|which|that|further|farther)\b)", "one"),
+        (r"\btakes up\b", "takes"),
+        (r"\bright (?=next|beside|above|below|at|in|on|under|beneath|here|there|where|now)", ""),
+    )
+)
+"""Words for numbers that count nothing, and particles that point nowhere."""
+
+
+class _Marks:
+    """The words of one sentence, with things, boxes and numbers as symbols, and what they mark."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        line = symbols.line
+        for pattern, word in _NO_NUMBERS:
+            line = pattern.sub(word, line)
+        self.words = [w for w in line.split() if w not in ("the", "a", "an", "both", "very", "also", "just")]
+        self.text = " ".join(self.words)
+        self.symbols = symbols
+        self.places = [(at, self.thing(w)) for at, w in enumerate(self.words) if re.fullmatch(r"R\d+", w)]
+        self.places = [(at, thing) for at, thing in self.places if thing.name]
+        self.things = list(dict.fromkeys(thing for _, thing in self.places))
+        self.boxes = [w for w in self.words if re.fullmatch(r"B\d+", w)]
+        self.numbers = [w for w in self.words if re.fullmatch(r"N\d+", w)]
+        self.negated = _NEGATION.search(self.text) is not None
+
+    def thing(self, symbol: str) -> Thing:
+        return self.symbols.things[int(symbol[1:])]
+
+    def has(self, words: frozenset[str]) -> bool:
+        return not words.isdisjoint(self.words)
+
+    def other(self, thing: Thing) -> Thing:
+        return self.things[1 - self.things.index(thing)]
+
+    # Each of these looks for one kind of statement: (the claim or None, whether to look no further).
+    def location(self) -> tuple[Claim | None, bool]:
+        """One thing, one box."""
+        if not self.boxes:
+            return None, False
+        plain = len(self.boxes) == len(self.things) == 1 and not self.negated and not self.numbers
+        if not plain or self.has(frozenset(_RELATION_OF) - {"over"}):
+            return None, True
+        return Claim("at", (self.things[0],), box=self.symbols.boxes[int(self.boxes[0][1:])]), True
+
+    def between(self) -> tuple[Claim | None, bool]:
+        """Three things, two of them a pair: the third is between."""
+        if len(self.things) != 3 or len(self.places) != 3:
+            return None, len(self.things) > 3
+        pair = self._pair()
+        marked = self.has(_BETWEEN) or re.search(r"\b(?:line|way|path|going|moving)\b", self.text)
+        if pair is None or self.negated or not marked:
+            return None, True
+        middle = next(thing for thing in self.things if thing not in pair)
+        return Claim("between", (middle, *pair)), True
+
+    def _pair(self) -> tuple[Thing, Thing] | None:
+        """'b and c', 'b on one side and c', 'from b to c', 'b from c'."""
+        joint = r"(?: (?:on|to|at) one side)?(?: ,)? and(?: (?:on|to|at) other side)?| to| towards?| from"
+        found = re.search(rf"R(\d+)(?:{joint}) R(\d+)", self.text)
+        return (self.symbols.things[int(found[1])], self.symbols.things[int(found[2])]) if found else None
+
+    def extreme(self) -> tuple[Claim | None, bool]:
+        """'nearest to', 'smallest distance', and 'nothing is nearer than', 'all else is farther than'."""
+        near, far = self.has(_NEAR), self.has(_FAR)
+        gap = self.has(_GAPS)
+        superlative = self.has(_SUPERLATIVES) or gap
+        comparative = re.search(r"\b(?:nearer|closer|farther|further)\b.*\b(?:to|from) R", self.text)
+        if (not superlative and not comparative) or near == far or len(self.things) != 2 or len(self.places) != 2:
+            return None, False
+        nobody = re.search(r"\b(?:no|nothing|none)\b", self.text)
+        everybody = re.search(r"\b(?:everything|everyone|all|every|each)\b(?: other)?", self.text)
+        if comparative and not superlative:
+            than = re.search(r"\bthan R(\d+)", self.text)
+            if than is None or (nobody is None) == (everybody is None):
+                return None, True
+            subject = self.symbols.things[int(than[1])]
+            kind = near if nobody else far  # all else is farther: it is the nearest
+            return Claim("extreme", (subject, self.other(subject)), relation="nearest" if kind else "farthest"), True
+        grounds = [
+            thing
+            for at, thing in self.places
+            if (at and self.words[at - 1] in ("to", "from", "of")) or self.words[at + 1 : at + 2] == ["s"]
+        ]
+        grounds = list(dict.fromkeys(grounds))
+        if len(grounds) != 1 or (self.negated and not nobody) or nobody:
+            return None, True
+        return (
+            Claim("extreme", (self.other(grounds[0]), grounds[0]), relation="nearest" if near else "farthest"),
+            True,
+        )
+
+    def inside(self) -> tuple[Claim | None, bool]:
+        """Two things, one of them around the other."""
+        if len(self.things) != 2 or len(self.places) != 2 or not self.has(_INSIDE) or self.has(frozenset(_RELATION_OF)):
+            return None, False
+        (_, first), (_, second) = self.places
+        holder = re.search(r"\b(?:in|inside|within|of|by|into|enclosed in) R(\d+)", self.text)
+        active = re.search(r"R(\d+) (?:\w+ly )?(?:encloses|surrounds|contains|encircles|holds) ", self.text)
+        owner = re.search(r"^R\d+ (?:has|with|keeps) R\d+ (?:\w+ )?(?:in|inside|within)(?: it| its \w+)?$", self.text)
+        if self.negated or (holder is not None) + (active is not None) + (owner is not None) != 1:
+            return None, True
+        outer = first if owner else self.symbols.things[int((holder or active)[1])]  # pyright: ignore[reportOptionalSubscript]
+        return Claim("relation", (second if outer == first else first, outer), relation="inside"), True
+
+    def compared(self) -> tuple[Claim | None, bool]:
+        """Two things, one relation: left, right, above, below, larger, smaller."""
+        if len(self.things) != 2 or self.boxes or self.numbers:
+            return None, False
+        as_as = self._as_as()
+        if as_as is not None:
+            return as_as, True
+        relation = self._relation()
+        if relation is None or self.negated:
+            return None, relation is not None
+        ground = self._ground(relation)
+        if ground is None:
+            return None, True
+        return Claim("relation", (self.other(ground), ground), relation=relation), True
+
+    def _as_as(self) -> Claim | None:
+        """'a is not as big as b'."""
+        found = re.search(r"R(\d+) is not (?:quite )?as (\w+) as R(\d+)", self.text)
+        if found is None or found[2] not in _SIZE_ADJECTIVES:
+            return None
+        things = self.symbols.things[int(found[1])], self.symbols.things[int(found[3])]
+        return Claim("relation", things, relation=OPPOSITE[_SIZE_ADJECTIVES[found[2]]])
+
+    def _relation(self) -> str | None:
+        """The one relation that the words name; where there are two that are opposite, the first."""
+        if "falls short of" in self.text or "dwarfed by" in self.text:
+            return "smaller" if re.search(r"falls short|R\d+ is dwarfed", self.text) else None
+        found = []
+        for at, word in enumerate(self.words):
+            relation = _RELATION_OF.get(word)
+            if word in ("more", "less", "fewer") and not _EXTENT.intersection(self.words[at + 1 : at + 2]):
+                continue  # 'more to the left'
+            if relation is not None:
+                found.append(relation)
+        if not found:
+            return None
+        kinds = set(found)
+        travelled = re.search(r"\bfrom (\w+) to (\w+)\b", self.text)
+        if travelled and {travelled[1], travelled[2]} <= set(_RELATION_OF):
+            if "comes before" in self.text or "is before" in self.text:
+                return found[0]
+            return OPPOSITE[found[0]] if re.search(r"\b(?:comes|is) after\b", self.text) else None
+        if re.search(r"\b(?:farther|further) from \w+ (?:edge|border|side)", self.text):
+            return OPPOSITE[found[0]] if len(kinds) == 1 else None
+        if len(kinds) == 1 or (len(kinds) == 2 and OPPOSITE[found[0]] in kinds and self._each_its_own(found)):
+            return found[0]
+        return None
+
+    def _each_its_own(self, found: list[str]) -> bool:
+        """'a is the left one and b the right one': two opposite relations, each said of its own thing."""
+        return len(found) == 2 and len(self.places) in (2, 3)
+
+    def _ground(self, relation: str) -> Thing | None:
+        """The thing that the other is compared with; None when it is not clear which."""
+        pair = re.search(r"(?:\b(?:of|between)(?: pair| two)?|^pair) R\d+ and R\d+", self.text)
+        if pair:  # 'of a and b, the left one is a'
+            rest = [thing for at, thing in self.places if at >= len(self.text[: pair.end()].split())]
+            return self.other(rest[0]) if len(set(rest)) == 1 else None
+        if re.search(r"\b(?:its|it)\b", self.text) and re.match(r"R\d+ (?:has|is|with|sees)\b", self.text):
+            if re.match(r"R\d+ is\b", self.text) and not re.search(r"\bits\b.*\bby R", self.text):
+                return None
+            return self.places[0][1]
+        found = []
+        for at, thing in self.places:
+            before = self.words[at - 1] if at else ""
+            earlier = " ".join(self.words[max(0, at - 3) : at])
+            if re.search(r"\b(?:position|place|location|centre|center) of$", earlier):
+                continue  # 'the position of a is left of that of b'
+            behind = before in _GROUND or before in _HEADS or self._owns_a_side(at)
+            if behind or re.search(r"(?:relative|compared|next) ?(?:to|with)?$|before$", earlier):
+                found.append(thing)
+        grounds = list(dict.fromkeys(found))
+        if len(grounds) == 1:
+            return grounds[0]
+        if not grounds:
+            return self._by_one(relation)
+        return None
+
+    def _owns_a_side(self, at: int) -> bool:
+        """'on the square's left'."""
+        return (
+            self.words[at + 1 : at + 2] == ["s"] and _RELATION_OF.get("".join(self.words[at + 2 : at + 3])) is not None
+        )
+
+    def _by_one(self, relation: str) -> Thing | None:
+        """'a is the left one, b the right one', 'of the two the bigger one is a': the first said with the relation."""
+        first = next(at for at, word in enumerate(self.words) if _RELATION_OF.get(word) == relation)
+        copula = re.search(
+            r"R(\d+) (?:is|sits|lies|stands) (?:one )?(?:further |more )?(?:to |on |at )?(\w+)", self.text
+        )
+        if copula and _RELATION_OF.get(copula[2]) == relation:
+            return self.other(self.symbols.things[int(copula[1])])
+        turned = re.search(r"(\w+)(?: one)? is R(\d+)", self.text)
+        if turned and _RELATION_OF.get(turned[1]) == relation:
+            return self.other(self.symbols.things[int(turned[2])])
+        del first
+        return None
+
+    def count(self) -> tuple[Claim | None, bool]:
+        """One kind of thing, one number."""
+        if len(self.things) != 1 or len(self.numbers) != 1 or self.negated:
+            return None, bool(self.numbers)
+        vague = re.search(
+            r"\b(?:least|most|more|fewer|less|about|around|almost|nearly|over|under|another)\b", self.text
+        )
+        if vague or self.has(frozenset(_RELATION_OF)):
+            return None, True
+        number = self.symbols.numbers[int(self.numbers[0][1:])]
+        return Claim("count", (self.things[0],), number=number), True
+
+    def exists(self) -> tuple[Claim | None, bool]:
+        """One thing that is said to be there."""
+        if len(self.things) != 1 or self.negated or self.has(frozenset(_RELATION_OF)) or not self._fresh():
+            return None, True
+        thing = self.things[0]
+        return (Claim("exists", (thing,)) if thing.color and thing.shape else None), True
+
+    def _fresh(self) -> bool:
+        return _SHOWN.search(self.text) is not None
