@@ -161,7 +161,8 @@ class PreparedSource:
     def _records(self) -> Sequence[Any]:
         import tensorflow_datasets as tfds
 
-        return tfds.builder_from_directory(self._folder).as_data_source(self._split, decoders=_decoders())
+        builder: Any = tfds.builder_from_directory(self._folder)
+        return builder.as_data_source(self._split, decoders=_decoders())
 
     @property
     def skipped(self) -> Skipped:

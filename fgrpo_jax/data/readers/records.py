@@ -301,7 +301,11 @@ class CellImages:
 
     def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
         place = f"{self.table.path}, row {self.row + 1}"
-        value = self.table.cell(self.row, self.column)
+        try:
+            value = self.table.cell(self.row, self.column)
+        except BadRow as bad:  # of a whole row group; here it is this row that lacks its images
+            rows = bad.place.rpartition(", ")[2]
+            raise BadRow(place, f"of {rows} {bad.reason}", kind=bad.kind) from bad
         values = value if isinstance(value, list) else [value]
         return [self._one(item, f"{self.column}[{at}]", place) for at, item in enumerate(values)]
 
