@@ -125,11 +125,27 @@ def _rewards() -> ConfigDict:
 
 def _judge(*, backend: str = "rules") -> ConfigDict:
     judge = ConfigDict()  # who says whether a reasoning is consistent (R_C) and grounded (R_S); docs/judges.md
-    judge.backend = backend  # rules (exact, known scenes) | none (R_S masked, R_C by rules where it can)
+    judge.backend = backend  # rules (exact, known scenes) | none (R_S masked, R_C by rules where it can) | server
     judge.precheck = True  # rules decide the clear cases of consistency before a model is asked
+    judge.frame = "processed"  # boxes as the judge speaks them: processed | original (pixels) | unit (0..1) | thousand
     judge.max_failure_rate = 0.2  # the run saves a checkpoint and stops when more of its requests to a model fail,
     judge.min_failures = 20  # and no fewer than these did,
     judge.window = 10  # over the last so many steps
+    judge.concurrency = 32  # requests under way at once
+    judge.cache = "WORKDIR/judge.sqlite"  # verdicts of a model, asked once for ever; WORKDIR is the run's; "" is none
+    judge.server = ConfigDict()  # any OpenAI-compatible chat endpoint: vLLM, SGLang, hosted
+    judge.server.url = ""  # up to /v1, such as http://localhost:8000/v1; never with a key in it
+    judge.server.model = ""  # the name under which the endpoint serves it
+    judge.server.key_env = ""  # NAME of the environment variable that holds the API key; "" sends none
+    judge.server.image = "processed"  # images are sent as the policy saw them (processed) or as published (original)
+    judge.server.max_tokens = 16  # of an answer, which is one word; one that is cut off is a failure
+    judge.server.extra = ""  # JSON object of further fields of each request; null takes a field out
+    judge.server.connect_timeout = 10.0  # seconds to reach the server,
+    judge.server.timeout = 60.0  # of one attempt, however slowly bytes may trickle,
+    judge.server.deadline = 180.0  # and of a judgement with all its attempts and waits
+    judge.server.retries = 4  # further attempts after time-outs, 408, 429, 5xx, dropped connections, broken JSON
+    judge.server.backoff = 0.5  # seconds before the first of them, doubled each time, with jitter, up to 30
+    judge.server.requests_per_minute = 0  # at most, over all processes of the run; 0 is no limit
     return judge
 
 

@@ -316,6 +316,7 @@ def load(config: Mapping[str, Any], *, door: Door = "train") -> Config:
     _check_data(checked)
     _check_batches(checked)
     _check_guards(checked)
+    config_judge.check_judges(checked)
     if door != "evaluate":
         _check_training(checked, door)
     return checked

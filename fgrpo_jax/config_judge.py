@@ -3,28 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fgrpo_jax.config_schema import AtLeast, Between
+from fgrpo_jax.config_schema import AtLeast, Between, MoreThan
 
 if TYPE_CHECKING:
     from fgrpo_jax.config import Config
 
 Fraction = Annotated[float, Between(0.0, 1.0)]
+Seconds = Annotated[float, MoreThan(0.0)]
 Count = Annotated[int, AtLeast(1)]
+CountOrZero = Annotated[int, AtLeast(0)]
 
-FREE = ("max_failure_rate", "min_failures", "window")
+WORKDIR = "WORKDIR"
+"""First part of a path that stands in the workdir of the run."""
+
+FREE = (
+    *("max_failure_rate", "min_failures", "window", "concurrency", "cache"),
+    *("server.url", "server.key_env", "server.connect_timeout", "server.timeout", "server.deadline"),
+    *("server.retries", "server.backoff", "server.requests_per_minute"),
+)
 """Fields of a judge that may differ when a run is resumed: no verdict depends on them."""
 
 
 @dataclasses.dataclass(frozen=True)
+class ServerSection:
+    url: str
+    model: str
+    key_env: str
+    image: Literal["processed", "original"]
+    max_tokens: Count
+    extra: str
+    connect_timeout: Seconds
+    timeout: Seconds
+    deadline: Seconds
+    retries: CountOrZero
+    backoff: Seconds
+    requests_per_minute: CountOrZero
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """`extra` as a JSON object."""
+        return json.loads(self.extra) if self.extra else {}
+
+
+@dataclasses.dataclass(frozen=True)
 class JudgeSection:
-    backend: Literal["rules", "none"]
+    backend: Literal["rules", "none", "server"]
     precheck: bool
+    frame: Literal["processed", "original", "unit", "thousand"]
     max_failure_rate: Fraction
     min_failures: Count
     window: Count
+    concurrency: Count
+    cache: str
+    server: ServerSection
 
     @property
     def asks_a_model(self) -> bool:
@@ -34,7 +70,7 @@ class JudgeSection:
 
 @dataclasses.dataclass(frozen=True)
 class EvalJudgeSection(JudgeSection):
-    backend: Literal["same", "rules", "none"]
+    backend: Literal["same", "rules", "none", "server"]
 
 
 def eval_judge(config: Config) -> JudgeSection:
@@ -47,8 +83,52 @@ def refuse_moved(raw: Mapping[str, Any]) -> None:
     if isinstance(rewards := raw.get("rewards"), Mapping) and "judge" in rewards:
         raise ValueError(
             f"config.rewards.judge={rewards['judge']!r} has moved: set config.judge.backend to the same value "
-            "(rules | none; docs/judges.md)"
+            "(rules | none | server; docs/judges.md)"
         )
+
+
+def check_judges(config: Config) -> None:
+    """Both sections; asked of every door."""
+    check_judge(config.judge, at="config.judge")
+    if config.eval.judge.backend != "same":
+        check_judge(config.eval.judge, at="config.eval.judge")
+
+
+def check_judge(judge: JudgeSection, *, at: str) -> None:
+    if judge.backend == "server":
+        _check_server(judge, at=at)
+
+
+def _check_server(judge: JudgeSection, *, at: str) -> None:
+    server = judge.server
+    url = urllib.parse.urlsplit(server.url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError(
+            f"{at}.server.url={server.url!r} is no http or https address; give that of an OpenAI-compatible endpoint, "
+            "such as http://localhost:8000/v1"
+        )
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError(
+            f"{at}.server.url holds more than host and path; a key has no place in a config, which is stored: put it "
+            f"into an environment variable and name that in {at}.server.key_env"
+        )
+    if not server.model:
+        raise ValueError(f"{at}.backend='server' needs {at}.server.model, the name under which the endpoint serves it")
+    if server.key_env and not server.key_env.replace("_", "a").isalnum():
+        raise ValueError(f"{at}.server.key_env is no name of an environment variable; give the name, never the key")
+    if server.deadline < server.timeout:
+        raise ValueError(f"{at}.server.deadline={server.deadline} is below timeout={server.timeout}; raise it")
+    if {judge.frame, server.image} == {"processed", "original"}:
+        raise ValueError(
+            f"{at}.frame='{judge.frame}' gives boxes in pixels of another image than server.image='{server.image}'; "
+            "use one name for both, or a frame without pixels (unit, thousand)"
+        )
+    try:
+        body = server.body
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{at}.server.extra is no JSON ({error.msg}); write {{"name": value}}') from error
+    if not isinstance(body, dict) or {"messages", "model", "stream", "n"} & set(body):
+        raise ValueError(f"{at}.server.extra must be a JSON object of further fields of a request, got {server.extra}")
 
 
 def check_constraints(config: Config) -> None:

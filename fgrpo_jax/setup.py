@@ -14,7 +14,7 @@ import numpy as np
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax import selection
 from fgrpo_jax.config import Config
-from fgrpo_jax.config_judge import JudgeSection, eval_judge
+from fgrpo_jax.config_judge import WORKDIR, JudgeSection, eval_judge
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
@@ -30,7 +30,10 @@ from fgrpo_jax.fgrpo.trained import LoraConfig
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.rewards.judges import prompts
+from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.protocol import Judge
 from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
@@ -432,14 +435,66 @@ def rewards(config: Config) -> RewardConfig:
 def judges(config: Config, section: JudgeSection, workdir: Path) -> Dispatcher:
     """Who judges under one of the config's judge sections.
 
+    Args:
+      workdir: of the run, where the cache of verdicts may be; nothing is written before the first verdict.
+
     Raises:
       ValueError: the judge is not there, or not as the section says.
     """
+    rules = RulesJudge(box_iou_correct=config.rewards.box_iou_correct)
+    settings: dict[str, Any] = {"rules": rules, "oracle": section.backend == "rules", "precheck": section.precheck}
+    if section.backend == "server":
+        model = _server_judge(section)
+    else:
+        return Dispatcher(**settings)
+    identity, frame = model.identity, section.frame
+    store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
     return Dispatcher(
-        rules=RulesJudge(box_iou_correct=config.rewards.box_iou_correct),
-        oracle=section.backend == "rules",
-        precheck=section.precheck,
+        **settings, model=model, store=store, key=lambda request: prompts.fingerprint(request, identity, frame=frame)
     )
+
+
+def _cache(section: JudgeSection, workdir: Path, *, judge: str) -> Cache | None:
+    if not section.cache:
+        return None
+    first, *rest = Path(section.cache).parts
+    path = workdir.joinpath(*rest) if first == WORKDIR else Path(section.cache)
+    if jax.process_count() > 1:  # workdirs of many hosts are on network file systems, where SQLite can't be shared
+        path = path.with_name(f"{path.stem}.{jax.process_index()}{path.suffix}")
+    return Cache(path, judge=judge)
+
+
+def _server_judge(section: JudgeSection) -> Judge:
+    """The judge behind an endpoint, which was seen to be there."""
+    try:
+        from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs httpx
+    except ImportError as error:
+        raise ValueError(f"judge.backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
+    server = section.server
+    judge = ServerJudge(
+        Settings(
+            url=server.url,
+            model=server.model,
+            key_env=server.key_env,
+            frame=section.frame,
+            image=server.image,
+            max_tokens=server.max_tokens,
+            body=server.body,
+            connect_timeout=server.connect_timeout,
+            timeout=server.timeout,
+            deadline=server.deadline,
+            retries=server.retries,
+            backoff=server.backoff,
+            requests_per_minute=server.requests_per_minute / jax.process_count(),
+            concurrency=section.concurrency,
+        )
+    )
+    try:
+        judge.check()
+    except ValueError:
+        judge.close()
+        raise
+    return judge
 
 
 def scorer(config: Config, workdir: Path, *, purpose: str, shared: Dispatcher | None = None) -> Scorer:

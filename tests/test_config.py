@@ -357,7 +357,11 @@ def test_every_config_leaf_is_read() -> None:
     for file in (ROOT / "fgrpo_jax").rglob("*.py"):
         if file.name not in CHECKERS or file.parent.name == "model":
             found |= reads(ast.parse(file.read_text()))
-    derived = {"micro_batches": ("algorithm", "micro_batch_prompts"), "sign": ("constraints", "direction")}
+    derived = {
+        "micro_batches": ("algorithm", "micro_batch_prompts"),
+        "sign": ("constraints", "direction"),
+        "body": ("server", "extra"),
+    }
     found |= {leaf for name, leaf in derived.items() if any(field == name for _, field in found)}
     unread = sorted(leaves() - found)
     assert not unread, f"config fields nobody reads: {['.'.join(filter(None, leaf)) for leaf in unread]}"

@@ -1,0 +1,336 @@
+"""A judge behind an OpenAI-compatible chat endpoint: vLLM, SGLang, or a hosted one. Text and images.
+
+All requests of a run go through one event loop in a thread of its own, so many under way at once as `concurrency` says.
+An attempt has a limit on its whole duration, so that neither a silent nor a trickling server holds a step up. What may
+pass (time-outs, 408, 425, 429, 5xx, dropped connections, broken JSON) is tried again, with back-off and jitter and no
+sooner than Retry-After says; all the rest fails at once. A request that came to nothing is a judgement without a
+verdict. When a server fails many times in a row, it is left alone for a while and further requests fail unasked.
+
+The key comes from the environment, goes into one header, and into nothing else: not into errors, logs or the cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import random
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import httpx
+
+from fgrpo_jax.rewards.judges import prompts
+from fgrpo_jax.rewards.judges.gate import Final, Gate, Passing, retry_after
+from fgrpo_jax.rewards.judges.pictures import Pictures
+from fgrpo_jax.rewards.judges.protocol import Done, Judgement, Request
+
+LONGEST_PAUSE = 30.0  # seconds between two attempts, but for what Retry-After asks
+MOST_BYTES = 2_000_000  # of an answer; a verdict is one word
+AGAIN = frozenset((408, 425, 429, *range(500, 600)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to speak to an endpoint.
+
+    Attributes:
+      url: up to '/v1'.
+      model: its name there.
+      key_env: environment variable that holds the key; '' sends none.
+      frame: in which the judge reads boxes, see `prompts.UNITS`.
+      image: 'processed' (as the policy saw them) or 'original' (as published).
+      max_tokens: of an answer.
+      body: further fields of each request; None takes a field out.
+      connect_timeout: seconds to reach the server.
+      timeout: seconds of an attempt.
+      deadline: seconds of a request with all its attempts and waits.
+      retries: further attempts.
+      backoff: seconds before the first of them, doubled each time.
+      requests_per_minute: at most so many attempts; 0 is no limit.
+      concurrency: attempts under way at once.
+    """
+
+    url: str
+    model: str
+    key_env: str = ""
+    frame: str = "processed"
+    image: str = "processed"
+    max_tokens: int = 16
+    body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    connect_timeout: float = 10.0
+    timeout: float = 60.0
+    deadline: float = 180.0
+    retries: int = 4
+    backoff: float = 0.5
+    requests_per_minute: float = 0.0
+    concurrency: int = 32
+
+
+class ServerJudge:
+    """See the module.
+
+    Raises:
+      ValueError: `key_env` names a variable that is not set, or whose value can't be a key.
+    """
+
+    overlaps = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._key = _key(settings.key_env)
+        self._gate = Gate(settings.requests_per_minute, enough=max(8, 2 * settings.concurrency))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge-server", daemon=True)
+        self._thread.start()
+        self._client = self._run(self._open()).result()
+        self._closed = False
+        self._pictures = Pictures(settings.image)
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Backend, model, and the settings that a verdict may depend on."""
+        s = self.settings
+        return {
+            "backend": "server",
+            "model": s.model,
+            "frame": s.frame,
+            "image": s.image,
+            "max_tokens": str(s.max_tokens),
+            "body": json.dumps(dict(s.body), sort_keys=True),
+        }
+
+    def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
+        """A judgement for each request, in order; see `Judge`."""
+
+        async def ask(index: int, request: Request) -> Judgement:
+            judgement = await self._judge(request)
+            if done is not None:  # in a thread: a cache may wait for its file
+                await asyncio.to_thread(done, index, judgement)
+            return judgement
+
+        async def ask_all() -> list[Judgement]:
+            return await asyncio.gather(*(ask(index, request) for index, request in enumerate(requests)))
+
+        return self._run(ask_all()).result() if requests else []
+
+    def check(self) -> None:
+        """Sees that the server is there and serves the model.
+
+        Raises:
+          ValueError: it is not, refuses the key, or serves other models; says which.
+        """
+        self._run(self._check()).result()
+
+    def close(self) -> None:
+        """Breaks off what is under way and ends the thread."""
+        if self._closed:
+            return
+        self._closed = True
+        self._run(self._shut()).result(timeout=5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    # ---------------------------------------------------------------------------------------------------- in the loop
+    def _run(self, work: Any) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _open(self) -> httpx.AsyncClient:
+        s = self.settings
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._free = asyncio.Semaphore(s.concurrency)
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(s.timeout, connect=s.connect_timeout),
+            limits=httpx.Limits(max_connections=s.concurrency, max_keepalive_connections=s.concurrency),
+        )
+
+    async def _shut(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.aclose()
+        await asyncio.sleep(0.01)  # connections take a turn of the loop to close
+        await self._loop.shutdown_default_executor()
+
+    async def _judge(self, request: Request) -> Judgement:
+        """One request, in its turn. Its clock runs from then on: thousands may wait for a few to be through."""
+        async with self._free:
+            began = time.perf_counter()
+            out = await self._attempts(request)
+            return dataclasses.replace(out, seconds=time.perf_counter() - began)
+
+    async def _attempts(self, request: Request) -> Judgement:
+        """As many attempts as it takes and as there may be."""
+        s, ends, said = self.settings, time.monotonic() + self.settings.deadline, ""
+        if (why := self._gate.shut) is not None:
+            return Judgement(None, error=self._clean(why))
+        try:
+            body = await asyncio.to_thread(self._body, request)  # encoding images takes its time
+        except ValueError as error:
+            return Judgement(None, error=self._clean(str(error)))
+        for attempt in range(s.retries + 1):
+            try:
+                await self._gate.turn(ends)
+                answer = await self._attempt(body, left=ends - time.monotonic())
+            except Passing as error:
+                said = str(error)
+                self._gate.hold(error.wait)
+                pause = min(s.backoff * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+                pause = max(pause, error.wait)
+                if attempt == s.retries or time.monotonic() + pause >= ends:
+                    break
+                await asyncio.sleep(pause)
+            except Final as error:
+                self._gate.answered()
+                return Judgement(None, error=self._clean(str(error)))
+            else:
+                self._gate.answered()
+                return self._read(answer, request)
+        self._gate.failed(said)
+        return Judgement(None, error=self._clean(f"attempts: {attempt + 1}, the last one: {said}"))
+
+    async def _attempt(self, body: bytes, *, left: float) -> Any:
+        """The JSON of one answer.
+
+        Raises:
+          Passing, Final: there is none.
+        """
+        limit = min(self.settings.timeout, left)
+        if limit <= 0:
+            raise Passing("no time was left to ask")
+        url = f"{self.settings.url.rstrip('/')}/chat/completions"
+        try:
+            async with asyncio.timeout(limit):  # of the whole attempt: bytes that trickle never run into a read limit
+                headers = {"Content-Type": "application/json"}
+                async with self._client.stream("POST", url, content=body, headers=headers) as response:
+                    text = await _content(response)
+        except (TimeoutError, httpx.TimeoutException):
+            raise Passing(f"no answer within {limit:.3g} s") from None
+        except httpx.TransportError as error:
+            raise Passing(f"{type(error).__name__}: {error}") from None
+        except httpx.HTTPError as error:
+            raise Final(f"{type(error).__name__}: {error}") from None
+        if response.status_code != 200:
+            what = f"status {response.status_code}: {text[:200].decode(errors='replace')}"
+            if response.status_code in AGAIN:
+                raise Passing(what, wait=retry_after(response.headers.get("Retry-After")))
+            raise Final(what)
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise Passing(f"an answer of {len(text)} bytes that is no JSON") from None
+
+    def _read(self, answer: Any, request: Request) -> Judgement:
+        """The verdict of an answer, or why there is none."""
+        tokens_in, tokens_out = _usage(answer)
+        told: dict[str, Any] = {"tokens_in": tokens_in, "tokens_out": tokens_out}
+        try:
+            (choice,) = answer["choices"]
+            said, end = choice["message"]["content"], choice.get("finish_reason")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return Judgement(None, error="an answer without one choice, its message and its content", **told)
+        if end == "length":
+            return Judgement(None, error=f"an answer cut off at {self.settings.max_tokens} tokens", **told)
+        if not isinstance(said, str) or not said.strip():
+            return Judgement(None, error="an empty answer", **told)
+        verdict = prompts.read_verdict(said, request.kind)
+        if verdict is None:
+            return Judgement(None, error=self._clean(f"no verdict: {said[:80]!r}"), **told)
+        return Judgement(verdict, **told)
+
+    def _body(self, request: Request) -> bytes:
+        """The JSON that is sent.
+
+        Raises:
+          ValueError: the request is too long, or its images can't be sent.
+        """
+        s, prompt = self.settings, prompts.render(request, frame=self.settings.frame)
+        content: Any = prompt.text
+        if prompt.images:
+            shown = [{"type": "image_url", "image_url": {"url": url}} for url in self._pictures.of(request)]
+            content = [*shown, {"type": "text", "text": prompt.text}]
+        messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]
+        fields = {
+            "model": s.model,
+            "messages": messages,
+            "max_tokens": s.max_tokens,
+            "temperature": 0,
+            "stream": False,
+        }
+        return json.dumps({k: v for k, v in (fields | dict(s.body)).items() if v is not None}).encode()
+
+    async def _check(self) -> None:
+        s, at = self.settings, "config.judge.server"
+        url = f"{s.url.rstrip('/')}/models"
+        try:
+            async with asyncio.timeout(s.timeout), self._client.stream("GET", url) as response:
+                text = await _content(response)
+        except (TimeoutError, httpx.HTTPError, Passing, Final) as error:
+            what = self._clean(str(error)) or type(error).__name__
+            raise ValueError(
+                f"the judge at {s.url} does not answer ({what}); start the server, or correct {at}.url"
+            ) from None
+        if response.status_code in (401, 403):
+            named = f"the key in {s.key_env}" if s.key_env else "a request without a key"
+            raise ValueError(
+                f"the judge at {s.url} refuses {named} (status {response.status_code}); set the environment variable "
+                f"that {at}.key_env names"
+            )
+        served = _served(text) if response.status_code == 200 else None
+        if served is None:
+            # Some gateways have no such list; whether the model is there shows in the first request.
+            warnings.warn(f"{url} gives no list of models (status {response.status_code})", stacklevel=2)
+        elif s.model not in served:
+            raise ValueError(
+                f"the judge at {s.url} does not serve {s.model!r} but {', '.join(served[:8]) or 'nothing'}; "
+                f"correct {at}.model"
+            )
+
+    def _clean(self, text: str) -> str:
+        """A text for people, without the key should the server have sent it back."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+# ------------------------------------------------------------------------------------------------------------- details
+def _key(name: str) -> str:
+    if not name:
+        return ""
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ValueError(f"environment variable {name} (config.judge.server.key_env) is not set; put the API key there")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"environment variable {name} holds characters that no API key has; set it again")
+    return key
+
+
+async def _content(response: httpx.Response) -> bytes:
+    out = bytearray()
+    async for chunk in response.aiter_bytes():
+        out += chunk
+        if len(out) > MOST_BYTES:
+            raise Final(f"an answer of more than {MOST_BYTES:,} bytes")
+    return bytes(out)
+
+
+def _served(text: bytes) -> list[str] | None:
+    """Names of a list of models; None when it is none."""
+    try:
+        return [str(model["id"]) for model in json.loads(text)["data"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _usage(answer: Any) -> tuple[int, int]:
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    read = lambda name: usage.get(name) if isinstance(usage, dict) else 0  # noqa: E731
+    counts = [read("prompt_tokens"), read("completion_tokens")]
+    first, second = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
+    return first, second
