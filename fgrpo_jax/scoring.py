@@ -110,6 +110,7 @@ class Watch:
         self._section = section
         self._failures = FailureGuard(most=section.max_failure_rate, least=section.min_failures, window=section.window)
         self._no_claim = NoClaimWatch()
+        self._told = False
         self.trouble: str | None = None
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -131,5 +132,12 @@ class Watch:
         if self._section.asks_a_model:  # all processes stop together, so all must know of all
             failed, asked = everywhere([counts.failed, counts.model]).sum(axis=0).tolist()
             self.trouble = self._failures.add(failed, asked)
+        if counts.error and not self._told:
+            self._told = True
+            warnings.warn(
+                f"{counts.failed} judgements failed and are masked, most of them: {counts.error}", stacklevel=2
+            )
+        if self.trouble is not None and counts.error:
+            self.trouble += f", most of them now: {counts.error}"
         failures = {"judge/failed": int(seen["judge_failed"].sum()), "judge/no_claim": share}
         return {**failures, **counts.metrics()}

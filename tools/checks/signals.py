@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import choice, runs, signals_local
+from checks import choice, runs, signals_local, signals_server
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -15,6 +15,10 @@ Group = Callable[[runs.Context], Iterator[Check]]
 GROUPS: Mapping[str, Group] = {
     "local": signals_local.parity,
     "local_speed": signals_local.throughput,
+    "server": signals_server.misbehaving,
+    "gone": signals_server.gone,
+    "overlap": signals_server.overlap,
+    "restart": signals_server.restart,
 }
 
 

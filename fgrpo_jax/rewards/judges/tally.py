@@ -27,6 +27,7 @@ class Counts:
       failed: requests to the model that came back without a verdict.
       seconds: from asking the model to its answer, for each request.
       tokens_in, tokens_out: what the model says it read and wrote.
+      error: why most of the failed ones failed; '' when none did.
     """
 
     rule: int = 0
@@ -36,6 +37,7 @@ class Counts:
     seconds: tuple[float, ...] = ()
     tokens_in: int = 0
     tokens_out: int = 0
+    error: str = ""
 
     def metrics(self) -> dict[str, float | int | None]:
         """The figures of METRICS; None where there is nothing to take a share or a percentile of."""
@@ -70,6 +72,7 @@ class Tally:
             seen, self._seen = self._seen, []
         by = collections.Counter(judgement.how for judgement in seen)
         asked = [judgement for judgement in seen if judgement.how == "model"]
+        errors = collections.Counter(judgement.error for judgement in asked if judgement.failed)
         return Counts(
             rule=by["rule"],
             cache=by["cache"],
@@ -78,6 +81,7 @@ class Tally:
             seconds=tuple(judgement.seconds for judgement in asked),
             tokens_in=sum(judgement.tokens_in for judgement in asked),
             tokens_out=sum(judgement.tokens_out for judgement in asked),
+            error=errors.most_common(1)[0][0] if errors else "",
         )
 
 
