@@ -159,7 +159,7 @@ def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encod
         max_pixels=data.max_pixels,
         max_prompt_tokens=data.max_prompt_tokens,
         responses=responses,
-        keep_images=False,
+        keep_images="server" in (config.judge.backend, eval_judge(config).backend),  # others see what the policy saw
     )
 
 

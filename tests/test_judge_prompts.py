@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from test_rewards_score import EXAMPLE, RIGHT, SIZE
 
+from fgrpo_jax import setup
+from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import Request
@@ -202,6 +204,26 @@ def test_the_fingerprint_holds_all_that_matters() -> None:
     assert len({base, *other.values()}) == len(other) + 1, "each of them is told apart"
     same = dataclasses.replace(EXAMPLE, id="another", answer="B", images=(np.array(EXAMPLE.images[0]),))
     assert prompts.fingerprint(semantic("The cup is red.", "First.", example=same), IDENTITY, frame="processed") == base
+
+
+def test_images_that_are_gone_are_told_apart_by_their_patches() -> None:
+    """Examples travel without images where a judge needs none; their patches stay."""
+    processor = Processor.load(setup.model_folder(setup.SHIPPED))
+
+    def key(image: np.ndarray, *, gone: bool, **more: Any) -> bytes:
+        example = dataclasses.replace(EXAMPLE, images=(image,), **more)
+        sized: dict[str, Any] = {"min_pixels": 84 * 84, "max_pixels": 112 * 112, "max_prompt_tokens": 999}
+        encoded = processor.encode(example, style="tiny", **sized)
+        example = dataclasses.replace(example, images=()) if gone else example
+        return prompts.fingerprint(semantic("It is red.", example=example, encoded=encoded), IDENTITY, frame="unit")
+
+    image = EXAMPLE.images[0]
+    other = 255 - image
+    for gone in (True, False):
+        assert key(image, gone=gone) == key(image.copy(), gone=gone, id="other") != key(other, gone=gone)
+    bare = [dataclasses.replace(EXAMPLE, images=(), id=name) for name in ("a", "b")]
+    keys = {prompts.fingerprint(semantic("It is red.", example=example), IDENTITY, frame="unit") for example in bare}
+    assert len(keys) == 2, "with nothing to see, the example stands for it"
 
 
 def test_the_version_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,12 +126,18 @@ def fingerprint(request: Request, identity: Mapping[str, str], *, frame: str) ->
 
 
 def _pixels(request: Request) -> list[object]:
-    """Hashes of all images and frames, and the sizes at which they are shown."""
-    example = request.example
+    """Hashes of all images and frames, and the sizes at which they are shown; of the patches where images are gone.
+
+    Where neither is at hand, the example stands for what it shows.
+    """
+    example, encoded = request.example, request.encoded
     arrays = [*example.images, *(video.frames for video in example.videos)]
-    sizes = [request.size] if request.encoded is None else request.encoded.sizes
+    if not arrays and encoded is not None:
+        arrays = list(encoded.patches)
+    sizes = [request.size] if encoded is None else encoded.sizes
     hashes = [f"{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}" for array in arrays]
-    return [hashes, [dataclasses.astuple(size) for size in sizes]]
+    named = [] if arrays else [example.source, example.id]
+    return [hashes, named, [dataclasses.astuple(size) for size in sizes]]
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts
