@@ -47,11 +47,14 @@ def _model() -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    data.source = "world"  # world (built in) | prepared | the name of a set, such as sat, nlvr, jsonl (docs/data.md)
+    data.source = "world"  # world (built in) | mix | prepared | a set's name, such as sat, nlvr, jsonl (docs/data.md)
     data.path = ""  # its folder, as published or as `prepare` made it; none for the built-in world
     data.bad = "error"  # rows that cannot be used: error (stop, naming file and row) | skip (left out and counted)
     data.train_split = "train"  # world: train | heldout | validation; else of the source, also train[500:] of it
     data.eval_split = "heldout"  # no examples of train_split; train[:500] beside train[500:] will do
+    data.open_answers = "keep"  # questions without options: keep | drop | choices, made of the set's other answers
+    data.mix = ConfigDict()  # source = "mix": {name: member(…)} of several sets, see configs/paper_mix.py
+    data.mix_seed = 0  # which examples of each member are drawn; not `seed`, so that runs share their data
     data.prompts_per_step = 128  # M of a rollout batch, over all devices
     data.max_prompt_tokens = 8192  # never cut: a longer prompt is what `overlong` says
     data.overlong = "error"  # error | drop: all training prompts are measured before the run, longer ones left out
@@ -86,6 +89,17 @@ def _data() -> ConfigDict:
     data.world.yes_no = 0.5  # share of yes/no questions, the others being multiple choice
     data.world.seed = 0  # of the world itself: runs with different `seed` are tried on the same questions
     return data
+
+
+def member(name: str, *, count: int, boxes: bool, split: str = "train") -> ConfigDict:
+    """One set of a mix; for configs that have one, see configs/paper_mix.py."""
+    member = ConfigDict()
+    member.set = name  # name of the set, or prepared
+    member.path = ""  # its folder, below data.path unless absolute; empty is the member's name
+    member.split = split  # also train[500:] of it
+    member.count = count  # examples drawn, without replacement; 0 is all
+    member.boxes = boxes  # False: its boxes are no gold boxes, R_G is masked
+    return member
 
 
 def _rollout() -> ConfigDict:

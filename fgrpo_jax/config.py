@@ -86,10 +86,22 @@ class DifficultySection:
 
 
 @dataclasses.dataclass(frozen=True)
+class MixSection:
+    set: str
+    path: str
+    split: str
+    count: CountOrZero
+    boxes: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSection:
     source: str
     path: str
     bad: Literal["error", "skip"]
+    open_answers: Literal["keep", "drop", "choices"]
+    mix: Mapping[str, MixSection]
+    mix_seed: CountOrZero
     train_split: str
     eval_split: str
     prompts_per_step: Count
@@ -356,7 +368,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
     """
     free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "data.buckets.precompile", "mesh.*")
     free += ("rollout.compact", *(f"{at}.{name}" for at in ("judge", "eval.judge") for name in config_judge.FREE))
-    free += ("data.length_cache", "data.difficulty.*")
+    free += ("data.length_cache", "data.difficulty.*", "data.mix.*.path")
     free += ("eval.sets", "eval.root", "eval.paths.*", "eval.limit", "eval.resamples")
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 

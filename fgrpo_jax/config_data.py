@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fgrpo_jax.config_schema import nearest
-from fgrpo_jax.data import prepared
+from fgrpo_jax.data import mix, prepared
 from fgrpo_jax.data.sets import SETS, SplitPart, parse_split
 
 if TYPE_CHECKING:
     from fgrpo_jax.config import DataSection
 
 WORLD = "world"
-SOURCES = (WORLD, prepared.NAME, *SETS)
+SOURCES = (WORLD, mix.NAME, prepared.NAME, *SETS)
 """What `data.source` may be."""
 
 _LONG = 1_000_000_000  # rows, more than any bound
@@ -25,13 +25,41 @@ def check_source(data: DataSection) -> None:
     """The source is known, has its folder, and trains on other examples than it is held against."""
     if data.source not in SOURCES:
         raise ValueError(f"config.data.source='{data.source}' is no data set; {nearest(data.source, SOURCES)}")
-    if data.source != WORLD and not data.path:
+    if data.source not in (WORLD, mix.NAME) and not data.path:
         raise ValueError(f"config.data.source='{data.source}' needs config.data.path, the folder that holds the data")
     if data.source == WORLD and data.path:
         raise ValueError(
             f"config.data.path='{data.path}' is not read by the built-in world; set data.source or drop it"
         )
+    if data.source == WORLD and data.open_answers != "keep":
+        raise ValueError(
+            f"config.data.open_answers='{data.open_answers}': the built-in world asks no open questions; set 'keep'"
+        )
+    _check_mix(data)
     _check_splits(data)
+
+
+def _check_mix(data: DataSection) -> None:
+    if (data.source == mix.NAME) != bool(data.mix):
+        what = "needs members in config.data.mix" if data.source == mix.NAME else "does not read config.data.mix"
+        raise ValueError(f"config.data.source='{data.source}' {what}; see configs/paper_mix.py, or change the source")
+    if data.source == mix.NAME and {data.train_split, data.eval_split} != set(mix.SPLITS):
+        raise ValueError(
+            f"config.data.train_split='{data.train_split}' and eval_split='{data.eval_split}': a mix trains on 'train' "
+            "and holds 'heldout' against it; parts of sets are named by their members' split"
+        )
+    for name, member in data.mix.items():
+        at = f"config.data.mix.{name}"
+        if member.set not in (prepared.NAME, *SETS):
+            raise ValueError(f"{at}.set='{member.set}' is no data set; {nearest(member.set, (prepared.NAME, *SETS))}")
+        if not (data.path or member.path):
+            raise ValueError(f"{at} has no folder; set config.data.path to the one above all, or {at}.path")
+        if member.boxes and member.set in SETS and not SETS[member.set].boxes:
+            raise ValueError(f"{at}.boxes=True, but boxes of '{member.set}' do not serve R_G; set it to False")
+        try:
+            parse_split(member.split)
+        except ValueError as error:
+            raise ValueError(f"{at}.split: {error}") from error
 
 
 def _check_splits(data: DataSection) -> None:

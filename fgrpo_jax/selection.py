@@ -39,6 +39,7 @@ def description(config: Config, source: Source) -> dict[str, Any]:
     """What tells the training data of this config from others, wherever it lies; JSON types."""
     data = {name: value for name, value in plain(dataclasses.asdict(config.data)).items() if name not in ELSEWHERE}
     world = data.pop("world")
+    data["mix"] = {name: {k: v for k, v in member.items() if k != "path"} for name, member in data["mix"].items()}
     if config.data.source == "world":
         data["world"] = {name: value for name, value in world.items() if name not in ("flawed", "flaws")}  # of traces
     unread = ("prompt", "min_pixels", "max_pixels")  # how it is shown

@@ -13,13 +13,15 @@ import numpy as np
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax import selection
-from fgrpo_jax.config import Config
+from fgrpo_jax.config import Config, MixSection
 from fgrpo_jax.config_judge import WORKDIR, JudgeSection, eval_judge
-from fgrpo_jax.data import hub
+from fgrpo_jax.data import hub, mix
 from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.choices import SettledSource
+from fgrpo_jax.data.mix import Member, MixSource
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sets import SetSource, open_set
 from fgrpo_jax.data.sources import First, Source, WorldSource
 from fgrpo_jax.data.world import default_families, with_captions
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
@@ -145,8 +147,37 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
             with_trace=traces,
             size=WORLD_SIZE if size is None else size,
         )
-    whole = open_set(data.source, data.path, split=split, bad=data.bad)
+    whole = _mix(config, split) if data.source == mix.NAME else _set(config, data.source, data.path, split)
     return whole if size is None else First(whole, size)
+
+
+def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:
+    """One set with its open answers settled; says what became of them."""
+    data = config.data
+    whole = open_set(name, path, split=split, bad=data.bad)
+    if data.open_answers == "keep":
+        return whole
+    settled = SettledSource(whole, data.open_answers)
+    counts = settled.settled.counts
+    if jax.process_index() == 0 and (counts["turned"] or counts["dropped"]):
+        print(
+            f"open answers of {name} ({split}): {counts['turned']:,} turned into choices, {counts['dropped']:,} dropped"
+        )
+    return settled
+
+
+def _mix(config: Config, split: str) -> Source:
+    """The mix of `data.mix`; says what it is made of."""
+    members = [_member(config, name, member) for name, member in config.data.mix.items()]
+    made = MixSource(members, split=split, seed=config.data.mix_seed)
+    if jax.process_index() == 0:
+        print(f"mix, {made}")
+    return made
+
+
+def _member(config: Config, name: str, member: MixSection) -> Member:
+    folder = Path(config.data.path) / (member.path or name)
+    return Member(name, _set(config, member.set, folder, member.split), member.count, member.boxes)
 
 
 def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encoder:

@@ -348,7 +348,7 @@ def reads(tree: ast.AST) -> set[tuple[str, str]]:
     return {("constraints" if section == "active_constraints" else section, field) for section, field in found}
 
 
-CHECKERS = {f"config{part}.py" for part in ("", "_judge", "_rules", "_schema")}
+CHECKERS = {f"config{part}.py" for part in ("", "_data", "_judge", "_rules", "_schema")}
 
 
 def test_every_config_leaf_is_read() -> None:

@@ -33,7 +33,8 @@ def pools(entries: Sequence[Entry]) -> Pools:
     for entry in entries:
         key = normal(entry.answer)
         if not entry.options and key not in _PAIRS and not _whole(key):
-            found[_length(key)].setdefault(key, min(entry.answer, found[_length(key)].get(key, entry.answer)))
+            same = found[_length(key)]
+            same[key] = min(entry.answer, same.get(key, entry.answer))  # one spelling, whatever the order of rows
     return {length: sorted(answers.values()) for length, answers in found.items()}
 
 
