@@ -22,7 +22,7 @@ import jax
 import ml_collections
 from tqdm import tqdm
 
-from fgrpo_jax import __version__, answering, checkpoint, doors, scoring, setup
+from fgrpo_jax import __version__, answering, checkpoint, doors, questions, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     config = setup.pinned(configs.load(raw, door="evaluate"), args.workdir, overwrite=True)  # no run to go on with
     policy = setup.policy(config)
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
-    sets = setup.heldout_sets(config)
+    sets = questions.heldout_sets(config)
     for source in sets.values():
         setup.heldout_batches(config, policy, source=source).try_first()
     named = _named(config, policy, args.checkpoint)

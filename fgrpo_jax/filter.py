@@ -25,7 +25,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, evaluate, metrics, selection, setup
+from fgrpo_jax import checkpoint, doors, evaluate, metrics, questions, selection, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.collect import everywhere
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     """Answers what is not answered yet, then writes the lists."""
     config, policy, params, identity = _policy(args)
     meshes.require_divisible(policy.mesh, config__data__difficulty__batch_prompts=config.data.difficulty.batch_prompts)
-    whole = setup.source(config, config.data.train_split)
+    whole = questions.source(config, config.data.train_split)
     tried = _tried(config, whole)
     encoder = setup.encoder(config, policy)
     order, needs, long = _order(config, tried, encoder)

@@ -13,17 +13,13 @@ import numpy as np
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax import selection
-from fgrpo_jax.config import Config, MixSection
+from fgrpo_jax.config import Config
 from fgrpo_jax.config_judge import WORKDIR, JudgeSection, eval_judge
-from fgrpo_jax.data import hub, mix
+from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.choices import SettledSource
-from fgrpo_jax.data.mix import Member, MixSource
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.sets import SetSource, open_set
-from fgrpo_jax.data.sources import First, Source, WorldSource
-from fgrpo_jax.data.world import default_families, with_captions
+from fgrpo_jax.data.sources import Source
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.multipliers import Constraint
 from fgrpo_jax.fgrpo.optimizer import OptimizerConfig, partition
@@ -32,6 +28,7 @@ from fgrpo_jax.fgrpo.trained import LoraConfig
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.questions import heldout, source
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
@@ -44,7 +41,6 @@ from fgrpo_jax.rollout.stopping import StopTable
 from fgrpo_jax.scoring import Scorer
 
 SHIPPED = hub.SHIPPED
-WORLD_SIZE = 1_000_000  # examples of a split of the built-in world; it has no end of its own
 
 
 def model_folder(hf: str, revision: str = "") -> Path:
@@ -115,71 +111,6 @@ def policy(config: Config) -> Policy:
     return Policy(folder, model, Processor.load(folder), mesh)
 
 
-def source(config: Config, split: str, *, traces: bool = False, size: int | None = None) -> Source:
-    """The data source of one split.
-
-    Args:
-      traces: whether examples carry reference responses (supervised training), captions of scenes among them.
-      size: the first so many examples only; None for all.
-
-    Raises:
-      ValueError: fewer examples than `size`.
-    """
-    data = config.data
-    if data.source == "world":
-        world = data.world
-        families = dict(world.families) or default_families(world.difficulty)
-        if traces and config.sft.describe:
-            families = with_captions(families, config.sft.describe)
-        return WorldSource(
-            difficulty=world.difficulty,
-            families=families,
-            flawed=world.flawed,
-            flaws={
-                "contradicts_right": world.flaws.contradicts_right,
-                "lucky": world.flaws.lucky,
-                "wrong_box": world.flaws.wrong_box,
-                "false_claim": world.flaws.false_claim,
-            },
-            yes_no=world.yes_no,
-            seed=world.seed,
-            split=split,
-            with_trace=traces,
-            size=WORLD_SIZE if size is None else size,
-        )
-    whole = _mix(config, split) if data.source == mix.NAME else _set(config, data.source, data.path, split)
-    return whole if size is None else First(whole, size)
-
-
-def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:
-    """One set with its open answers settled; says what became of them."""
-    data = config.data
-    whole = open_set(name, path, split=split, bad=data.bad)
-    if data.open_answers == "keep":
-        return whole
-    settled = SettledSource(whole, data.open_answers)
-    counts = settled.settled.counts
-    if jax.process_index() == 0 and (counts["turned"] or counts["dropped"]):
-        print(
-            f"open answers of {name} ({split}): {counts['turned']:,} turned into choices, {counts['dropped']:,} dropped"
-        )
-    return settled
-
-
-def _mix(config: Config, split: str) -> Source:
-    """The mix of `data.mix`; says what it is made of."""
-    members = [_member(config, name, member) for name, member in config.data.mix.items()]
-    made = MixSource(members, split=split, seed=config.data.mix_seed)
-    if jax.process_index() == 0:
-        print(f"mix, {made}")
-    return made
-
-
-def _member(config: Config, name: str, member: MixSection) -> Member:
-    folder = Path(config.data.path) / (member.path or name)
-    return Member(name, _set(config, member.set, folder, member.split), member.count, member.boxes)
-
-
 def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encoder:
     """How the config's examples become prompts."""
     data = config.data
@@ -218,41 +149,6 @@ def training_batches(config: Config, policy: Policy) -> PromptIterator:
         process_count=jax.process_count(),
         workers=config.data.workers,
     )
-
-
-def heldout(config: Config) -> Source:
-    """The held-out questions of the config's own data."""
-    return source(config, config.data.eval_split, size=config.eval.examples)
-
-
-def heldout_sets(config: Config) -> dict[str, Source]:
-    """The questions of `evaluate` by the name of their file: those of `eval.sets`, else `heldout`.
-
-    Raises:
-      ValueError: an unknown set, one without a folder, or two of one name.
-    """
-    if not config.eval.sets:
-        return {f"{config.data.source}-{config.data.eval_split}": heldout(config)}
-    out: dict[str, Source] = {}
-    for asked in config.eval.sets:
-        name = asked.replace(":", "-")
-        if name in out:
-            raise ValueError(f"config.eval.sets names '{asked}' twice; drop one")
-        whole = _evaluation_set(config, asked)
-        out[name] = First(whole, min(config.eval.limit, len(whole))) if config.eval.limit else whole
-    return out
-
-
-def _evaluation_set(config: Config, asked: str) -> Source:
-    """One of `eval.sets`, 'NAME' or 'NAME:SPLIT'."""
-    name, _, split = asked.partition(":")
-    if name == "world":
-        data = dataclasses.replace(config.data, source="world", path="")
-        return source(dataclasses.replace(config, data=data), split or config.data.eval_split, size=None)
-    folder = config.eval.paths.get(name) or (config.eval.root and str(Path(config.eval.root) / name))
-    if not folder:
-        raise ValueError(f"config.eval.sets has '{asked}', but no folder; set config.eval.root or eval.paths.{name}")
-    return open_set(name, folder, split=split, bad=config.data.bad)
 
 
 def heldout_batches(

@@ -12,7 +12,7 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import convert, doors, evaluate, metrics, setup
+from fgrpo_jax import convert, doors, evaluate, metrics, questions, setup
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.records import Rollouts
 
@@ -105,7 +105,7 @@ class Recite:
 
     def __init__(self, config: Any, policy: setup.Policy) -> None:
         heldout = config.data.eval_split
-        source = setup.source(config, heldout, traces=True, size=config.eval.examples)
+        source = questions.source(config, heldout, traces=True, size=config.eval.examples)
         encode = setup.encoder(config, policy, responses=True)
         self._said = {}
         for index in range(len(source)):
@@ -139,7 +139,7 @@ def test_sound_reference_traces_score_full(tiny_hf: Path) -> None:
 
 def test_flawed_reference_traces_lose_what_their_flaw_says(tiny_hf: Path) -> None:
     config = policies.config(tiny_hf, eval__examples=24, data__world__flawed=1.0)
-    source = setup.source(config, "heldout", traces=True, size=24)
+    source = questions.source(config, "heldout", traces=True, size=24)
     flaws = [source[index].flaw for index in range(24)]
     answers = recited(tiny_hf, flawed=1.0)
     assert len(set(flaws)) > 2 and "none" not in flaws

@@ -9,7 +9,7 @@ import pytest
 
 from configs import paper_mix
 from fgrpo_jax import config as configs
-from fgrpo_jax import doors, setup
+from fgrpo_jax import doors, questions
 from fgrpo_jax.data.choices import SettledSource, options_for, pools, settle
 from fgrpo_jax.data.mix import Member, MixSource
 from fgrpo_jax.data.published import Entry, Skipped
@@ -176,7 +176,7 @@ def test_the_papers_mix_is_a_config(tmp_path, capsys):
     assert paper_mix.COUNTS == {"sat": 15_700, "vgr": 7_000, "viscot": 13_000, "treevgr_rl": 13_000}
     assert sum(paper_mix.COUNTS.values()) == 48_700
     config = small(tmp_path)
-    train, held = (setup.source(config, split) for split in ("train", "heldout"))
+    train, held = (questions.source(config, split) for split in ("train", "heldout"))
     assert (len(train), len(held)) == (5 + 1 + 2 + 2, 2 + 1 + 0 + 1) and not set(ids(train)) & set(ids(held))
     boxes = {e.source for e in map(train.__getitem__, range(len(train))) if e.boxes}
     assert boxes == {"vgr", "treevgr_rl"}
@@ -189,7 +189,7 @@ def test_the_papers_mix_is_a_config(tmp_path, capsys):
 def test_open_answers_of_a_mix_are_counted(tmp_path, capsys):
     config = small(tmp_path, data__open_answers="drop", data__mix__viscot__path=layouts.write("sat", tmp_path / "x"))
     with pytest.raises(ValueError, match="holds no"):
-        setup.source(config, "train")
+        questions.source(config, "train")
     assert "open answers of vgr (train): 0 turned into choices, 1 dropped" in capsys.readouterr().out
 
 

@@ -15,7 +15,7 @@ import pytest
 import runs
 from safetensors.numpy import load_file
 
-from fgrpo_jax import checkpoint, doors, export, metrics, setup, sft
+from fgrpo_jax import checkpoint, doors, export, metrics, questions, setup, sft
 from fgrpo_jax import mesh as meshes
 
 STEPS = 4
@@ -106,7 +106,7 @@ def test_every_validation_trace_counts_once(tiny_hf: Path, tmp_path: Path) -> No
     batches = run.validation_batches()
     counted = [sft.to_batch(batch).mask.sum((1, 2)) for batch in batches]
     batches.close()
-    source = setup.source(run.config, "validation", traces=True, size=6)
+    source = questions.source(run.config, "validation", traces=True, size=6)
     lengths = [len(run.policy.processor.encode_response(source[i].trace or "", None)) for i in range(6)]
     assert [len(rows) for rows in counted] == [4, 4]
     assert np.concatenate(counted).tolist()[:6] == lengths and counted[1][2:].sum() == 0

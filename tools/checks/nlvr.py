@@ -74,7 +74,7 @@ def _ours(
     import jax
 
     from fgrpo_jax import config as configs
-    from fgrpo_jax import doors, setup
+    from fgrpo_jax import doors, questions, setup
     from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.rollout.sampler import Sampler
 
@@ -82,7 +82,7 @@ def _ours(
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params, model, processor = policy.load("float32"), policy.model, policy.processor
-    source = setup.source(config, config.data.eval_split, size=count)
+    source = questions.source(config, config.data.eval_split, size=count)
     examples = [source[index] for index in range(count)]
     encode = setup.encoder(config, policy)
     prompts = [encode(example)[1] for example in examples]
