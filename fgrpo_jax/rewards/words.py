@@ -30,278 +30,56 @@ _LOOKS = (
 VISUAL_WORDS = frozenset((*COLORS, *SHAPES, *PLURALS.values(), *SIZES, *_SPATIAL, *_LOOKS))
 """Of the built-in world: a sentence that can't be read is INCORRECT with one of these (or a <bbox> tag), else SKIP."""
 
-_PEOPLE = (
-    *("person", "people", "man", "men", "woman", "women", "child", "children", "boy", "girl", "baby", "kid", "adult"),
-    *(
-        "player",
-        "rider",
-        "driver",
-        "crowd",
-        "face",
-        "head",
-        "hair",
-        "eye",
-        "eyes",
-        "hand",
-        "hands",
-        "arm",
-        "arms",
-        "leg",
-    ),
-    *(
-        "legs",
-        "foot",
-        "feet",
-        "body",
-        "shirt",
-        "pants",
-        "jeans",
-        "dress",
-        "skirt",
-        "jacket",
-        "coat",
-        "hat",
-        "cap",
-        "shoe",
-    ),
-    *(
-        "shoes",
-        "glasses",
-        "helmet",
-        "tie",
-        "glove",
-        "bag",
-        "backpack",
-        "handbag",
-        "umbrella",
-        "suitcase",
-        "watch",
-        "ring",
-    ),
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PEOPLE = _words(
+    """
+    person people man men woman women child children boy girl baby kid adult player rider driver crowd face head
+    hair eye eyes hand hands arm arms leg legs foot feet body shirt pants jeans dress skirt jacket coat hat cap shoe
+    shoes glasses helmet tie glove bag backpack handbag umbrella suitcase watch ring
+    """
 )
-_ANIMALS = (
-    *("animal", "dog", "cat", "bird", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "fish", "duck"),
-    *("butterfly", "insect", "tail", "wing", "wings", "paw", "beak"),
+_ANIMALS = _words(
+    """
+    animal dog cat bird horse sheep cow elephant bear zebra giraffe fish duck butterfly insect tail wing wings paw
+    beak
+    """
 )
-_THINGS = (
-    *(
-        "object",
-        "objects",
-        "thing",
-        "things",
-        "item",
-        "items",
-        "shape",
-        "shapes",
-        "bicycle",
-        "bike",
-        "car",
-        "cars",
-        "truck",
-    ),
-    *(
-        "bus",
-        "train",
-        "boat",
-        "ship",
-        "airplane",
-        "plane",
-        "motorcycle",
-        "vehicle",
-        "vehicles",
-        "wheel",
-        "wheels",
-        "door",
-    ),
-    *(
-        "doors",
-        "window",
-        "windows",
-        "wall",
-        "floor",
-        "ceiling",
-        "roof",
-        "room",
-        "kitchen",
-        "bathroom",
-        "house",
-        "building",
-    ),
-    *(
-        "buildings",
-        "bridge",
-        "tower",
-        "street",
-        "road",
-        "sidewalk",
-        "lane",
-        "crosswalk",
-        "sign",
-        "signs",
-        "light",
-        "lights",
-    ),
-    *(
-        "pole",
-        "fence",
-        "bench",
-        "chair",
-        "chairs",
-        "table",
-        "desk",
-        "sofa",
-        "couch",
-        "bed",
-        "pillow",
-        "blanket",
-        "curtain",
-    ),
-    *(
-        "lamp",
-        "shelf",
-        "cabinet",
-        "drawer",
-        "counter",
-        "sink",
-        "toilet",
-        "mirror",
-        "stove",
-        "oven",
-        "refrigerator",
-        "fridge",
-    ),
-    *("microwave", "television", "tv", "monitor", "screen", "laptop", "keyboard", "mouse", "phone", "camera", "clock"),
-    *("book", "books", "paper", "pen", "pencil", "bottle", "cup", "cups", "glass", "plate", "plates", "bowl", "fork"),
-    *(
-        "knife",
-        "spoon",
-        "vase",
-        "flower",
-        "flowers",
-        "plant",
-        "tree",
-        "trees",
-        "leaf",
-        "leaves",
-        "grass",
-        "branch",
-        "ball",
-    ),
-    *(
-        "toy",
-        "kite",
-        "skateboard",
-        "surfboard",
-        "skis",
-        "racket",
-        "bat",
-        "block",
-        "blocks",
-        "cube",
-        "sphere",
-        "cylinder",
-    ),
-    *("cone", "basket", "towel", "rug", "carpet", "picture", "painting", "poster", "logo", "label", "text", "letter"),
-    *("word", "number", "line", "lines", "arrow", "dot", "dots", "mark", "edge", "edges", "side", "sides", "end"),
-    *(
-        "food",
-        "pizza",
-        "cake",
-        "sandwich",
-        "apple",
-        "banana",
-        "orange",
-        "carrot",
-        "bread",
-        "fruit",
-        "vegetable",
-        "meat",
-    ),
-    *(
-        "sky",
-        "cloud",
-        "clouds",
-        "sun",
-        "moon",
-        "water",
-        "sea",
-        "ocean",
-        "river",
-        "lake",
-        "beach",
-        "sand",
-        "snow",
-        "mountain",
-    ),
-    *("hill", "field", "rock", "rocks", "stone", "ground", "shadow", "reflection", "smoke", "fire"),
+_THINGS = _words(
+    """
+    object objects thing things item items shape shapes bicycle bike car cars truck bus train boat ship airplane
+    plane motorcycle vehicle vehicles wheel wheels door doors window windows wall floor ceiling roof room kitchen
+    bathroom house building buildings bridge tower street road sidewalk lane crosswalk sign signs light lights pole
+    fence bench chair chairs table desk sofa couch bed pillow blanket curtain lamp shelf cabinet drawer counter sink
+    toilet mirror stove oven refrigerator fridge microwave television tv monitor screen laptop keyboard mouse phone
+    camera clock book books paper pen pencil bottle cup cups glass plate plates bowl fork knife spoon vase flower
+    flowers plant tree trees leaf leaves grass branch ball toy kite skateboard surfboard skis racket bat block
+    blocks cube sphere cylinder cone basket towel rug carpet picture painting poster logo label text letter word
+    number line lines arrow dot dots mark edge edges side sides end food pizza cake sandwich apple banana orange
+    carrot bread fruit vegetable meat sky cloud clouds sun moon water sea ocean river lake beach sand snow mountain
+    hill field rock rocks stone ground shadow reflection smoke fire
+    """
 )
-_SEEING = (
-    *("look", "looks", "looked", "appears", "appear", "seems", "notice", "noticed", "observe", "observed", "depicts"),
-    *("depicted", "displays", "displayed", "view", "viewed", "viewer", "viewpoint", "perspective", "angle", "region"),
-    *("area", "part", "foreground", "frame", "crop", "zoom", "visible", "hidden", "occluded", "partially", "there"),
-    *(
-        "standing",
-        "sitting",
-        "lying",
-        "walking",
-        "running",
-        "holding",
-        "wearing",
-        "riding",
-        "facing",
-        "pointing",
-        "looking",
-    ),
-    *("eating", "playing", "carrying", "hanging", "leaning", "parked", "open", "closed", "turned", "moving", "placed"),
+_SEEING = _words(
+    """
+    look looks looked appears appear seems notice noticed observe observed depicts depicted displays displayed view
+    viewed viewer viewpoint perspective angle region area part foreground frame crop zoom visible hidden occluded
+    partially there standing sitting lying walking running holding wearing riding facing pointing looking eating
+    playing carrying hanging leaning parked open closed turned moving placed
+    """
 )
-_MANNER = (
-    *(
-        "bright",
-        "dark",
-        "light",
-        "pale",
-        "colorful",
-        "colour",
-        "color",
-        "colored",
-        "coloured",
-        "striped",
-        "plain",
-        "shiny",
-    ),
-    *("wooden", "metal", "metallic", "plastic", "round", "rectangular", "triangular", "curved", "straight", "flat"),
-    *(
-        "long",
-        "longer",
-        "longest",
-        "short",
-        "shorter",
-        "shortest",
-        "taller",
-        "tallest",
-        "wide",
-        "wider",
-        "narrow",
-        "thick",
-    ),
-    *(
-        "thin",
-        "empty",
-        "full",
-        "old",
-        "new",
-        "upper",
-        "lower",
-        "front",
-        "back",
-        "rear",
-        "distance",
-        "distant",
-        "nearby",
-    ),
-    *("facing", "toward", "towards", "away", "along", "across", "around", "opposite", "upside", "down", "up", "north"),
-    *("south", "east", "west", "clockwise", "counterclockwise", "horizontal", "horizontally", "vertical", "vertically"),
-    *("ahead", "directly", "diagonal", "diagonally", "against", "beyond", "surrounded", "surrounding", "attached"),
+_MANNER = _words(
+    """
+    bright dark light pale colorful colour color colored coloured striped plain shiny wooden metal metallic plastic
+    round rectangular triangular curved straight flat long longer longest short shorter shortest taller tallest wide
+    wider narrow thick thin empty full old new upper lower front back rear distance distant nearby facing toward
+    towards away along across around opposite upside down up north south east west clockwise counterclockwise
+    horizontal horizontally vertical vertically ahead directly diagonal diagonally against beyond surrounded
+    surrounding attached
+    """
 )
 SEEN_WORDS = VISUAL_WORDS.union(_PEOPLE, _ANIMALS, _THINGS, _SEEING, _MANNER)
 """Of any image: a sentence without any of these is trivial, unless it points at something. Lower case, whole words."""
