@@ -131,6 +131,20 @@ class World:
         return write_trace(asked, shown, scene, flaw=flaw, rng=rng, answers=answers), flaw
 
 
+def find_example(id: str) -> Example:
+    """The example of an id, 'world-DIFFICULTY-SEED-SPLIT-INDEX', as the default world of that seed has it (no trace).
+
+    Raises:
+      ValueError: no such id.
+    """
+    source, _, rest = id.partition("-")
+    parts = rest.split("-")
+    if source != SOURCE or len(parts) != 4 or not (parts[1].isdigit() and parts[3].isdigit()):
+        raise ValueError(f"{id!r} is no example of the built-in world: need 'world-DIFFICULTY-SEED-SPLIT-INDEX'")
+    world = World(parts[0], split_seed=int(parts[1]))
+    return world.example(int(parts[3]), split=parts[2], with_trace=False)
+
+
 def _difficulty(name: str) -> Difficulty:
     if name not in DIFFICULTIES:
         raise ValueError(f"unknown difficulty {name!r}; known: {sorted(DIFFICULTIES)}")
