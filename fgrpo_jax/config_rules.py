@@ -36,8 +36,14 @@ def check_signals(config: Config) -> None:
 
 
 def check_selection(config: Config) -> None:
-    """Which training examples there are."""
+    """Which training examples there are, and how they are put together."""
     data = config.data
+    lists = data.buckets
+    if lists.group > 1 and (lists.choose == 1 or (len(lists.prompt) == 1 and len(lists.patches) == 1)):
+        raise ValueError(
+            f"config.data.buckets.group={lists.group} puts prompts of one size together, but there is one shape of "
+            "batches; set group=0, or choose several shapes (data.buckets.choose=4)"
+        )
     if data.source == "world" and data.overlong == "drop":
         raise ValueError(
             "config.data.overlong='drop' measures every prompt before the run, and the built-in world has no end; set "

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     encoder = setup.encoder(config, policy)
     order, needs, long = _order(config, tried, encoder)
     data = selection.description(config, whole)
-    run = Run(args.workdir / "filter", config, policy, Part(tried, order))
+    run = Run(args.workdir / "filter", config, policy, Part(tried, order.tolist()))
     run.claim(_settings(config, data, identity["weights"]), overwrite=args.overwrite)
     rows = run.answers(params, setup.sampler(config, policy, purpose="filter"), needs, encoder)
     if jax.process_index() == 0:

@@ -62,16 +62,17 @@ def plan(config: Config, data: PromptIterator, buckets: Buckets, *, workdir: Pat
     """Measures the run's batches, or reads what was measured, and chooses shapes if the config asks for it.
 
     Raises:
-      ValueError: several shapes to choose from in a run of several processes, which must agree on every shape.
+      ValueError: several shapes in a run of several processes that replace dead groups by rows of other batches, each
+        of its own.
     """
     given = config.data.buckets
-    if given.choose > 1 and jax.process_count() > 1:
-        raise ValueError(
-            f"config.data.buckets.choose={given.choose} lets the {jax.process_count()} processes of this run pad one "
-            "batch differently; use choose=1"
-        )
     # Where prompt and patches have one length each, the first batch says it all.
     fixed = not given.choose and len(buckets.prompt) == len(buckets.patches) == 1
+    if config.algorithm.filter_dead and not (fixed or given.choose == 1) and jax.process_count() > 1:
+        raise ValueError(
+            f"config.algorithm.filter_dead=True lets each of the {jax.process_count()} processes of this run put other "
+            "prompts into its batch, and pad them as no other does; use config.data.buckets.choose=1"
+        )
     batches = 1 if fixed else min(config.num_steps, given.measure)
     key = {"data": json.loads(json.dumps(dataclasses.asdict(config.data))), "seed": config.seed, "batches": batches}
     needs = _read(workdir / CACHE, key)

@@ -64,7 +64,7 @@ def select(config: Config, source: Source, encoder: Encoder) -> Selected:
     if indices is None or len(indices) == len(source):
         return Selected(source, known)
     digest = hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()[:16]
-    return Selected(Part(source, indices), None if known is None else known[indices], digest)
+    return Selected(Part(source, indices.tolist()), None if known is None else known[indices], digest)
 
 
 def needs(config: Config, source: Source, encoder: Encoder, indices: np.ndarray | None = None) -> np.ndarray:

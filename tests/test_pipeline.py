@@ -262,3 +262,29 @@ def test_no_more_shapes_than_were_chosen(encoder):
         waste[count] = np.mean([padding(batch.prompts)["patches"] for batch in batches])
     assert waste[3] < waste[1]
     iterator.close()
+
+
+def test_grouping_pads_less(encoder):
+    """The same prompts and number of shapes: where images of one size stand together, fewer patches are computed."""
+    computed = {}
+    for group in (0, 10):
+        iterator = PromptIterator(Sized(200), encoder, batch_size=4, seed=0, group=group)
+        iterator.use(Buckets(shapes=choose(iterator.needs(50), count=3)))
+        computed[group] = sum(next(iterator).prompts.vision.valid.size for _ in range(50))
+        iterator.close()
+    assert computed[10] < 0.9 * computed[0]
+
+
+@pytest.mark.parametrize("group", [0, 5])
+def test_processes_find_the_same_shapes(encoder, group):
+    """Each pads its rows as the whole step needs it, though it sees no more of the others than their sizes."""
+    settings = {"batch_size": 4, "seed": 1, "group": group}
+    parts = [PromptIterator(Sized(60), encoder, **settings, process_index=p, process_count=2) for p in (0, 1)]
+    whole = PromptIterator(Sized(60), encoder, **settings)
+    for _ in range(10):
+        shapes = [[leaf.shape[1:] for leaf in jax.tree.leaves(next(it).prompts)] for it in (*parts, whole)]
+        assert shapes[0] == shapes[1] == shapes[2]
+    needs = [[max(e.need.patches for e in next(it).encoded) for it in parts] for _ in range(5)]
+    assert any(a != b for a, b in needs), "the parts never differed: this shows nothing"
+    for iterator in (*parts, whole):
+        iterator.close()

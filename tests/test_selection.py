@@ -100,7 +100,8 @@ def test_the_second_run_measures_nothing(processor, data, counted):
     assert counted == [f"q{index}" for index in range(6)]
     first = selection.select(*made(processor, data, **drop, data__max_prompt_tokens=300, data__prompts_per_step=16))
     assert len(counted) == 6 and len(first.source) == 4
-    selection.select(*made(processor, data, data__buckets__group=4))  # grouping reads the same figures
+    grouped = {"data__buckets__group": 4, "data__buckets__prompt": (), "data__buckets__patches": ()}
+    selection.select(*made(processor, data, **grouped))  # grouping reads the same figures
     assert len(counted) == 6
 
 
@@ -141,6 +142,12 @@ def test_a_killed_measurement_goes_on(processor, data, counted, monkeypatch):
 def test_the_endless_world_is_not_measured(processor):
     with pytest.raises(ValueError, match="the built-in world has no end"):
         policies.config("unused", data__overlong="drop")
+
+
+def test_grouping_for_one_shape_is_refused():
+    for fields in ({}, {"data__buckets__prompt": (), "data__buckets__patches": (), "data__buckets__choose": 1}):
+        with pytest.raises(ValueError, match="puts prompts of one size together, but there is one shape"):
+            policies.config("unused", data__buckets__group=4, **fields)
 
 
 # ----------------------------------------------------------------------------------------------------------- kept lists

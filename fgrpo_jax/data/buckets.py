@@ -102,6 +102,12 @@ class Buckets:
         if odd := [n for n in (*self.patches, *(s.patches for s in self.shapes)) if n % images.MERGE**2]:
             raise ValueError(f"buckets.patches must be multiples of 4, got {odd}")
 
+    @property
+    def single(self) -> bool:
+        """Whether every batch of prompts has the same shape."""
+        rungs = (self.prompt, self.patches, self.images, self.window_slack)
+        return not self.shapes and all(len(lengths) == 1 for lengths in rungs)
+
     def windows(self, patches: int) -> tuple[int, ...]:
         """The window counts W that go with a patch bucket."""
         cells = images.WINDOW_PATCHES

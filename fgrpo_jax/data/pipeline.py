@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -79,6 +79,29 @@ class Encoder:
         return self.processor.encode_response(example.trace, prompt.sizes[0] if prompt.sizes else None)
 
 
+class Needs:
+    """What the examples of a source need of a batch, each measured once and from its outline.
+
+    Args:
+      known: int32 [N, 4], the `Shape` of each example where it was measured before; a row of −1 was not.
+    """
+
+    def __init__(self, source: Source, encoder: Encoder, *, known: np.ndarray | None = None) -> None:
+        self._source, self._encoder, self._known = source, encoder, known
+        self._measured: dict[int, Shape] = {}
+
+    def __call__(self, index: int) -> Shape:
+        if self._known is not None and self._known[index, 0] >= 0:
+            return Shape(*map(int, self._known[index]))
+        if index not in self._measured:
+            self._measured[index] = self._encoder.measure(outline(self._source, index))
+        return self._measured[index]
+
+    def of(self, indices: Iterable[int]) -> Shape:
+        """What a batch of these examples needs."""
+        return functools.reduce(Shape.join, (self(int(index)) for index in indices))
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """M prompts of this process. `count` of them are real, the others repeat the last (`remainder='pad'`)."""
@@ -100,6 +123,7 @@ class _Rows:
     occurrence: np.ndarray
     count: int
     indices: np.ndarray
+    need: Shape | None = None  # of the step over all processes, where they must agree on it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +135,8 @@ class _Prepare:
     batch_size: int
     process_index: int
     process_count: int
+    need: Needs
+    agree: bool  # whether batches differ in shape, and processes must find the same one
 
     def __call__(self, indices: np.ndarray) -> _Rows:
         full = np.concatenate([indices, np.repeat(indices[-1:], self.batch_size - len(indices))])
@@ -121,6 +147,7 @@ class _Prepare:
             occurrence=count_occurrences(full.tolist())[mine],
             count=int(np.clip(len(indices) - mine.start, 0, rows)),
             indices=np.asarray(indices, np.int64),
+            need=self.need.of(indices) if self.agree else None,
         )
 
 
@@ -135,30 +162,13 @@ class _Pad:
         examples, encoded, responses = zip(*rows.items, strict=True)
         known = {"examples": examples, "encoded": encoded, "count": rows.count, "indices": rows.indices}
         if responses[0] is None:
-            prompts = collate(encoded, buckets=self.buckets, pad_id=self.pad_id, occurrence=rows.occurrence)
+            prompts = collate(
+                encoded, buckets=self.buckets, pad_id=self.pad_id, occurrence=rows.occurrence, need=rows.need
+            )
             return Batch(prompts=prompts, **known)
         pairs = list(zip(encoded, responses, strict=True))
-        prompts, tokens, mask = collate_supervised(pairs, buckets=self.buckets, pad_id=self.pad_id)
+        prompts, tokens, mask = collate_supervised(pairs, buckets=self.buckets, pad_id=self.pad_id, need=rows.need)
         return Batch(prompts=prompts.replace(occurrence=rows.occurrence), tokens=tokens, mask=mask, **known)
-
-
-class Needs:
-    """What the examples of a source need of a batch, each measured once and from its outline.
-
-    Args:
-      known: int32 [N, 4], the `Shape` of each example where it was measured before; a row of −1 was not.
-    """
-
-    def __init__(self, source: Source, encoder: Encoder, *, known: np.ndarray | None = None) -> None:
-        self._source, self._encoder, self._known = source, encoder, known
-        self._measured: dict[int, Shape] = {}
-
-    def __call__(self, index: int) -> Shape:
-        if self._known is not None and self._known[index, 0] >= 0:
-            return Shape(*map(int, self._known[index]))
-        if index not in self._measured:
-            self._measured[index] = self._encoder.measure(outline(self._source, index))
-        return self._measured[index]
 
 
 class PromptIterator:
@@ -168,7 +178,7 @@ class PromptIterator:
       source: where examples come from.
       encoder: how they become prompts.
       batch_size: prompts of a step, over all processes; each process gets its contiguous share of rows.
-      buckets: padded lengths. With several processes give buckets of one entry, since all must agree on shapes.
+      buckets: padded lengths. Several processes find the same shape for a step: each measures the others' rows too.
       seed: of the shuffle; None keeps the source's order. Every epoch is shuffled anew.
       group: batches in a row among which prompts are shared out by what they need, so that less is padding (`steps`);
         0 leaves batches as the shuffle makes them.
@@ -211,6 +221,8 @@ class PromptIterator:
         if not len(source):
             raise ValueError("the source holds no examples; check data.path and the split")
         self._workers, self._prefetch = workers, prefetch
+        self._taken = 0
+        self._batches: Any = None
         self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed}
         self._identity |= {"group": group, "selection": selection}
         self._need = Needs(source, encoder, known=known)
@@ -223,10 +235,9 @@ class PromptIterator:
             group=group,
             need=self._need,
         )
-        self._prepare = _Prepare(source, encoder, batch_size, process_index, process_count)
-        self._pad = _Pad(Buckets() if buckets is None else buckets, encoder.processor.pad_id)
-        self._taken = 0
-        self._batches: Any = None
+        self._prepare = _Prepare(source, encoder, batch_size, process_index, process_count, self._need, agree=False)
+        self._pad = _Pad(Buckets(), encoder.processor.pad_id)
+        self.use(Buckets() if buckets is None else buckets)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -285,12 +296,14 @@ class PromptIterator:
         Examples that several batches hold are measured once.
         """
         for step in range(min(batches, len(self._steps))):
-            yield functools.reduce(Shape.join, (self._need(int(index)) for index in self._steps[step]))
+            yield self._need.of(self._steps[step])
 
     def use(self, buckets: Buckets) -> None:
         """Pads to other buckets from the next batch on."""
         self.close()
         self._pad = dataclasses.replace(self._pad, buckets=buckets)
+        agree = self._prepare.process_count > 1 and not buckets.single
+        self._prepare = dataclasses.replace(self._prepare, agree=agree)
 
     def join(
         self, examples: Sequence[Example], encoded: Sequence[EncodedPrompt], *, occurrence: np.ndarray

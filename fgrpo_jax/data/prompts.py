@@ -392,21 +392,27 @@ def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
 
 # ------------------------------------------------------------------------------------------------------------ batches
 def collate(
-    prompts: Sequence[EncodedPrompt], *, buckets: Buckets, pad_id: int = 0, occurrence: np.ndarray | None = None
+    prompts: Sequence[EncodedPrompt],
+    *,
+    buckets: Buckets,
+    pad_id: int = 0,
+    occurrence: np.ndarray | None = None,
+    need: Shape | None = None,
 ) -> PromptBatch:
     """Pads prompts to one batch of numpy leaves, in the smallest buckets that hold them.
 
     Args:
       pad_id: stands in unused places of `tokens`; only `mask` says which those are.
       occurrence: uint32 [M], how often each prompt stood in its step before; counted within `prompts` when None.
+      need: what the batch must hold at least, where these prompts are a part of it.
 
     Raises:
       ValueError: no prompts, or a length that no bucket holds.
     """
     if not prompts:
         raise ValueError("a batch needs at least one prompt")
-    need = prompts[0].need
-    for prompt in prompts[1:]:
+    need = prompts[0].need if need is None else need
+    for prompt in prompts:
         need = need.join(prompt.need)
     shape = buckets.fit(need)
     batch, length = len(prompts), shape.prompt
@@ -464,11 +470,15 @@ def _collate_vision(prompts: Sequence[EncodedPrompt], shape: Shape) -> VisionInp
 
 
 def collate_supervised(
-    pairs: Sequence[tuple[EncodedPrompt, np.ndarray]], *, buckets: Buckets, pad_id: int
+    pairs: Sequence[tuple[EncodedPrompt, np.ndarray]], *, buckets: Buckets, pad_id: int, need: Shape | None = None
 ) -> tuple[PromptBatch, np.ndarray, np.ndarray]:
-    """Prompts with one reference completion each: (PromptBatch, tokens int32 [M, 1, T], mask bool [M, 1, T])."""
+    """Prompts with one reference completion each: (PromptBatch, tokens int32 [M, 1, T], mask bool [M, 1, T]).
+
+    Args:
+      need: see `collate`.
+    """
     room = rung(max(len(ids) for _, ids in pairs), buckets.completion, "completion tokens")
     tokens, mask = np.full((len(pairs), 1, room), pad_id, np.int32), np.zeros((len(pairs), 1, room), bool)
     for row, (_, ids) in enumerate(pairs):
         tokens[row, 0, : len(ids)], mask[row, 0, : len(ids)] = ids, True
-    return collate([prompt for prompt, _ in pairs], buckets=buckets, pad_id=pad_id), tokens, mask
+    return collate([prompt for prompt, _ in pairs], buckets=buckets, pad_id=pad_id, need=need), tokens, mask

@@ -59,7 +59,7 @@ def step_indices(
 class _Grouped:
     """From the number of a step to its indices."""
 
-    batches: grain.MapDataset[np.ndarray]
+    batches: Any  # grain.MapDataset of int [batch_size], without holes
     length: int
     batch_size: int
     seed: int | None
