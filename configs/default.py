@@ -139,7 +139,7 @@ def _rewards() -> ConfigDict:
 
 def _judge(*, backend: str = "rules") -> ConfigDict:
     judge = ConfigDict()  # who says whether a reasoning is consistent (R_C) and grounded (R_S); docs/judges.md
-    judge.backend = backend  # rules (exact, known scenes) | none (R_S masked, R_C by rules where it can) | server
+    judge.backend = backend  # rules (exact, known scenes) | none (R_S masked, R_C by rules) | local | server
     judge.precheck = True  # rules decide the clear cases of consistency before a model is asked
     judge.frame = "processed"  # boxes as the judge speaks them: processed | original (pixels) | unit (0..1) | thousand
     judge.max_failure_rate = 0.2  # the run saves a checkpoint and stops when more of its requests to a model fail,
@@ -147,6 +147,12 @@ def _judge(*, backend: str = "rules") -> ConfigDict:
     judge.window = 10  # over the last so many steps
     judge.concurrency = 32  # requests under way at once
     judge.cache = "WORKDIR/judge.sqlite"  # verdicts of a model, asked once for ever; WORKDIR is the run's; "" is none
+    judge.trivial_prefixes = ()  # beginnings of sentences a model is not asked about; () is rewards/sentences.py's list
+    judge.visual_words = ()  # words without which it is not asked about a sentence; () is the list of rewards/words.py
+    judge.local = ConfigDict()  # a frozen Qwen2.5-VL in this process, on the mesh of the policy
+    judge.local.hf = ""  # HF folder or hub id
+    judge.local.revision = ""  # of a hub id: branch, tag or commit
+    judge.local.dtype = "bfloat16"  # float32 | bfloat16: of its weights and activations
     judge.server = ConfigDict()  # any OpenAI-compatible chat endpoint: vLLM, SGLang, hosted
     judge.server.url = ""  # up to /v1, such as http://localhost:8000/v1; never with a key in it
     judge.server.model = ""  # the name under which the endpoint serves it

@@ -51,8 +51,15 @@ class ServerSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class LocalSection:
+    hf: str
+    revision: str
+    dtype: Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True)
 class JudgeSection:
-    backend: Literal["rules", "none", "server"]
+    backend: Literal["rules", "none", "local", "server"]
     precheck: bool
     frame: Literal["processed", "original", "unit", "thousand"]
     max_failure_rate: Fraction
@@ -60,6 +67,9 @@ class JudgeSection:
     window: Count
     concurrency: Count
     cache: str
+    trivial_prefixes: tuple[str, ...]
+    visual_words: tuple[str, ...]
+    local: LocalSection
     server: ServerSection
 
     @property
@@ -70,7 +80,7 @@ class JudgeSection:
 
 @dataclasses.dataclass(frozen=True)
 class EvalJudgeSection(JudgeSection):
-    backend: Literal["same", "rules", "none", "server"]
+    backend: Literal["same", "rules", "none", "local", "server"]
 
 
 def eval_judge(config: Config) -> JudgeSection:
@@ -83,7 +93,7 @@ def refuse_moved(raw: Mapping[str, Any]) -> None:
     if isinstance(rewards := raw.get("rewards"), Mapping) and "judge" in rewards:
         raise ValueError(
             f"config.rewards.judge={rewards['judge']!r} has moved: set config.judge.backend to the same value "
-            "(rules | none | server; docs/judges.md)"
+            "(rules | none | local | server; docs/judges.md)"
         )
 
 
@@ -97,6 +107,16 @@ def check_judges(config: Config) -> None:
 def check_judge(judge: JudgeSection, *, at: str) -> None:
     if judge.backend == "server":
         _check_server(judge, at=at)
+    if judge.backend == "local" and not judge.local.hf:
+        raise ValueError(f"{at}.backend='local' needs {at}.local.hf, the folder or hub id of a Qwen2.5-VL")
+    if judge.backend == "local" and judge.frame != "processed":
+        raise ValueError(
+            f"{at}.frame='{judge.frame}': a local judge is a Qwen2.5-VL, which speaks 'processed'; use that"
+        )
+    lists = {"trivial_prefixes": judge.trivial_prefixes, "visual_words": judge.visual_words}
+    for name, texts in lists.items():
+        if odd := [text for text in texts if not text or text != text.lower().strip()]:
+            raise ValueError(f"{at}.{name} holds {odd[0]!r}; give lower-case texts without spaces around them")
 
 
 def _check_server(judge: JudgeSection, *, at: str) -> None:

@@ -22,11 +22,10 @@ import jax
 import ml_collections
 from tqdm import tqdm
 
-from fgrpo_jax import __version__, answering, checkpoint, doors, questions, scoring, setup
+from fgrpo_jax import __version__, answering, checkpoint, doors, judging, questions, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
-from fgrpo_jax.config_judge import eval_judge
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.reporting import paper, results, tables
 from fgrpo_jax.reporting.figures import MEANS as FIGURES
@@ -54,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
     named = _named(config, policy, args.checkpoint)
     load, sampler = _loader(config, policy, args.checkpoint), setup.sampler(config, policy, purpose="eval")
     found = []
-    with contextlib.closing(setup.scorer(config, args.workdir, purpose="eval")) as scorer:
+    with contextlib.closing(judging.scorer(config, policy, args.workdir, purpose="eval")) as scorer:
         for name, source in sets.items():
             spent = Spent()
             file = AnswerFile(
@@ -68,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
             found.append(results.of_set(name, answers, resamples=config.eval.resamples))
             tqdm.write(f"{name}: {spent.line()}")
     if jax.process_index() == 0:
-        report(args.workdir / "eval", found, protocol(config, policy, named))
+        report(args.workdir / "eval", found, protocol(config, policy, named, judge=scorer.judges.about))
 
 
 def evaluate(
@@ -90,7 +89,9 @@ def evaluate(
 
 
 # ----------------------------------------------------------------------------------------------------- what is reported
-def protocol(config: configs.Config, policy: setup.Policy, named: Mapping[str, Any]) -> dict[str, Any]:
+def protocol(
+    config: configs.Config, policy: setup.Policy, named: Mapping[str, Any], *, judge: Mapping[str, str]
+) -> dict[str, Any]:
     """What moves scores, as it stands in every result file."""
     sampling, style = config.rollout, find_style(config.data.prompt)
     return {
@@ -112,7 +113,7 @@ def protocol(config: configs.Config, policy: setup.Policy, named: Mapping[str, A
         "compute_dtype": config.model.compute_dtype,
         "param_dtype": config.model.param_dtype,
         "extractor": "rules",
-        "judge": {"backend": eval_judge(config).backend},
+        "judge": dict(judge),
         "resamples": config.eval.resamples,
         "version": __version__,
     }

@@ -14,12 +14,13 @@ import numpy as np
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax import selection
 from fgrpo_jax.config import Config
-from fgrpo_jax.config_judge import WORKDIR, JudgeSection, eval_judge
+from fgrpo_jax.config_judge import eval_judge
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.data.sources import Source
+from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.multipliers import Constraint
 from fgrpo_jax.fgrpo.optimizer import OptimizerConfig, partition
@@ -29,16 +30,11 @@ from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.questions import heldout, source
-from fgrpo_jax.rewards.judges import prompts
-from fgrpo_jax.rewards.judges.cache import Cache
-from fgrpo_jax.rewards.judges.dispatch import Dispatcher
-from fgrpo_jax.rewards.judges.protocol import Judge
-from fgrpo_jax.rewards.judges.rules import RulesJudge
+from fgrpo_jax.rewards.dialects import find_dialect
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
-from fgrpo_jax.scoring import Scorer
 
 SHIPPED = hub.SHIPPED
 
@@ -346,8 +342,10 @@ def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
 
 def rewards(config: Config) -> RewardConfig:
     """The reward settings in the form the scorer takes."""
-    section = config.rewards
+    section, style = config.rewards, find_style(config.data.prompt)
     return RewardConfig(
+        prefilled=bool(style.prefill),
+        dialect=find_dialect(style.dialect),
         accuracy_weight=section.accuracy_weight,
         format_weight=section.format_weight,
         ciou_mapping=section.ciou_mapping,
@@ -357,81 +355,3 @@ def rewards(config: Config) -> RewardConfig:
         window=config.rollout.max_new_tokens,
         overlong_cache=section.overlong_cache,
     )
-
-
-def judges(config: Config, section: JudgeSection, workdir: Path) -> Dispatcher:
-    """Who judges under one of the config's judge sections.
-
-    Args:
-      workdir: of the run, where the cache of verdicts may be; nothing is written before the first verdict.
-
-    Raises:
-      ValueError: the judge is not there, or not as the section says.
-    """
-    rules = RulesJudge(box_iou_correct=config.rewards.box_iou_correct)
-    settings: dict[str, Any] = {"rules": rules, "oracle": section.backend == "rules", "precheck": section.precheck}
-    if section.backend == "server":
-        model = _server_judge(section)
-    else:
-        return Dispatcher(**settings)
-    identity, frame = model.identity, section.frame
-    store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
-    return Dispatcher(
-        **settings, model=model, store=store, key=lambda request: prompts.fingerprint(request, identity, frame=frame)
-    )
-
-
-def _cache(section: JudgeSection, workdir: Path, *, judge: str) -> Cache | None:
-    if not section.cache:
-        return None
-    first, *rest = Path(section.cache).parts
-    path = workdir.joinpath(*rest) if first == WORKDIR else Path(section.cache)
-    if jax.process_count() > 1:  # workdirs of many hosts are on network file systems, where SQLite can't be shared
-        path = path.with_name(f"{path.stem}.{jax.process_index()}{path.suffix}")
-    return Cache(path, judge=judge)
-
-
-def _server_judge(section: JudgeSection) -> Judge:
-    """The judge behind an endpoint, which was seen to be there."""
-    try:
-        from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs httpx
-    except ImportError as error:
-        raise ValueError(f"judge.backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
-    server = section.server
-    judge = ServerJudge(
-        Settings(
-            url=server.url,
-            model=server.model,
-            key_env=server.key_env,
-            frame=section.frame,
-            image=server.image,
-            max_tokens=server.max_tokens,
-            body=server.body,
-            connect_timeout=server.connect_timeout,
-            timeout=server.timeout,
-            deadline=server.deadline,
-            retries=server.retries,
-            backoff=server.backoff,
-            requests_per_minute=server.requests_per_minute / jax.process_count(),
-            concurrency=section.concurrency,
-        )
-    )
-    try:
-        judge.check()
-    except ValueError:
-        judge.close()
-        raise
-    return judge
-
-
-def scorer(config: Config, workdir: Path, *, purpose: str, shared: Dispatcher | None = None) -> Scorer:
-    """What scores rollouts for 'train' or 'eval'.
-
-    Args:
-      shared: a judge that is there already, used where the section of this purpose is its own.
-    """
-    if purpose == "train":
-        return Scorer(rewards(config), judges(config, config.judge, workdir), measures=measures(config))
-    section = eval_judge(config)
-    mine = shared if shared is not None and section is config.judge else judges(config, section, workdir)
-    return Scorer(rewards(config), mine, everyone=True)

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, evaluate, metrics, precompile, scoring, setup
+from fgrpo_jax import checkpoint, doors, evaluate, judging, metrics, precompile, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.collect import Collected, anywhere, everywhere, redrawn
@@ -120,7 +120,7 @@ class Run:
         data.use(plan.buckets)
         if config.eval.examples:
             setup.heldout_batches(config, policy).try_first()
-        scorer = setup.scorer(config, workdir, purpose="train")
+        scorer = judging.scorer(config, policy, workdir, purpose="train")
         return cls(
             config,
             workdir,
@@ -129,7 +129,7 @@ class Run:
             sampler=setup.sampler(config, policy, purpose="train"),
             eval_sampler=setup.sampler(config, policy, purpose="eval"),
             scorer=scorer,
-            eval_scorer=setup.scorer(config, workdir, purpose="eval", shared=scorer.judges),
+            eval_scorer=judging.scorer(config, policy, workdir, purpose="eval", shared=scorer.judges),
             learner=setup.learner(config, policy),
             data=data,
             plan=plan,

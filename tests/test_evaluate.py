@@ -12,7 +12,7 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import convert, doors, evaluate, metrics, questions, setup
+from fgrpo_jax import convert, doors, evaluate, judging, metrics, questions, setup
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.records import Rollouts
 
@@ -124,7 +124,7 @@ class Recite:
 def recited(tiny_hf: Path, *, flawed: float) -> list[evaluate.Answer]:
     config = policies.config(tiny_hf, eval__examples=24, data__world__flawed=flawed)
     policy = setup.policy(config)
-    scorer = setup.scorer(config, Path(), purpose="eval")
+    scorer = judging.scorer(config, policy, Path(), purpose="eval")
     return evaluate.evaluate(config, policy, None, Recite(config, policy), scorer=scorer)  # type: ignore[arg-type]
 
 

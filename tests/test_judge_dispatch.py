@@ -13,10 +13,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import policies
 import pytest
+import scripted_judge
 from test_rewards_score import BROKEN, EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
 
-from fgrpo_jax import scoring
+from fgrpo_jax import judging, scoring, setup
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
@@ -108,7 +110,7 @@ def test_other_masks_and_evaluation_ask_of_wrong_answers_too() -> None:
 
 def test_rules_decide_what_is_clear() -> None:
     fake = Fake(lambda request: Judgement(NO if request.kind == "consistency" else S))
-    clear = "<think>There is a thing. So the answer is A.</think><answer>A</answer>"
+    clear = "<think>So the answer is A.</think><answer>A</answer>"
     vague = "<think>There is a thing.</think><answer>A</answer>"
     example = dataclasses.replace(PHOTO, answer="A")
     signals, _, counts = scored(fake, clear, vague, example=example)
@@ -117,12 +119,12 @@ def test_rules_decide_what_is_clear() -> None:
     asked = Fake(fake.answer)
     signals, *_ = scored(asked, clear, vague, example=example, judges=dispatcher(asked, precheck=False))
     np.testing.assert_array_equal(signals.values[0], [[0, 0]])
-    assert counts.rule == 1
+    assert counts.rule == 2, "the conclusion is a trivial sentence, too"
 
 
 def test_trivial_sentences_are_skipped_without_asking() -> None:
     fake = Fake()
-    judges = dispatcher(fake, trivial=lambda sentence: "answer is" in sentence)
+    judges = dispatcher(fake)
     _, seen, _ = scored(fake, IDLE, judges=judges)
     assert not [r for r in fake.asked if r.kind == "semantic"] and seen["skipped"].item() == 1
     assert seen["no_claim"].item() and seen["judged"].item()
@@ -404,3 +406,37 @@ def test_a_warning_when_claims_vanish() -> None:
     assert [text is not None for text in said] == [False] * 5 + [True, False, False], "once"
     assert "from 10.0% to 23.3%" in said[5]  # type: ignore[operator]
     assert not any(quiet.add(share) for share in [0.0, 0.0, 0.0, 0.01, 0.02, 0.03, 0.04]), "twice nothing is nothing"
+
+
+# ----------------------------------------------------------------------------------------------------- from the config
+def test_who_judges_is_said_by_the_config(tiny_hf: Path, tmp_path: Path) -> None:
+    """Each backend with its cache and its frame; evaluation by the judge of training, or by its own."""
+    config = policies.config(tiny_hf)
+    assert judging.judges(config, None, config.judge, tmp_path).about == {"backend": "rules"}  # type: ignore[arg-type]
+    silent = policies.config(tiny_hf, judge__backend="none", constraints__semantic_grounding__enabled=False)
+    assert judging.judges(silent, None, silent.judge, tmp_path).about == {"backend": "none"}  # type: ignore[arg-type]
+    with scripted_judge.serve(scripted_judge.Judge()) as scripted:
+        fields = {"judge__backend": "server", "judge__server__url": scripted.url, "judge__server__model": "scripted"}
+        served = policies.config(tiny_hf, **fields, judge__frame="thousand")
+        train = judging.scorer(served, None, tmp_path, purpose="train")  # type: ignore[arg-type]
+        shared = judging.scorer(served, None, tmp_path, purpose="eval", shared=train.judges)  # type: ignore[arg-type]
+        assert shared.judges is train.judges and train.judges.about["model"] == "scripted"
+        assert (
+            train.judges.about["frame"] == "thousand" and train.judges.about["prompt_version"] == prompts.PROMPT_VERSION
+        )
+        assert train.judges.store.path == tmp_path / "judge.sqlite"  # type: ignore[union-attr]
+        assert not list(tmp_path.iterdir())
+        own = policies.config(tiny_hf, **fields, eval__judge__backend="rules")
+        other = judging.scorer(own, None, tmp_path, purpose="eval", shared=train.judges)  # type: ignore[arg-type]
+        assert other.judges.about == {"backend": "rules"}
+        train.close()
+    with pytest.raises(ValueError, match="does not answer"):
+        judging.judges(served, None, served.judge, tmp_path)  # type: ignore[arg-type]
+
+
+def test_images_travel_where_a_server_is_to_see_them(tiny_hf: Path) -> None:
+    policy = policies.policy(policies.config(tiny_hf))
+    url = {"server__url": "http://localhost:8000/v1", "server__model": "m", "backend": "server"}
+    for at, kept in (("judge__", True), ("eval__judge__", True), ("", False)):
+        config = policies.config(tiny_hf, **({f"{at}{name}": value for name, value in url.items()} if at else {}))
+        assert setup.encoder(config, policy).keep_images is kept

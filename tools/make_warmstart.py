@@ -22,7 +22,7 @@ from checks import heldout
 from make_tiny_checkpoint import Recipe, write
 
 from fgrpo_jax import config as configs
-from fgrpo_jax import doors, evaluate, metrics, setup, sft
+from fgrpo_jax import doors, evaluate, judging, metrics, setup, sft
 from fgrpo_jax.convert import folder_dtype
 from fgrpo_jax.export import export
 
@@ -78,7 +78,8 @@ def held_out(folder: Path) -> dict[str, Any]:
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params = policy.load(config.model.param_dtype)
-    sampler, scorer = setup.sampler(config, policy, purpose="eval"), setup.scorer(config, folder, purpose="eval")
+    sampler = setup.sampler(config, policy, purpose="eval")
+    scorer = judging.scorer(config, policy, folder, purpose="eval")
     with contextlib.closing(scorer):
         answers = evaluate.evaluate(config, policy, params, sampler, scorer=scorer)
     return heldout.figures(answers) | {"split": config.data.eval_split, "temperature": config.eval.temperature}

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from fgrpo_jax.data.images import convert_box
+from fgrpo_jax.data.frames import convert_box
 from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Box, Example, ImageSize, Signals
 from fgrpo_jax.rewards import task
+from fgrpo_jax.rewards.dialects import PAPER, Dialect, boxes_in
 from fgrpo_jax.rewards.grounding import MAPPINGS, mean_iou, spatial
 from fgrpo_jax.rewards.judges.dispatch import KINDS, Case, Dispatcher, Opinion
 from fgrpo_jax.rewards.judges.protocol import Kind
@@ -47,6 +48,7 @@ class RewardConfig:
       dedupe_boxes: whether a box predicted twice counts once in N of Eq. 1.
       no_claim: R_S of a right answer whose reasoning makes no scored claim: 'masked', or 'zero'.
       prefilled: the prompt ends in '<think>', so responses start inside the block.
+      dialect: how responses are written.
       window, overlong_cache: most tokens of a response, and over how many of them the signal 'overlong' falls to −1.
 
     Raises:
@@ -59,6 +61,7 @@ class RewardConfig:
     dedupe_boxes: bool = False
     no_claim: str = "masked"
     prefilled: bool = False
+    dialect: Dialect = PAPER
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     window: int = 0
     overlong_cache: int = 0
@@ -87,7 +90,7 @@ def judge_one(
       judges: who judges; the rules when left out.
       length, finished: tokens of the response, EOS included, and whether it ended by itself; left out when unknown.
     """
-    parsed = parse(text, prefilled=config.prefilled)
+    parsed = parse(text, prefilled=config.prefilled, dialect=config.dialect)
     judges = Dispatcher() if judges is None else judges
     (opinion,) = judges.judge([Case(example, parsed, size)])
     return _judged(example, parsed, size, opinion, config=config, length=length, finished=finished)
@@ -151,8 +154,9 @@ def _spatial(example: Example, parsed: Parsed, size: ImageSize, config: RewardCo
     if not example.boxes:
         return float("nan"), float("nan")
     gold: list[Box] = [convert_box(box, size, src="original", dst="processed") for box in example.boxes]
-    value = spatial(parsed.boxes, gold, mapping=config.ciou_mapping, dedupe=config.dedupe_boxes)
-    return value, mean_iou(parsed.boxes, gold, dedupe=config.dedupe_boxes)
+    boxes = boxes_in(parsed.boxes, size, dialect=parsed.dialect)
+    value = spatial(boxes, gold, mapping=config.ciou_mapping, dedupe=config.dedupe_boxes)
+    return value, mean_iou(boxes, gold, dedupe=config.dedupe_boxes)
 
 
 def _share(verdicts: Sequence[Verdict]) -> float:
@@ -204,7 +208,7 @@ def score(
             "need as many of each, and groups of one size"
         )
 
-    parsed = [[parse(text, prefilled=config.prefilled) for text in group] for group in texts]
+    parsed = [[parse(text, prefilled=config.prefilled, dialect=config.dialect) for text in group] for group in texts]
     counting = {right: _counting(config, measures, right=right, everyone=everyone) for right in (True, False)}
     opinions = (Dispatcher() if judges is None else judges).judge(
         [

@@ -17,10 +17,12 @@ from typing import Any, Protocol
 from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.consistency import precheck
+from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import Judge, Judgement, Kind, Request
 from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.judges.tally import Tally
 from fgrpo_jax.rewards.parsing import Parsed
+from fgrpo_jax.rewards.sentences import Trivial
 from fgrpo_jax.rewards.verdict import Verdict
 
 KINDS: frozenset[Kind] = frozenset(("consistency", "semantic"))
@@ -90,11 +92,6 @@ def no_key(request: Request) -> bytes:
     return str(id(request)).encode()
 
 
-def never(_: str) -> bool:
-    """No sentence is trivial."""
-    return False
-
-
 @dataclasses.dataclass(eq=False)
 class Dispatcher:
     """Asks whoever can answer. Safe to call from several threads.
@@ -114,7 +111,7 @@ class Dispatcher:
     oracle: bool = True
     model: Judge | None = None
     precheck: bool = True
-    trivial: Callable[[str], bool] = never
+    trivial: Trivial = dataclasses.field(default_factory=Trivial)
     store: Store | None = None
     key: Callable[[Request], bytes] = no_key
     tally: Tally = dataclasses.field(default_factory=Tally)
@@ -125,6 +122,13 @@ class Dispatcher:
     def overlaps(self) -> bool:
         """Whether cases may be judged while the sampler draws further rollouts."""
         return self.model is None or self.model.overlaps
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Who judges, for result files."""
+        if self.model is None:
+            return {"backend": "rules" if self.oracle else "none"}
+        return {**self.model.identity, "prompt_version": prompts.PROMPT_VERSION, "precheck": str(self.precheck)}
 
     def close(self) -> None:
         """Closes model and cache."""
@@ -167,7 +171,7 @@ class Dispatcher:
 
     def _sentence(self, case: Case, at: int) -> Judgement | Request:
         sentences = case.parsed.sentences
-        if self.trivial(sentences[at]):
+        if self.trivial(sentences[at], dialect=case.parsed.dialect):
             return Judgement(Verdict.SKIP, how="rule")
         return self._request("semantic", case, before=sentences[:at], sentence=sentences[at])
 

@@ -18,8 +18,8 @@ import string
 import unicodedata
 from collections.abc import Mapping
 
-from fgrpo_jax.data.images import convert_boxes_in_text
 from fgrpo_jax.records import Example
+from fgrpo_jax.rewards.dialects import in_paper_notation, text_in
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Kind, Request
 from fgrpo_jax.rewards.parsing import answer_text
 from fgrpo_jax.rewards.verdict import Verdict
@@ -183,14 +183,14 @@ def _letter(index: int) -> str:
     return string.ascii_uppercase[index] if index < 26 else str(index + 1)
 
 
-_TAG = re.compile(r"</?bbox>")
+_TAG = re.compile(r"<bbox>([^<>]{0,200})</bbox>")
 
 
 def _moved(text: str, request: Request, frame: str) -> str:
-    """Text of the policy with its boxes in the judge's frame and without the tags around them."""
-    if request.size.processed_width:
-        text = convert_boxes_in_text(text, request.size, src=request.frame, dst=frame)
-    return _TAG.sub("", text)
+    """Text of the policy with its boxes (and points) in the judge's frame, boxes as [x1,y1,x2,y2] without tags."""
+    dialect = request.parsed.dialect
+    text = _TAG.sub(lambda match: f"[{match[1].strip().strip('[]')}]", in_paper_notation(text, dialect))
+    return text_in(text, request.size, dialect=dialect, dst=frame) if request.size.processed_width else text
 
 
 # ------------------------------------------------------------------------------------------------------ untrusted text

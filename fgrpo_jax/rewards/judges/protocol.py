@@ -38,7 +38,6 @@ class Request:
       size: of the first image, as published and as the policy saw it.
       before: semantic: the sentences of the reasoning that come before, in order.
       sentence: semantic: the one that is judged.
-      frame: of the boxes in the text, a name of `data.images.FRAMES_OF_BOXES`.
       encoded: the prompt as the policy saw it (patches of its images among it), where it is at hand.
     """
 
@@ -48,7 +47,6 @@ class Request:
     size: ImageSize
     before: tuple[str, ...] = ()
     sentence: str = ""
-    frame: str = "processed"
     encoded: EncodedPrompt | None = None
 
 

@@ -1,0 +1,133 @@
+"""Who judges and what scores, built from the config: judges of every backend, their cache, and the scorer over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax import setup
+from fgrpo_jax.config import Config
+from fgrpo_jax.config_judge import WORKDIR, JudgeSection, eval_judge
+from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.model import weights
+from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.rewards.judges import prompts
+from fgrpo_jax.rewards.judges.cache import Cache
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.local import LocalJudge
+from fgrpo_jax.rewards.judges.protocol import Judge
+from fgrpo_jax.rewards.judges.rules import RulesJudge
+from fgrpo_jax.rewards.judges.scorer import VerdictScorer
+from fgrpo_jax.rewards.sentences import Trivial
+from fgrpo_jax.scoring import Scorer
+
+
+def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir: Path) -> Dispatcher:
+    """Who judges under one of the config's judge sections.
+
+    Args:
+      policy: on whose mesh a local judge is laid out.
+      workdir: of the run, where the cache of verdicts may be; nothing is written before the first verdict.
+
+    Raises:
+      ValueError: the judge is not there, or not as the section says.
+    """
+    rules = RulesJudge(box_iou_correct=config.rewards.box_iou_correct)
+    trivial = Trivial(prefixes=section.trivial_prefixes, words=section.visual_words)
+    settings: dict[str, Any] = {"rules": rules, "precheck": section.precheck, "trivial": trivial}
+    if not section.asks_a_model:
+        return Dispatcher(**settings, oracle=section.backend == "rules")
+    model = _server_judge(section) if section.backend == "server" else _local_judge(config, policy, section)
+    identity, frame = model.identity, section.frame
+    store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
+    return Dispatcher(
+        **settings,
+        oracle=False,
+        model=model,
+        store=store,
+        key=lambda request: prompts.fingerprint(request, identity, frame=frame),
+    )
+
+
+def _cache(section: JudgeSection, workdir: Path, *, judge: str) -> Cache | None:
+    if not section.cache:
+        return None
+    first, *rest = Path(section.cache).parts
+    path = workdir.joinpath(*rest) if first == WORKDIR else Path(section.cache)
+    if jax.process_count() > 1:  # workdirs of many hosts are on network file systems, where SQLite can't be shared
+        path = path.with_name(f"{path.stem}.{jax.process_index()}{path.suffix}")
+    return Cache(path, judge=judge)
+
+
+def _local_judge(config: Config, policy: setup.Policy, section: JudgeSection) -> Judge:
+    """A frozen model beside the policy, on its mesh."""
+    folder, dtype = setup.model_folder(section.local.hf, section.local.revision), jnp.dtype(section.local.dtype)
+    model = Model.create(
+        ModelConfig.load(folder),
+        compute_dtype=dtype,
+        unrolled=jax.default_backend() == "cpu",
+        mesh=policy.mesh,
+    )
+    params = weights.load_hf(folder, model, dtype=dtype, shardings=meshes.shardings(model.specs, policy.mesh))
+    return LocalJudge(
+        VerdictScorer(model, params, Processor.load(folder), mesh=policy.mesh),
+        name=section.local.hf,
+        frame=section.frame,
+        min_pixels=config.data.min_pixels,
+        max_pixels=config.data.max_pixels,
+    )
+
+
+def _server_judge(section: JudgeSection) -> Judge:
+    """The judge behind an endpoint, which was seen to be there."""
+    try:
+        from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs httpx
+    except ImportError as error:
+        raise ValueError(f"judge.backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
+    server = section.server
+    judge = ServerJudge(
+        Settings(
+            url=server.url,
+            model=server.model,
+            key_env=server.key_env,
+            frame=section.frame,
+            image=server.image,
+            max_tokens=server.max_tokens,
+            body=server.body,
+            connect_timeout=server.connect_timeout,
+            timeout=server.timeout,
+            deadline=server.deadline,
+            retries=server.retries,
+            backoff=server.backoff,
+            requests_per_minute=server.requests_per_minute / jax.process_count(),
+            concurrency=section.concurrency,
+        )
+    )
+    try:
+        judge.check()
+    except ValueError:
+        judge.close()
+        raise
+    return judge
+
+
+def scorer(
+    config: Config, policy: setup.Policy, workdir: Path, *, purpose: str, shared: Dispatcher | None = None
+) -> Scorer:
+    """What scores rollouts for 'train' or 'eval'.
+
+    Args:
+      shared: a judge that is there already, used where the section of this purpose is its own.
+    """
+    if purpose == "train":
+        return Scorer(
+            setup.rewards(config), judges(config, policy, config.judge, workdir), measures=setup.measures(config)
+        )
+    section = eval_judge(config)
+    mine = shared if shared is not None and section is config.judge else judges(config, policy, section, workdir)
+    return Scorer(setup.rewards(config), mine, everyone=True)
