@@ -67,7 +67,7 @@ def _data() -> ConfigDict:
     data.difficulty.batch_prompts = 32  # prompts a sampler call
     data.min_pixels = 262_144  # images are resized to lie between these; not stated in the paper: the values of
     data.max_pixels = 4_194_304  # the framework it was built on
-    data.prompt = "paper"  # preset of system turn and question layout: paper | tiny (fgrpo_jax/data/styles.py)
+    data.prompt = "paper"  # paper | tiny | direct | cot | vigorl | treevgr | vlm_r1 (data/styles.py), or FILE.json
     data.workers = 0  # Grain worker processes that read images and tokenise; 0 works in the main process
     data.buckets = ConfigDict()  # padded lengths that batches may have; one compile a combination, () is a ladder
     data.buckets.prompt = ()  # prompt tokens

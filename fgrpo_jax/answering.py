@@ -47,7 +47,7 @@ Answer = dict[str, Any]
 FREE = (
     *("model.hf", "model.revision", "model.remat", "model.freeze", "model.lora.*"),
     *("data.path", "data.train_split", "data.prompts_per_step", "data.workers", "data.buckets.*"),
-    *("data.length_cache", "data.difficulty.*"),
+    *("data.filter", "data.overlong", "data.length_cache", "data.difficulty.*"),
     *("rollout.group_size", "rollout.temperature", "rollout.batch_prompts", "rollout.compact", "rollout.logp_*"),
     *("eval.examples", "eval.limit", "eval.every", "eval.batch_prompts", "eval.sets", "eval.root", "eval.paths.*"),
     "eval.resamples",
@@ -327,7 +327,7 @@ def answer_batches(
             sampler,
             params,
             policy.put(batch.prompts),
-            decode=policy.processor.decode,
+            decode=setup.decoder(config, policy),
             seed=config.eval.seed,
             purpose="eval",
             step=0,
@@ -351,7 +351,7 @@ def _answers(config: configs.Config, batch: Batch, drawn: Generation, scored: Sc
     out = []
     for row in range(batch.count):
         example, text = batch.examples[row], drawn.texts[row][0]
-        parsed = parse(text, prefilled=bool(style.prefill), dialect=find_dialect(style.dialect))
+        parsed = parse(text, dialect=find_dialect(style.dialect))
         lengths = {
             "tokens": int(drawn.rollouts.mask[row, 0].sum()),
             "truncated": float(not drawn.rollouts.finished[row, 0]),

@@ -234,7 +234,7 @@ class Run:
             sampler,
             params,
             self.policy.put(batch.prompts),
-            decode=self.policy.processor.decode,
+            decode=setup.decoder(self.config, self.policy),
             seed=self.config.seed,
             purpose="filter",
             step=0,

@@ -33,6 +33,7 @@ from fgrpo_jax.questions import heldout, source
 from fgrpo_jax.rewards.dialects import find_dialect
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
+from fgrpo_jax.rollout.generate import Decode
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
 
@@ -112,13 +113,19 @@ def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encod
     data = config.data
     return Encoder(
         policy.processor,
-        style=data.prompt,
+        style=find_style(data.prompt),
         min_pixels=data.min_pixels,
         max_pixels=data.max_pixels,
         max_prompt_tokens=data.max_prompt_tokens,
         responses=responses,
         keep_images="server" in (config.judge.backend, eval_judge(config).backend),  # others see what the policy saw
     )
+
+
+def decoder(config: Config, policy: Policy) -> Decode:
+    """Completion ids → the whole response, what the prompt gave of it included."""
+    prefill = find_style(config.data.prompt).prefill
+    return lambda ids: prefill + policy.processor.decode(ids)
 
 
 def buckets(config: Config) -> Buckets:
@@ -344,8 +351,7 @@ def rewards(config: Config) -> RewardConfig:
     """The reward settings in the form the scorer takes."""
     section, style = config.rewards, find_style(config.data.prompt)
     return RewardConfig(
-        prefilled=bool(style.prefill),
-        dialect=find_dialect(style.dialect),
+        dialect=find_dialect(style.dialect),  # of whole responses: `decoder` puts before them what the prompt gave
         accuracy_weight=section.accuracy_weight,
         format_weight=section.format_weight,
         ciou_mapping=section.ciou_mapping,

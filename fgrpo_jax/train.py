@@ -264,7 +264,7 @@ class Run:
                 self.sampler,
                 params,
                 part,
-                decode=self.policy.processor.decode,
+                decode=setup.decoder(self.config, self.policy),
                 seed=self.config.seed,
                 purpose="train",
                 step=step,

@@ -57,7 +57,7 @@ class Recipe:
 
 def world_texts(difficulty: str, count: int) -> Iterator[str]:
     """What a policy of the built-in world reads and writes: wording of the prompts, questions, options, responses."""
-    for style in STYLES.values():
+    for style in (STYLES[name] for name in ("paper", "tiny")):  # what small policies are asked in
         yield style.system
         yield style.user_text("", ("", ""))
     yield "user assistant system You are a helpful assistant."

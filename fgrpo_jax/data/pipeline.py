@@ -23,7 +23,7 @@ from fgrpo_jax.data.buckets import Buckets, Shape
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.sources import Source, outline
 from fgrpo_jax.data.steps import step_indices
-from fgrpo_jax.data.styles import PromptStyle
+from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.records import Example, PromptBatch
 
 REMAINDERS = ("drop", "pad")
@@ -57,6 +57,7 @@ class Encoder:
             min_pixels=self.min_pixels,
             max_pixels=self.max_pixels,
             max_prompt_tokens=self.max_prompt_tokens,
+            prefill=self._prefill,
         )
         response = self._response(example, prompt) if self.responses else None
         return (example if self.keep_images else dataclasses.replace(example, images=(), videos=())), prompt, response
@@ -69,7 +70,14 @@ class Encoder:
             system=self.system,
             min_pixels=self.min_pixels,
             max_pixels=self.max_pixels,
+            prefill=self._prefill,
         )
+
+    @property
+    def _prefill(self) -> str:
+        """How a response begins; a reference response says it itself."""
+        style = find_style(self.style) if isinstance(self.style, str) else self.style
+        return "" if self.responses else style.prefill
 
     def _response(self, example: Example, prompt: EncodedPrompt) -> np.ndarray:
         if example.trace is None:
