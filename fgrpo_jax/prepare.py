@@ -147,13 +147,24 @@ def _made(jobs: Sequence[shards.Job], *, workers: int) -> Iterator[tuple[shards.
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would carry over whatever threads libraries started
     with concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn) as pool:
-        waiting = {pool.submit(shards.write, job): job for job in jobs}
+        waiting: dict[concurrent.futures.Future[Mapping[str, Any]], shards.Job] = {}
         try:
-            for future in concurrent.futures.as_completed(waiting):
-                yield waiting[future], _result(future)
+            for job in jobs:
+                waiting[pool.submit(shards.write, shards.with_images(job))] = job
+                if len(waiting) > workers:  # one in hand; with all of them the images would be too
+                    yield from _finished(waiting, concurrent.futures.FIRST_COMPLETED)
+            yield from _finished(waiting, concurrent.futures.ALL_COMPLETED)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _finished(
+    waiting: dict[concurrent.futures.Future[Mapping[str, Any]], shards.Job], when: str
+) -> Iterator[tuple[shards.Job, Mapping[str, Any]]]:
+    done, _ = concurrent.futures.wait(waiting, return_when=when)
+    for future in done:
+        yield waiting.pop(future), _result(future)
 
 
 def _result(future: concurrent.futures.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -264,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--bad", choices=POLICIES, default="error", help="rows that cannot be used (default: %(default)s)")
     out.add_argument("--open-answers", choices=choices.MODES, default="keep", help="questions without options")
     out.add_argument("--limit", type=int, default=0, help="first so many rows of each split; 0 is all")
-    out.add_argument("--shard", type=int, default=512, metavar="ROWS", help="rows a shard (default: %(default)s)")
+    out.add_argument("--shard", type=int, default=256, metavar="ROWS", help="rows a shard (default: %(default)s)")
     out.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
     return out
 

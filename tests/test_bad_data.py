@@ -209,7 +209,6 @@ def test_a_parquet_row_group_that_does_not_read(tmp_path, column):
             lambda rows: rows[1]["images"].append("../../x.jpg"),
             r"line 2: image path '\.\./\.\./x\.jpg' leaves",
         ),
-        ("viscot", lambda rows: rows[0].update(bboxs=[[9, 9, 3, 3]]), r"line 1: 'boxes' has \[9, 9, 3, 3\]"),
         ("viscot", lambda rows: rows[0].update(dataset="coco"), r"line 1: image '17\.jpg' is not in .* folder 'coco'"),
         ("vigorl", lambda rows: rows[1].update(answer="flew"), r"line 2: answer 'flew' is none, or fits several"),
         ("vigorl", lambda rows: rows[1].pop("answer"), r"line 2: no 'answer'"),

@@ -16,6 +16,7 @@ import pytest
 
 from fgrpo_jax import doors, prepare
 from fgrpo_jax.data import prepared, shards
+from fgrpo_jax.data.readers import tables
 from fgrpo_jax.data.sets import SETS, open_set
 from fgrpo_jax.data.sources import outline
 from tests import layouts
@@ -142,6 +143,19 @@ def test_processes_write_what_one_writes(published, whole, tmp_path):
     code, err = run("cv_bench_2d", published["cv_bench_2d"], tmp_path / "out", "--workers=2")
     assert code == 0, err
     assert contents(tmp_path / "out") == whole
+
+
+def test_images_of_large_row_groups_are_read_by_one_process(published, tmp_path, monkeypatch):
+    """Workers get them in memory: each would have to read the file from its start."""
+    rows = list(SETS["cv_bench_2d"].read(published["cv_bench_2d"], "test"))
+    (job,) = shards.plan(rows, folder=tmp_path, work=tmp_path, name="n", split="s", size=9, skip=False)
+    assert shards.with_images(job).rows[0].images is rows[0].images
+    monkeypatch.setattr(tables, "WHOLE", 0)
+    held = shards.with_images(job)
+    assert [data for row in held.rows for _, data in row.images.images] == [
+        layouts.picture(f"cv-2D-{n}") for n in range(6)
+    ]
+    assert held.digest == job.digest
 
 
 def test_what_is_prepared_is_left_alone(published, whole, tmp_path):

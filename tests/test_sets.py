@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fgrpo_jax.data.images import decode_image
+from fgrpo_jax.data.readers import tables
 from fgrpo_jax.data.sets import BENCHMARKS, SETS, SplitPart, open_set, parse_split
 from fgrpo_jax.data.sources import outline
 from fgrpo_jax.rewards.parsing import parse
@@ -189,6 +191,50 @@ def test_own_fields_read_the_same_from_lines_and_parquet(written):
         )
         assert (one.source, one.licence, one.tags) == (other.source, other.licence, other.tags)
     assert lines[1].tags == {"task": "count"} and lines[1].licence == "CC0-1.0" and lines[2].source == "mine"
+
+
+def test_labels_in_an_open_question_are_no_options(tmp_path):
+    """Geometry names its points A, B, C; a set without options is never searched for them, and a mixed one only as
+    far as the answer is one of them."""
+    text = "<image>A line meets point A. From there to B. How long is it?"
+    schema = {"images": pa.list_(layouts.IMAGE), "problem": pa.string(), "answer": pa.string()}
+    row = {"images": [layouts.embedded("g")], "problem": text, "answer": "2 cm"}
+    layouts.save_table(tmp_path / "data" / "train-0.parquet", [row], schema)
+    example = open_set("geometry3k", tmp_path)[0]
+    assert (example.question, example.options, example.answer) == (text.removeprefix("<image>"), (), "2 cm")
+    folder = layouts.write("treevgr_rl", tmp_path / "tree")
+    (file,) = folder.glob("*.parquet")
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    rows[0] |= {"problem": text, "answer": "2 cm"}
+    rows[1] |= {"answer": "kevlar"}
+    layouts.save_table(file, rows, {field.name: field.type for field in table.schema})
+    found = every(open_set("treevgr_rl", folder))
+    assert found[0].options == () and found[0].answer == "2 cm" and found[1].answer == "C"
+
+
+@pytest.mark.parametrize("name", ["cv_bench_2d", "sat", "realworldqa", "geometry3k"])
+def test_large_row_groups_are_read_as_a_stream(name, tmp_path, monkeypatch):
+    """The same examples; in order the file is read once, and who goes back starts again."""
+    folder = layouts.write(name, tmp_path)
+    for file in folder.rglob("*.parquet"):
+        layouts.save_table(file, pq.read_table(file).to_pylist(), dict(_fields(file)), group=1000)
+    whole = every(opened(name, folder))
+    monkeypatch.setattr(tables, "WHOLE", 0)
+    monkeypatch.setattr(tables, "BATCH", 2)
+    started = []
+    batches = tables.ParquetTable._batches
+    monkeypatch.setattr(tables.ParquetTable, "_batches", lambda *a: started.append(a) or batches(*a))
+    source = opened(name, folder)
+    streamed = every(source)
+    assert len(started) == len(list(folder.rglob("*.parquet")))
+    for one, other in zip(whole, streamed, strict=True):
+        assert one.id == other.id and all((a == b).all() for a, b in zip(one.images, other.images, strict=True))
+    assert (source[0].images[0] == whole[0].images[0]).all() and source.rows[0].images.in_order
+
+
+def _fields(file):
+    return [(field.name, field.type) for field in pq.read_schema(file)]
 
 
 def test_an_image_lies_deeper_but_never_somewhere_else(tmp_path):

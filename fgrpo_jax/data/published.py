@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fgrpo_jax.data.images import decode_image, outline_image
+from fgrpo_jax.data.readers import texts
 from fgrpo_jax.data.readers.records import BadRow, Found, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.records import Box, Example
@@ -259,6 +260,25 @@ class PublishedSource:
     def entries(self) -> Sequence[Entry]:
         """What is known of each example without its pixels, in order."""
         return [row.entry for row in self.rows]
+
+
+def asked(record: Record, text: str, answer: str, *, sure: bool = True) -> tuple[str, tuple[str, ...], str]:
+    """(question, options, answer) of a text that may hold options; the answer's letter where it does.
+
+    Args:
+      sure: every question of the set with labels has options. Else one whose answer is no letter, and none of what
+        the labels begin, is an open question that happens to hold them.
+
+    Raises:
+      BadRow: the answer is none of the options.
+    """
+    question, options = texts.split_options(text)
+    if not options:
+        return question, (), answer
+    found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
+    if found is None and not sure and texts.letter(answer, LETTERS) is None:
+        return texts.plain(text), (), answer
+    return question, options, letter_or_bad(found, answer, options, record)
 
 
 def letter_or_bad(found: str | None, answer: str, options: Sequence[str], record: Record) -> str:

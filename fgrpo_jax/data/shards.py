@@ -6,6 +6,7 @@ killed anywhere goes on with the shards that are missing, and one whose source c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,6 +17,7 @@ from typing import Any
 from fgrpo_jax.data import prepared
 from fgrpo_jax.data.published import Published
 from fgrpo_jax.data.readers.records import BadRow
+from fgrpo_jax.data.readers.tables import CellImages
 
 FORMAT = 1  # of records, notes and index: another number makes all shards anew
 
@@ -68,6 +70,17 @@ def done(job: Job) -> Mapping[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return note if whole else None
+
+
+def with_images(job: Job) -> Job:
+    """The job with those images in memory that only a reader in order has at a fair price: not a worker."""
+    rows = []
+    for row in job.rows:
+        if isinstance(row.images, CellImages) and row.images.in_order:
+            with contextlib.suppress(BadRow):  # which the worker meets again, and knows what to do with
+                row = dataclasses.replace(row, images=row.encoded())
+        rows.append(row)
+    return dataclasses.replace(job, rows=rows)
 
 
 def write(job: Job) -> Mapping[str, Any]:

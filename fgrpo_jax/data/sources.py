@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from fgrpo_jax.data.world import World
 from fgrpo_jax.data.world_traces import FlawMix
 from fgrpo_jax.records import Example
@@ -64,17 +66,17 @@ class First:
 class Part:
     """Some examples of another source, in the order of `places`."""
 
-    def __init__(self, source: Source, places: Sequence[int]) -> None:
+    def __init__(self, source: Source, places: Sequence[int] | np.ndarray) -> None:
         self.source, self.places = source, places
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Example:
-        return self.source[self.places[_inside(index, len(self))]]
+        return self.source[int(self.places[_inside(index, len(self))])]
 
     def outline(self, index: int) -> Example:
-        return outline(self.source, self.places[_inside(index, len(self))])
+        return outline(self.source, int(self.places[_inside(index, len(self))]))
 
 
 # --------------------------------------------------------------------------------------------------------------- world

@@ -6,13 +6,17 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import choice, runs
+from checks import choice, data_bad, data_sets, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
 Group = Callable[[runs.Context], Iterator[Check]]
 
-GROUPS: Mapping[str, Group] = {}
+GROUPS: Mapping[str, Group] = {
+    "sets": data_sets.checks,
+    "bad_data": data_bad.checks,
+    "prepare_killed": data_bad.killed,
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fgrpo_jax.data.published import Published, letter_or_bad, parsed
-from fgrpo_jax.data.readers import records, texts
+from fgrpo_jax.data.published import Published, asked, letter_or_bad, parsed
+from fgrpo_jax.data.readers import records, tables, texts
 from fgrpo_jax.data.readers.records import BadRow, FileImages, Finder, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.records import Example
@@ -34,7 +34,7 @@ def read_cv_bench(root: pathlib.Path, split: str, *, kind: str) -> Rows:
     files = records.find_files(
         root, f"{split}_{kind.lower()}.parquet", f"**/{split}_{kind.lower()}*.parquet", what="CV-Bench"
     )
-    return parsed(records.parquet(files, root), functools.partial(_cv_bench, kind=kind))
+    return parsed(tables.parquet(files, root), functools.partial(_cv_bench, kind=kind))
 
 
 def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
@@ -108,7 +108,7 @@ def read_mmvp(root: pathlib.Path, split: str) -> Rows:
         (file,) = files
         parse = functools.partial(_mmvp, finder=Finder(file.parent))
         return parsed(records.table(file, delimiter=","), parse)
-    return parsed(records.parquet(files, root), functools.partial(_mmvp, finder=None))
+    return parsed(tables.parquet(files, root), functools.partial(_mmvp, finder=None))
 
 
 def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
@@ -178,16 +178,11 @@ def read_realworldqa(root: pathlib.Path, split: str) -> Rows:
     first = {file: sum(_rows(before) for before in files[:at]) for at, file in enumerate(files)}
 
     def parse(record: Record) -> Sequence[Published]:
-        question, options = texts.split_options(record.text("question"))
-        answer = record.text("answer")
-        if options:
-            answer = letter_or_bad(
-                texts.letter(answer, options) or texts.letter_of_text(answer, options), answer, options, record
-            )
+        question, options, answer = asked(record, record.text("question"), record.text("answer"), sure=False)
         name = f"realworldqa-{first[record.path] + record.number}"
         return [made(record, record.images("image"), id=name, question=question, options=options, answer=answer)]
 
-    return parsed(records.parquet(files, root), parse)
+    return parsed(tables.parquet(files, root), parse)
 
 
 def _rows(path: pathlib.Path) -> int:
@@ -227,7 +222,7 @@ def _sat_records(root: pathlib.Path, split: str) -> records.Found:
         root, f"SAT_{split}.parquet", f"**/SAT_{split}*.parquet", f"**/{split}-*.parquet", what="SAT"
     )
     starts = {file: sum(_rows(before) for before in files[:at]) for at, file in enumerate(files)}
-    for record in records.parquet(files, root):
+    for record in tables.parquet(files, root):
         if isinstance(record, Record):
             record.fields["row"] = starts[record.path] + record.number
         yield record

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fgrpo_jax.data.published import Published, check_boxes, letter_or_bad, parsed
-from fgrpo_jax.data.readers import records, texts
+from fgrpo_jax.data.readers import records, tables, texts
 from fgrpo_jax.data.readers.benchmarks import made
 from fgrpo_jax.data.readers.records import BadRow, FileImages, Finder, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
@@ -52,7 +52,7 @@ def read_parquet(root: pathlib.Path, split: str) -> Rows:
     patterns = (f"{split}.parquet", f"{split}-*.parquet", f"data/{split}-*.parquet")
     files = records.find_files(root, *patterns, what="a set in our Parquet format")
     top = root if root.is_dir() else root.parent
-    for record in records.parquet(files, top):
+    for record in tables.parquet(files, top):
         if isinstance(record, Record):  # a column is there for all rows: null is how a row says that it has none
             record = Record(
                 record.path,

@@ -1,7 +1,6 @@
-"""Records of published files, with the place they stand at: JSON, JSON lines, CSV, TSV and Parquet.
+"""Records of published files, with the place they stand at: JSON, JSON lines, CSV and TSV; Parquet is in `tables`.
 
-A record that cannot be read is yielded as a `BadRow`, so that whoever reads may stop at it or count it and go on. Image
-columns of Parquet files stay where they are until an image is asked for.
+A record that cannot be read is yielded as a `BadRow`, so that whoever reads may stop at it or count it and go on.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import json
 import pathlib
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from fgrpo_jax.data.styles import LETTERS
@@ -53,6 +52,15 @@ class Images(Protocol):
         ...
 
 
+class Cells(Protocol):
+    """The image columns of a file, read when an image is asked for."""
+
+    @property
+    def heavy(self) -> Sequence[str]: ...
+
+    def images(self, row: int, column: str, /) -> Images: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One record, and where it stands, for errors.
@@ -69,7 +77,7 @@ class Record:
     number: int
     fields: dict[str, Any]
     unit: str = "line"
-    cells: ParquetTable | None = None
+    cells: Cells | None = None
 
     @property
     def place(self) -> str:
@@ -118,7 +126,7 @@ class Record:
         if self.cells is None or column not in self.cells.heavy:
             there = ", ".join(self.cells.heavy if self.cells else self.fields) or "none"
             raise self.bad(f"no image column {column!r} (image columns: {there})", kind="missing field")
-        return CellImages(self.cells, self.number - 1, column)
+        return self.cells.images(self.number - 1, column)
 
 
 Found = Iterator[Record | BadRow]
@@ -204,124 +212,7 @@ def table(path: pathlib.Path, *, delimiter: str) -> Found:
                 yield record.bad(f"{len(row)} cells under a header of {len(header)}", kind="unreadable row")
 
 
-# -------------------------------------------------------------------------------------------------------------- parquet
-class ParquetTable:
-    """One Parquet file: its texts at once, its image columns a row group at a time.
-
-    Image columns hold bytes anywhere: binary, lists of it, or structs {bytes, path} as `datasets` writes them.
-    """
-
-    def __init__(self, path: pathlib.Path, root: pathlib.Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self.path, self.root, self.stamp = path, root, _stamp(path)
-        file = pq.ParquetFile(path)
-        self.light = [field.name for field in file.schema_arrow if not _holds_bytes(field.type)]
-        self.heavy = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
-        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        self._starts = [sum(counts[:group]) for group in range(len(counts) + 1)]
-        self._errors = (pa.ArrowException, OSError, UnicodeDecodeError)
-        self._cached: tuple[int, str, list[Any]] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:  # workers read their own
-        return {**self.__dict__, "_cached": None}
-
-    def records(self) -> Found:
-        """The records of all row groups; a group that cannot be read is one `BadRow` for all of its rows."""
-        for group, start in enumerate(self._starts[:-1]):
-            count = self._starts[group + 1] - start
-            try:
-                rows = self._group(group, self.light)
-            except self._errors as error:
-                yield self._broken(group, error)
-                continue
-            for offset in range(count):
-                yield Record(self.path, start + offset + 1, rows[offset] if rows else {}, "row", self)
-
-    def cell(self, row: int, column: str) -> Any:
-        """What an image column holds in a row."""
-        group = next(g for g, end in enumerate(self._starts[1:]) if row < end)
-        if self._cached is None or self._cached[:2] != (group, column):
-            try:
-                self._cached = (group, column, [values[column] for values in self._group(group, [column])])
-            except self._errors as error:
-                raise self._broken(group, error) from error
-        return self._cached[2][row - self._starts[group]]
-
-    def _group(self, group: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.path) as file:
-            return file.read_row_group(group, columns=list(columns)).to_pylist()
-
-    def _broken(self, group: int, error: BaseException) -> BadRow:
-        first, last = self._starts[group] + 1, self._starts[group + 1]
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return BadRow(
-            f"{self.path}, rows {first} to {last}",
-            f"the row group does not read ({said}); fetch the file again",
-            kind="corrupt Parquet",
-            count=last - first + 1,
-        )
-
-
-def _holds_bytes(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return True
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _holds_bytes(kind.value_type)
-    return pa.types.is_struct(kind) and any(_holds_bytes(field.type) for field in kind)
-
-
-def parquet(paths: Sequence[pathlib.Path], root: pathlib.Path) -> Found:
-    """Records of several Parquet files; a file without a readable footer is one `BadRow`."""
-    import pyarrow as pa
-
-    for path in paths:
-        try:
-            opened = ParquetTable(path, root)
-        except (pa.ArrowException, OSError) as error:
-            said = str(error).splitlines()[0]
-            yield BadRow(str(path), f"not a whole Parquet file ({said}); fetch it again", kind="corrupt Parquet")
-            continue
-        yield from opened.records()
-
-
 # --------------------------------------------------------------------------------------------------------------- images
-@dataclasses.dataclass(frozen=True)
-class CellImages:
-    """Images in a cell of a Parquet file: bytes, {bytes, path}, or a list of either."""
-
-    table: ParquetTable
-    row: int
-    column: str
-
-    def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
-        place = f"{self.table.path}, row {self.row + 1}"
-        try:
-            value = self.table.cell(self.row, self.column)
-        except BadRow as bad:  # of a whole row group; here it is this row that lacks its images
-            rows = bad.place.rpartition(", ")[2]
-            raise BadRow(place, f"of {rows} {bad.reason}", kind=bad.kind) from bad
-        values = value if isinstance(value, list) else [value]
-        return [self._one(item, f"{self.column}[{at}]", place) for at, item in enumerate(values)]
-
-    def stamp(self) -> str:
-        return f"{self.table.stamp} {self.row}"
-
-    def _one(self, item: Any, name: str, place: str) -> tuple[str, bytes | pathlib.Path]:
-        if isinstance(item, Mapping):
-            item = item.get("bytes") or item.get("path")
-        if isinstance(item, bytes) and item:
-            return name, item
-        if isinstance(item, str) and item:
-            return item, existing(self.table.root, item, place)
-        raise BadRow(place, f"{name} holds no image; remove the row", kind="missing image")
-
-
 @dataclasses.dataclass(frozen=True)
 class FileImages:
     """Images in files that are known to be there."""
@@ -332,7 +223,7 @@ class FileImages:
         return [(str(file), file) for file in self.files]
 
     def stamp(self) -> str:
-        return " ".join(_stamp(file) for file in self.files)
+        return " ".join(stamp(file) for file in self.files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,7 +239,7 @@ class HeldImages:
         return " ".join(f"{zlib.crc32(data):x}" for _, data in self.images)
 
 
-def _stamp(file: pathlib.Path) -> str:
+def stamp(file: pathlib.Path) -> str:
     """Name, size and time of change of a file."""
     about = file.stat()
     return f"{file.name}:{about.st_size}:{about.st_mtime_ns}"

@@ -11,22 +11,13 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from fgrpo_jax.data.published import Published, check_boxes, letter_or_bad, parsed
-from fgrpo_jax.data.readers import records, texts
+from fgrpo_jax.data.published import Published, asked, check_boxes, parsed
+from fgrpo_jax.data.readers import records, tables, texts
 from fgrpo_jax.data.readers.benchmarks import made
 from fgrpo_jax.data.readers.records import BadRow, FileImages, Finder, Images, Record
 from fgrpo_jax.records import Box, Example
 
 Rows = Iterator[Published | BadRow]
-
-
-def asked(record: Record, text: str, answer: str) -> tuple[str, tuple[str, ...], str]:
-    """(question, options, answer) of a text that may hold options; the answer's letter where it does."""
-    question, options = texts.split_options(text)
-    if options:
-        found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
-        answer = letter_or_bad(found, answer, options, record)
-    return question, options, answer
 
 
 # ----------------------------------------------------------------------------------------------------------------- VGR
@@ -42,7 +33,7 @@ def read_vgr(root: pathlib.Path, split: str) -> Rows:
     Regions `<sot>[x1, y1, x2, y2]<eot>` are pseudo boxes in 0..1. The images lie below the same folder.
     """
     files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="VGR")
-    return parsed(records.parquet(files, root), functools.partial(_vgr, finder=Finder(root), split=split))
+    return parsed(tables.parquet(files, root), functools.partial(_vgr, finder=Finder(root), split=split))
 
 
 def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
@@ -53,7 +44,7 @@ def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     if not answer:
         raise record.bad("no answer after the reasoning; remove the row", kind="missing field")
     regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
-    question, options, answer = asked(record, asking, answer)
+    question, options, answer = asked(record, asking, answer, sure=False)
     name = record.fields.get("id") or f"{record.path.stem}-{record.number}"
     example = Example(
         id=f"vgr-{name}",
@@ -88,26 +79,25 @@ def read_viscot(root: pathlib.Path, split: str) -> Rows:
     the folder decides. Answers are open. The line's own `split` says what it is for.
     """
     files = records.find_files(root, "metadata/*.jsonl", "**/*_cot_*.jsonl", "*.jsonl", what="Visual-CoT")
-    parse = functools.partial(_viscot, finder=Finder(root), split=split)
+    parse = functools.partial(_viscot, root=root, finder=Finder(root), split=split)
     for file in files:
         yield from parsed(records.json_lines(file), parse)
 
 
-def _viscot(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
+def _viscot(record: Record, *, root: pathlib.Path, finder: Finder, split: str) -> Sequence[Published]:
     if record.take("split", str, "train or val", default=split) != split:
         return []
-    check_boxes(record.take("bboxs", list, "a list of [x1, y1, x2, y2]", default=[]), record)
-    dataset = record.text("dataset")
-    image = finder.find(record.text("image"), record.place, within=dataset)
-    question, options, answer = asked(record, record.text("question"), record.text("answer"))
+    dataset, name = record.text("dataset"), record.text("image")
+    usual = records.inside(root, f"cot/{dataset}/{name}")
+    image = usual if usual and usual.is_file() else finder.find(name, record.place, within=dataset)
     return [
         made(
             record,
             FileImages((image,)),
             id=f"viscot-{record.path.stem}-{record.number}",
-            question=question,
-            options=options,
-            answer=answer,
+            question=texts.plain(record.text("question")),
+            options=(),
+            answer=record.text("answer"),
             tags={"dataset": dataset},
         )
     ]
@@ -120,13 +110,13 @@ def read_treevgr(root: pathlib.Path, split: str) -> Rows:
     Boxes are pixels of the original image, x1 y1 x2 y2. Images are paths below the same folder, or {bytes, path}.
     """
     files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="TreeVGR-RL")
-    return parsed(records.parquet(files, root), functools.partial(_treevgr, finder=Finder(root), split=split))
+    return parsed(tables.parquet(files, root), functools.partial(_treevgr, finder=Finder(root), split=split))
 
 
 def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     instances = record.need("target_instances", list, "a list of {bbox, name}")
     boxes: tuple[Box, ...] = check_boxes([dict(instance).get("bbox") for instance in instances], record)
-    question, options, answer = asked(record, record.text("problem"), record.text("answer"))
+    question, options, answer = asked(record, record.text("problem"), record.text("answer"), sure=False)
     example = Example(
         id=f"treevgr_rl-{record.path.stem}-{record.number}",
         images=(),
@@ -185,8 +175,8 @@ def read_geometry3k(root: pathlib.Path, split: str) -> Rows:
     files = records.find_files(root, f"data/{split}-*.parquet", f"**/{split}*.parquet", what="Geometry3K")
 
     def parse(record: Record) -> Sequence[Published]:
-        question, options, answer = asked(record, record.text("problem"), record.text("answer"))
+        question, answer = texts.plain(record.text("problem")), record.text("answer")
         name = f"geometry3k-{record.path.stem}-{record.number}"
-        return [made(record, record.images("images"), id=name, question=question, options=options, answer=answer)]
+        return [made(record, record.images("images"), id=name, question=question, options=(), answer=answer)]
 
-    return parsed(records.parquet(files, root), parse)
+    return parsed(tables.parquet(files, root), parse)
