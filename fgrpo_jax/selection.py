@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +17,8 @@ from fgrpo_jax.data.pipeline import Encoder
 from fgrpo_jax.data.sources import Part, Source
 
 ELSEWHERE = ("prompts_per_step", "max_prompt_tokens", "eval_split", "workers", "buckets", "filter", "overlong")
-ELSEWHERE += ("length_cache", "difficulty", "path")
-"""Fields of config.data that say nothing of which examples there are, or what they are."""
+ELSEWHERE += ("length_cache", "difficulty", "path", "bad", "prompt", "min_pixels", "max_pixels")
+"""Fields of config.data that say nothing of which examples there are, or only where they lie and how they are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +43,15 @@ def description(config: Config, source: Source) -> dict[str, Any]:
     data["mix"] = {name: {k: v for k, v in member.items() if k != "path"} for name, member in data["mix"].items()}
     if config.data.source == "world":
         data["world"] = {name: value for name, value in world.items() if name not in ("flawed", "flaws")}  # of traces
-    unread = ("prompt", "min_pixels", "max_pixels")  # how it is shown
-    return {**{name: value for name, value in data.items() if name not in unread}, "examples": len(source)}
+    return {**data, "examples": len(source)}
+
+
+def folders(config: Config) -> list[Path]:
+    """Where the training data of this config lies."""
+    data = config.data
+    if data.mix:
+        return [Path(data.path) / (member.path or name) for name, member in data.mix.items()]
+    return [Path(data.path)] if data.path else []
 
 
 def select(config: Config, source: Source, encoder: Encoder) -> Selected:
@@ -69,7 +77,7 @@ def select(config: Config, source: Source, encoder: Encoder) -> Selected:
 
 def needs(config: Config, source: Source, encoder: Encoder, indices: np.ndarray | None = None) -> np.ndarray:
     """int32 [N, 4]: what the examples (those at `indices`) need, from the cache where they were measured before."""
-    files = lengths.files_below(config.data.path) if config.data.path else {}
+    files = [lengths.files_below(folder) for folder in folders(config)]
     return lengths.measured(
         source,
         encoder,

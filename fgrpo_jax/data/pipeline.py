@@ -271,7 +271,7 @@ class PromptIterator:
 
     def _names(self, step: int) -> str:
         """The examples of a step, for errors."""
-        examples = [outline(self._prepare.source, int(index)) for index in self._steps[step]]
+        examples = [outline(self._prepare.source, int(index)) for index in self.indices(step)]
         return f"batch {step} of " + ", ".join(f"{example.source}/{example.id}" for example in examples)
 
     def get_state(self) -> dict[str, Any]:
@@ -305,6 +305,10 @@ class PromptIterator:
         """
         for step in range(min(batches, len(self._steps))):
             yield self._need.of(self._steps[step])
+
+    def indices(self, step: int) -> np.ndarray:
+        """int64: where the examples of a step stand in the source, over all processes."""
+        return np.asarray(self._steps[step], np.int64)
 
     def use(self, buckets: Buckets) -> None:
         """Pads to other buckets from the next batch on."""

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import choice, data_bad, data_sets, runs
+from checks import choice, data_bad, data_pipeline, data_sets, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -16,6 +16,7 @@ GROUPS: Mapping[str, Group] = {
     "sets": data_sets.checks,
     "bad_data": data_bad.checks,
     "prepare_killed": data_bad.killed,
+    "pipeline": data_pipeline.checks,
 }
 
 
