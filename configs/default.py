@@ -129,6 +129,9 @@ def _rewards() -> ConfigDict:
     rewards.accuracy_weight = 0.5  # R_task = 0.5 R_acc + 0.5 R_fmt
     rewards.format_weight = 0.5  # weight of R_fmt
     rewards.weights = ConfigDict()  # further signals in R_task, {name: weight}; 0 is added where one does not apply
+    rewards.custom = ConfigDict()  # signals of your own, {name: "package.module:function"}; docs/rewards.md
+    rewards.custom_concurrency = 8  # calls of async ones under way at once
+    rewards.custom_timeout = 600.0  # seconds that such a call may take before the run stops
     rewards.overlong_cache = 0  # tokens before the end of the window over which the signal `overlong` falls to -1
     rewards.ciou_mapping = "clamp"  # clamp: max(CIoU, 0) | shift: (CIoU + 1)/2; the paper states no map to [0, 1]
     rewards.dedupe_boxes = False  # True: a box predicted twice counts once in N of Eq. 1

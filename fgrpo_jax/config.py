@@ -7,7 +7,7 @@ is the only way in: an unknown key fails with the nearest name, a wrong value wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from fgrpo_jax import config_judge, config_rules
@@ -15,7 +15,6 @@ from fgrpo_jax.config_data import check_source
 from fgrpo_jax.config_judge import EvalJudgeSection, JudgeSection
 from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, nearest, plain
 from fgrpo_jax.data.styles import find_style
-from fgrpo_jax.rewards.signals import SIGNALS
 
 CONSTRAINT_NAMES = ("consistency", "semantic_grounding", "spatial_grounding")
 """The paper's constraints, R_C, R_S and R_G; their names are an interface (metrics, checkpoints)."""
@@ -143,6 +142,9 @@ class RewardsSection:
     accuracy_weight: NonNegative
     format_weight: NonNegative
     weights: Mapping[str, float]
+    custom: Mapping[str, str]
+    custom_concurrency: Count
+    custom_timeout: Positive
     overlong_cache: CountOrZero
     ciou_mapping: Literal["clamp", "shift"]
     dedupe_boxes: bool
@@ -323,7 +325,7 @@ def load(config: Mapping[str, Any], *, door: Door = "train") -> Config:
         raise ValueError(
             "config.constraints must map constraint names to their settings; start from configs/default.py"
         )
-    raw["constraints"] = [_constraint(name, named[name]) for name in _ordered(named)]
+    raw["constraints"] = [_constraint(name, named[name], config_rules.signal_names(raw)) for name in _ordered(named)]
     checked = build(Config, raw, path="config")
     _check_data(checked)
     _check_batches(checked)
@@ -340,15 +342,15 @@ def _ordered(names: Iterable[str]) -> list[str]:
     return [*(n for n in CONSTRAINT_NAMES if n in names), *sorted(names - set(CONSTRAINT_NAMES))]
 
 
-def _constraint(name: str, fields: Any) -> dict[str, Any]:
+def _constraint(name: str, fields: Any, signals: Collection[str]) -> dict[str, Any]:
     """The section of one constraint with its name and, where it names none, its signal."""
     if not isinstance(fields, Mapping):
         raise ValueError(f"config.constraints.{name} must be a section with fields, got {fields!r}")
     named = fields.get("signal", name) or name
-    if named not in SIGNALS:
+    if named not in signals:
         own = f"unknown constraint 'config.constraints.{name}': there is no signal of that name"
         what = own if named == name else f"config.constraints.{name}.signal='{named}' is no signal"
-        raise ValueError(f"{what}; {nearest(str(named), SIGNALS)} (fgrpo_jax/rewards/signals.py lists them)")
+        raise ValueError(f"{what}; {nearest(str(named), signals)} (fgrpo_jax/rewards/signals.py lists them)")
     return {**fields, "name": name, **({"signal": named} if "signal" in fields else {})}
 
 
@@ -472,8 +474,9 @@ def _check_learning(config: Config) -> None:
         )
     config_rules.check_signals(config)
     config_judge.check_constraints(config)
+    signals = config_rules.signals(config)
     for constraint in config.constraints:
-        config_rules.check_constraint(constraint)
+        config_rules.check_constraint(constraint, signals)
     total = config.num_steps * config.algorithm.updates_per_batch
     if optim.schedule != "constant" and optim.warmup_updates >= total:
         raise ValueError(

@@ -5,24 +5,49 @@ Each takes checked sections and raises a ValueError that names the fields, their
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from fgrpo_jax.config_schema import nearest
-from fgrpo_jax.rewards.signals import SIGNALS
+from fgrpo_jax.rewards.custom import Custom, resolve
+from fgrpo_jax.rewards.signals import SIGNALS, Signal
 
 if TYPE_CHECKING:
     from fgrpo_jax.config import Config, ConstraintSection
 
 
+def signal_names(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names that a config not yet checked may give as signals: the built-in ones and its own."""
+    rewards = raw.get("rewards")
+    own = rewards.get("custom") if isinstance(rewards, Mapping) else None
+    return (*SIGNALS, *(map(str, own) if isinstance(own, Mapping) else ()))
+
+
+def custom(config: Config) -> tuple[Custom, ...]:
+    """The functions that the config names; ValueError when one is not there or can't be called."""
+    return tuple(resolve(name, path) for name, path in config.rewards.custom.items())
+
+
+def signals(config: Config) -> Mapping[str, Signal]:
+    """All signals of a config: the built-in ones, and those of functions that it names."""
+    return SIGNALS | {one.name: one.signal for one in custom(config)}
+
+
 def check_signals(config: Config) -> None:
     """Rewards by weight, and the settings of the signals they need."""
-    rewards, fields = config.rewards, ("accuracy", "format")
+    rewards, fields, known = config.rewards, ("accuracy", "format"), signals(config)
     for name, weight in rewards.weights.items():
         if name in fields:
             raise ValueError(f"config.rewards.weights.{name} has a field of its own; set config.rewards.{name}_weight")
-        if name not in SIGNALS:
-            raise ValueError(f"config.rewards.weights.{name}={weight}: unknown signal; {nearest(name, SIGNALS)}")
+        if name not in known:
+            raise ValueError(f"config.rewards.weights.{name}={weight}: unknown signal; {nearest(name, known)}")
     wanted = {name for name, weight in rewards.weights.items() if weight} | {c.signal for c in config.constraints}
+    if unread := set(rewards.custom) - wanted:
+        name = min(unread)
+        raise ValueError(
+            f"config.rewards.custom.{name}={rewards.custom[name]!r} is read by nothing; give it a weight in "
+            "config.rewards.weights, put a constraint on it, or drop it"
+        )
     if "overlong" in wanted and rewards.overlong_cache == 0:
         raise ValueError(
             "the signal 'overlong' is 0 throughout with config.rewards.overlong_cache=0; set it to the number of "
@@ -51,8 +76,8 @@ def check_selection(config: Config) -> None:
         )
 
 
-def check_constraint(constraint: ConstraintSection) -> None:
-    at, signal = f"config.constraints.{constraint.name}", SIGNALS[constraint.signal]
+def check_constraint(constraint: ConstraintSection, signals: Mapping[str, Signal]) -> None:
+    at, signal = f"config.constraints.{constraint.name}", signals[constraint.signal]
     if constraint.init > constraint.max:
         raise ValueError(f"{at}.init={constraint.init} exceeds max={constraint.max}; lower init")
     if constraint.init < constraint.min:

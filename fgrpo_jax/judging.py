@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -130,4 +131,6 @@ def scorer(
         )
     section = eval_judge(config)
     mine = shared if shared is not None and section is config.judge else judges(config, policy, section, workdir)
-    return Scorer(setup.rewards(config), mine, everyone=True)
+    # No figure of evaluation reads what is weighed in the reward: functions of the user's own are not called for it.
+    plain = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, weights={}, custom={}))
+    return Scorer(setup.rewards(plain), mine, everyone=True)

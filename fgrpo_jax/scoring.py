@@ -48,7 +48,7 @@ class Scorer:
         measures: Sequence[Measure] | None = None,
         everyone: bool = False,
     ) -> None:
-        self.judges = judges
+        self.judges, self._config = judges, config
         self._settings: dict[str, Any] = {"config": config, "judges": judges, "everyone": everyone}
         if measures is not None:
             self._settings["measures"] = measures
@@ -85,6 +85,8 @@ class Scorer:
         """Ends what is under way and closes the judge."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._config.custom is not None:
+            self._config.custom.close()
         self.judges.close()
 
 
@@ -97,6 +99,12 @@ def joined(parts: Sequence[Scored]) -> Scored:
     flat = jax.tree.map(lambda *xs: np.concatenate(xs), *first)
     rows = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *second)  # constraint arrays [C, M, G]
     return Signals(**flat, **rows), jax.tree.map(lambda *xs: np.concatenate(xs), *[seen for _, seen in parts])
+
+
+def custom_means(seen: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """'reward/custom/NAME' of a step's row: the mean over responses that the user's signal applies to, None of none."""
+    found = {name: values for name, values in seen.items() if name.startswith("custom/")}
+    return {f"reward/{name}": None if np.isnan(v).all() else float(np.nanmean(v)) for name, v in found.items()}
 
 
 class Watch:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fgrpo_jax import config_rules, selection
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax import selection
 from fgrpo_jax.config import Config
 from fgrpo_jax.config_judge import eval_judge
 from fgrpo_jax.data import hub
@@ -30,6 +30,7 @@ from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.questions import heldout, source
+from fgrpo_jax.rewards.custom import CustomRewards
 from fgrpo_jax.rewards.dialects import find_dialect
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
@@ -118,7 +119,8 @@ def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encod
         max_pixels=data.max_pixels,
         max_prompt_tokens=data.max_prompt_tokens,
         responses=responses,
-        keep_images="server" in (config.judge.backend, eval_judge(config).backend),  # others see what the policy saw
+        # Others see what the policy saw: its patches, which always travel.
+        keep_images=bool(config.rewards.custom) or "server" in (config.judge.backend, eval_judge(config).backend),
     )
 
 
@@ -348,7 +350,7 @@ def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
 
 
 def rewards(config: Config) -> RewardConfig:
-    """The reward settings in the form the scorer takes."""
+    """The reward settings in the form the scorer takes, with the functions of the user's own."""
     section, style = config.rewards, find_style(config.data.prompt)
     return RewardConfig(
         dialect=find_dialect(style.dialect),  # of whole responses: `decoder` puts before them what the prompt gave
@@ -360,4 +362,7 @@ def rewards(config: Config) -> RewardConfig:
         weights=dict(section.weights),
         window=config.rollout.max_new_tokens,
         overlong_cache=section.overlong_cache,
+        custom=CustomRewards(
+            config_rules.custom(config), concurrency=section.custom_concurrency, timeout=section.custom_timeout
+        ),
     )

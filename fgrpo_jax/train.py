@@ -170,6 +170,7 @@ class Run:
                 reference=reference,
             )
         extra = EXTRA if config.algorithm.importance_cap is None else (*EXTRA, *IMPORTANCE)
+        extra = (*extra, *(f"reward/custom/{name}" for name in config.rewards.custom))
         names = metrics.train_names([c.name for c in config.constraints], extra=extra)
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
             log, figures = (
@@ -219,6 +220,7 @@ class Run:
             figures, logps = jax.device_get((figures, logps))
         values = self._values(step, figures, drawn, spent)
         values |= {"rollout/dead_groups": int(self._dead(batch.signals).sum()), "rollout/resampled": replaced}
+        values |= scoring.custom_means(drawn.seen)
         values |= self.watch.step(self.scorer.judges.tally.take(), drawn.seen)
         values |= self._compare_logps(batch.rollouts, logps)
         self._report_saturated(figures["constraint/saturated"])

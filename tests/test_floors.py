@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "fgrpo_jax"
 FLOORS = {
     0: "fgrpo_jax fgrpo_jax.records fgrpo_jax.mesh fgrpo_jax.model fgrpo_jax.model.config",
     1: """fgrpo_jax.model.* fgrpo_jax.rewards fgrpo_jax.rewards.parsing fgrpo_jax.rewards.task
-          fgrpo_jax.rewards.consistency fgrpo_jax.rewards.grounding fgrpo_jax.rewards.claims
+          fgrpo_jax.rewards.custom fgrpo_jax.rewards.consistency fgrpo_jax.rewards.grounding fgrpo_jax.rewards.claims
           fgrpo_jax.rewards.groups fgrpo_jax.rewards.relations fgrpo_jax.rewards.signals
           fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words fgrpo_jax.rewards.dialects fgrpo_jax.rewards.answers
           fgrpo_jax.rewards.sentences fgrpo_jax.rewards.wide

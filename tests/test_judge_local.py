@@ -25,7 +25,7 @@ from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement, Request
 from fgrpo_jax.rewards.judges.scorer import VerdictScorer
 from fgrpo_jax.rewards.parsing import parse
 
-LIMITS = {"min_pixels": 84 * 84, "max_pixels": 112 * 112}
+LIMITS: dict[str, Any] = {"min_pixels": 84 * 84, "max_pixels": 112 * 112}
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +44,19 @@ def judge(parts: tuple[Processor, Model, Any]) -> LocalJudge:
 
 @pytest.fixture(scope="module")
 def requests(parts: tuple[Processor, Model, Any]) -> list[Request]:
-    """Of two examples, both kinds, with the patches the policy saw and without."""
+    """Of two examples, both kinds: one as a data worker sends it, with patches instead of images, one without them."""
     out = []
     for number in range(2):
         example = World("tiny").example(number)
         encoded = parts[0].encode(example, style="tiny", **LIMITS)
         parsed = parse(example.trace or "")
-        given: dict[str, Any] = {"example": example, "parsed": parsed, "size": encoded.first_size}
-        out.append(Request("consistency", **given, encoded=encoded))
+        asked = dataclasses.replace(example, images=()) if number else example
+        given: dict[str, Any] = {"example": asked, "parsed": parsed, "size": encoded.first_size}
+        given["encoded"] = encoded if number else None
+        out.append(Request("consistency", **given))
         for at, sentence in enumerate(parsed.sentences):
             before = tuple(parsed.sentences[:at])
-            shown = encoded if number else None
-            out.append(Request("semantic", **given, before=before, sentence=sentence, encoded=shown))
+            out.append(Request("semantic", **given, before=before, sentence=sentence))
     return out
 
 
@@ -77,12 +78,24 @@ def test_the_chat_is_the_rendered_prompt_and_confidence_is_the_margin(judge: Loc
     words = prompts.render(request, frame="processed")
     processor = judge.scorer.processor
     shown = processor.encode(request.example, style="tiny", **LIMITS)
-    chat = processor.reworded(shown, request.example, system=words.system, user=words.text)
+    chat = processor.reworded(shown, system=words.system, user=words.text)
     choices = judge.scorer.choose([chat], ["CORRECT", "INCORRECT", "SKIP"])
     (judgement,) = judge.judge([request])
     assert judgement.verdict is VERDICTS["semantic"][choices.index[0]] and judgement.tokens_in == len(chat.tokens)
     best, second = np.sort(choices.logps[0])[[-1, -2]]
     assert judgement.confidence == pytest.approx(1 - math.exp(second - best), abs=1e-5)
+
+
+def test_patches_stand_for_the_images(judge: LocalJudge, requests: list[Request]) -> None:
+    """A sentence about an image that only the encoded prompt holds: the same verdict as with the image itself."""
+    request = requests[-1]
+    assert request.encoded is not None and not request.example.images and request.kind == "semantic"
+    whole = dataclasses.replace(request, example=World("tiny").example(1), encoded=None)
+    blind = dataclasses.replace(
+        request, encoded=judge.scorer.processor.reworded(request.encoded, system="", user="", blind=True)
+    )
+    found: list[Any] = [one.confidence for one in judge.judge([request, whole, blind])]
+    assert found[0] == pytest.approx(found[1], abs=1e-5) and abs(found[0] - found[2]) > 1e-3
 
 
 def test_consistency_is_judged_without_the_image(judge: LocalJudge, requests: list[Request]) -> None:

@@ -14,7 +14,7 @@ from fgrpo_jax.data import images, tokenizer
 from fgrpo_jax.data.buckets import Buckets, ladder
 from fgrpo_jax.data.prompts import Processor, collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.styles import STYLES, find_style
-from fgrpo_jax.records import Example, ImageSize
+from fgrpo_jax.records import Example, ImageSize, Video
 from tests.folders import texts, write_folder
 
 
@@ -104,16 +104,19 @@ def test_system_turn_is_configurable(processor):
 
 def test_another_text_about_the_same_images(processor):
     """As if encoded by itself, but that the patches are the very same."""
-    asked = example((56, 84), (28, 28))
+    frames = np.random.default_rng(1).integers(0, 256, (3, 56, 56, 3), np.uint8)
+    asked = example((56, 84), (28, 28), videos=(Video(frames, fps=1.0),))
     first = processor.encode(asked, style="tiny")
     user = find_style("paper").user_text(asked.question, asked.options)
-    other = processor.reworded(first, asked, system="Be brief.", user=user)
+    other = processor.reworded(first, system="Be brief.", user=user)
     want = processor.encode(asked, style="paper", system="Be brief.")
     assert other.text == want.text and other.next_position == want.next_position and other.patches is first.patches
-    for name in ("tokens", "positions", "image_index", "feature_index"):
+    for name in ("tokens", "positions", "image_index", "feature_index", "seconds"):
         np.testing.assert_array_equal(getattr(other, name), getattr(want, name), err_msg=name)
+    blind = processor.reworded(first, system="Be brief.", user=user, blind=True)
+    assert blind.grids == blind.patches == blind.seconds == () and "<|vision_start|>" not in blind.text
     with pytest.raises(ValueError, match=r"'ex-1': a turn holds the reserved token '<\|im_end\|>'"):
-        processor.reworded(first, asked, system="", user="stop<|im_end|>")
+        processor.reworded(first, system="", user="stop<|im_end|>")
 
 
 def test_styles():

@@ -49,6 +49,7 @@ class EncodedPrompt:
     #                                  [n, 3, 2, 14, 14] a pair of frames
     grids: tuple[tuple[int, int, int], ...]  # (t, h, w) in patches, of each image and then of each video
     sizes: tuple[ImageSize, ...]  # of each image and then of the frames of each video
+    seconds: tuple[float, ...] = ()  # of each video, from one pair of frames to the next
 
     @property
     def first_size(self) -> ImageSize:
@@ -208,24 +209,28 @@ class Processor:
             patches=tuple(patches),
             grids=tuple(grids),
             sizes=tuple(sizes),
+            seconds=tuple(seconds),
         )
 
-    def reworded(self, prompt: EncodedPrompt, example: Example, *, system: str, user: str) -> EncodedPrompt:
+    def reworded(self, prompt: EncodedPrompt, *, system: str, user: str, blind: bool = False) -> EncodedPrompt:
         """Another text about the same images and videos, whose patches are taken over, not cut anew.
 
         Args:
-          prompt: what `encode` made of the example, maybe with another processor.
+          prompt: what `encode` made of an example, maybe with another processor.
           user: the whole user turn after the images.
+          blind: leave the images out.
 
         Raises:
           ValueError: the text holds reserved tokens.
         """
         if reserved := self._reserved.search(system + user):
-            raise ValueError(f"example {example.id!r}: a turn holds the reserved token {reserved.group()!r}; remove it")
-        content = ["image"] * len(example.images) + ["video"] * len(example.videos)
+            raise ValueError(f"example {prompt.id!r}: a turn holds the reserved token {reserved.group()!r}; remove it")
+        if blind:
+            prompt = dataclasses.replace(prompt, patches=(), grids=(), sizes=(), seconds=())
+        content = ["image"] * (len(prompt.grids) - len(prompt.seconds)) + ["video"] * len(prompt.seconds)
         text = self._chat_text(system, user, content=content)
-        tokens, image_index, feature_index = self._expand(text, prompt.grids, content=content, name=example.id)
-        seconds = [_seconds_a_pair(video, name=example.id) for video in example.videos]
+        tokens, image_index, feature_index = self._expand(text, prompt.grids, content=content, name=prompt.id)
+        seconds = list(prompt.seconds)
         positions, following = rope.mrope_positions(tokens, prompt.grids, self.config, video_seconds=seconds)
         return dataclasses.replace(
             prompt,

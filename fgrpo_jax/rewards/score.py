@@ -7,13 +7,14 @@
 | semantic_grounding | CORRECT / (CORRECT + INCORRECT) sentences | R_acc > 0, every sentence judged, ≥ 1 scored |
 | spatial_grounding | CIoU under the best assignment | the example has gold boxes |
 
-and whatever else `fgrpo_jax.rewards.signals` names. Who judges is `rewards.judges.dispatch`; a judgement that failed is
-masked and counted, never a 0.
+and whatever else `fgrpo_jax.rewards.signals` and functions of the user's own (`rewards.custom`) name. Who judges is
+`rewards.judges.dispatch`; a judgement that failed is masked and counted, never a 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,13 +23,14 @@ import numpy as np
 from fgrpo_jax.data.frames import convert_box
 from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Box, Example, ImageSize, Signals
-from fgrpo_jax.rewards import task
+from fgrpo_jax.rewards import custom, task
+from fgrpo_jax.rewards.custom import CustomRewards, Responses
 from fgrpo_jax.rewards.dialects import PAPER, Dialect, boxes_in
 from fgrpo_jax.rewards.grounding import MAPPINGS, mean_iou, spatial
 from fgrpo_jax.rewards.judges.dispatch import KINDS, Case, Dispatcher, Opinion
 from fgrpo_jax.rewards.judges.protocol import Kind
 from fgrpo_jax.rewards.parsing import Parsed, answer_index, parse
-from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Measure, overlong_penalty
+from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Measure, Signal, overlong_penalty
 from fgrpo_jax.rewards.verdict import Verdict
 
 CONSTRAINTS = ("consistency", "semantic_grounding", "spatial_grounding")
@@ -50,6 +52,7 @@ class RewardConfig:
       prefilled: the prompt ends in '<think>', so responses start inside the block.
       dialect: how responses are written.
       window, overlong_cache: most tokens of a response, and over how many of them the signal 'overlong' falls to −1.
+      custom: further signals, made by functions of the user's own.
 
     Raises:
       ValueError: a value that is none of those named.
@@ -65,9 +68,15 @@ class RewardConfig:
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     window: int = 0
     overlong_cache: int = 0
+    custom: CustomRewards | None = None
+
+    @property
+    def signals(self) -> Mapping[str, Signal]:
+        """All signals that there are."""
+        return SIGNALS if self.custom is None else self.custom.signals
 
     def __post_init__(self) -> None:
-        _require_known(self.weights, "rewards")
+        _require_known(self.weights, "rewards", self.signals)
         choices = {"ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -93,7 +102,9 @@ def judge_one(
     parsed = parse(text, prefilled=config.prefilled, dialect=config.dialect)
     judges = Dispatcher() if judges is None else judges
     (opinion,) = judges.judge([Case(example, parsed, size)])
-    return _judged(example, parsed, size, opinion, config=config, length=length, finished=finished)
+    judged = _judged(example, parsed, size, opinion, config=config, length=length, finished=finished)
+    responses = custom.batch([example], [[text]], [[parsed]], [[judged]], sizes=[size])
+    return _rewarded([[judged]], responses, config=config, measures=())[0][0]
 
 
 def _judged(
@@ -115,7 +126,7 @@ def _judged(
     semantic = _share(verdicts) if judged else NAN
     silent = judged and semantic != semantic and config.no_claim == "zero"
     consistency = None if opinion.consistency is None else opinion.consistency.verdict
-    out = Judged(
+    return Judged(
         accuracy=accuracy,
         format=formatted,
         task=config.accuracy_weight * accuracy + config.format_weight * formatted,
@@ -136,14 +147,34 @@ def _judged(
         truncated=NAN if finished is None else float(not finished),
         overlong=overlong_penalty(length, window=config.window, cache=config.overlong_cache),
     )
-    return dataclasses.replace(out, task=out.task + _weighed(out, config.weights)) if config.weights else out
 
 
-def _weighed(judged: Judged, weights: Mapping[str, float]) -> float:
+def _rewarded(
+    judged: Sequence[Sequence[Judged]], responses: Responses, *, config: RewardConfig, measures: Sequence[Measure]
+) -> list[list[Judged]]:
+    """The same with the signals of the user's own that are weighed or bounded, and with all that is weighed in R_task.
+
+    Args:
+      responses: the same responses, as functions are given them.
+    """
+    signals, wanted = config.signals, {name for name, weight in config.weights.items() if weight}
+    names = sorted((wanted | {measure.signal for measure in measures}) - set(SIGNALS))
+    found = config.custom.values(responses, names) if config.custom is not None and names else {}
+    told = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    row = itertools.count()
+
+    def rewarded(one: Judged) -> Judged:
+        one = dataclasses.replace(one, custom=told[next(row)]) if told else one
+        return dataclasses.replace(one, task=one.task + _weighed(one, config.weights, signals))
+
+    return [[rewarded(one) for one in group] for group in judged]
+
+
+def _weighed(judged: Judged, weights: Mapping[str, float], signals: Mapping[str, Signal]) -> float:
     """Σ weight · signal over the signals that apply; those masked to right answers count 0 for wrong ones."""
     total = 0.0
     for name, weight in weights.items():
-        value, signal = SIGNALS[name].read(judged), SIGNALS[name]
+        value, signal = signals[name].read(judged), signals[name]
         if value == value and (judged.accuracy > 0 or not signal.correct_only):
             total += weight * value
     return total
@@ -195,12 +226,13 @@ def score(
       Signals with numpy leaves, and diagnostics: float32 [M, G] 'consistent', 'semantic', 'spatial', 'iou' of *all*
       responses, right or wrong (0 where bool [M, G] 'consistent_mask', 'semantic_mask', 'spatial_mask' is False); bool
       [M, G] 'answered', 'judged' (every sentence has a verdict), 'no_claim' (judged, but without a scored claim); int32
-      [M, G] 'sentences' (with a verdict), 'skipped', 'incorrect', 'unread', 'malformed', 'judge_failed'.
+      [M, G] 'sentences' (with a verdict), 'skipped', 'incorrect', 'unread', 'malformed', 'judge_failed'; and float32
+      [M, G] 'custom/NAME' of signals of the user's own, NaN where they do not apply.
 
     Raises:
       ValueError: lengths that differ, an unknown signal, or an example without a valid answer.
     """
-    _require_known([measure.signal for measure in measures], "constraints")
+    _require_known([measure.signal for measure in measures], "constraints", config.signals)
     groups = {len(group) for group in texts}
     if not len(examples) == len(texts) == len(sizes) or len(groups) > 1:
         raise ValueError(
@@ -231,8 +263,11 @@ def score(
         return _judged(examples[row], parsed[row][column], sizes[row], next(found), config=config, **told)
 
     judged = [[judge(row, column) for column in range(len(group))] for row, group in enumerate(texts)]
+    judged = _rewarded(
+        judged, custom.batch(examples, texts, parsed, judged, sizes=sizes), config=config, measures=measures
+    )
     leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format", "accuracy")}
-    leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures)
+    leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures, config.signals)
     return Signals(**leaves), _diagnostics(judged)
 
 
@@ -248,10 +283,10 @@ def _counting(config: RewardConfig, measures: Sequence[Measure], *, right: bool,
     return frozenset(kind for kind, signal in _SIGNALS.items() if signal in weighed | bounded)
 
 
-def _require_known(names: Iterable[str], what: str) -> None:
-    unknown = [name for name in names if name not in SIGNALS]
+def _require_known(names: Iterable[str], what: str, signals: Mapping[str, Signal]) -> None:
+    unknown = [name for name in names if name not in signals]
     if unknown:
-        raise ValueError(f"unknown {what} {unknown}; known signals: {', '.join(SIGNALS)}")
+        raise ValueError(f"unknown {what} {unknown}; known signals: {', '.join(signals)}")
 
 
 def _array(judged: Sequence[Sequence[Judged]], name: str) -> np.ndarray:
@@ -261,13 +296,13 @@ def _array(judged: Sequence[Sequence[Judged]], name: str) -> np.ndarray:
 
 
 def _constraints(
-    judged: Sequence[Sequence[Judged]], right: np.ndarray, measures: Sequence[Measure]
+    judged: Sequence[Sequence[Judged]], right: np.ndarray, measures: Sequence[Measure], signals: Mapping[str, Signal]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(values float32 [C, M, G], mask bool [C, M, G]), a row a measure; values are 0 where masked."""
     values = np.zeros((len(measures), *right.shape), np.float32)
     mask = np.zeros(values.shape, bool)
     for row, measure in enumerate(measures):
-        signal = SIGNALS[measure.signal]
+        signal = signals[measure.signal]
         found = np.array([[signal.read(one) for one in group] for group in judged], np.float32).reshape(right.shape)
         mask[row] = signal.applies(found, right, rule=measure.mask)
         values[row] = np.where(mask[row], found, np.float32(0))
@@ -287,6 +322,9 @@ def _diagnostics(judged: Sequence[Sequence[Judged]]) -> dict[str, np.ndarray]:
     shape = figures["answered"].shape
     for name, of in _COUNTS.items():
         figures[name] = np.array([[of(one) for one in group] for group in judged], dtype=np.int32).reshape(shape)
+    for name in judged[0][0].custom if shape[0] and shape[1] else ():
+        values = [[one.custom[name] for one in group] for group in judged]
+        figures[f"custom/{name}"] = np.array(values, dtype=np.float32)
     return figures
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -41,6 +41,7 @@ class Judged:
       length: tokens up to and including the first EOS; NaN when unknown (text from elsewhere).
       truncated: 1 when cut off by the window, else 0; NaN when unknown.
       overlong: 0 down to −1 over the last tokens of the window (`overlong_penalty`); NaN when unknown.
+      custom: what functions of the user's own say (`rewards.custom`), NaN where they do not apply.
     """
 
     accuracy: float
@@ -62,6 +63,7 @@ class Judged:
     length: float = NAN
     truncated: float = NAN
     overlong: float = NAN
+    custom: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

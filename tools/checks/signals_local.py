@@ -52,7 +52,7 @@ def cases(processor: Any, *, pictures: Any = MIXED, count: int = CASES) -> tuple
         at = number % len(examples)
         said = " ".join(rng.choice(SENTENCES, rng.integers(0, 5)))
         user = f"{examples[at].question}\nSo far: {said}\nNow: {rng.choice(SENTENCES)}\nCORRECT, INCORRECT or SKIP?"
-        prompts.append(processor.reworded(encoded[at], examples[at], system="Judge.", user=user))
+        prompts.append(processor.reworded(encoded[at], system="Judge.", user=user))
         shown.append(examples[at].images)
     return prompts, shown
 

@@ -22,7 +22,6 @@ import numpy as np
 
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor
 from fgrpo_jax.data.styles import PromptStyle
-from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Done, Judgement, Kind, Request
 from fgrpo_jax.rewards.judges.scorer import LENGTHS, VerdictScorer
@@ -83,7 +82,7 @@ class LocalJudge:
         began = time.perf_counter()
         out: list[Judgement | None] = [None] * len(requests)
         asked: dict[Kind, list[tuple[int, EncodedPrompt]]] = {kind: [] for kind in VERDICTS}
-        shown: dict[tuple[int, int, bool], EncodedPrompt] = {}
+        shown: dict[int, EncodedPrompt] = {}
         for index, request in enumerate(requests):
             try:
                 asked[request.kind].append((index, self._prompt(request, shown)))
@@ -112,24 +111,19 @@ class LocalJudge:
         self.scorer.bank.clear()
         self.scorer.params = None
 
-    def _prompt(self, request: Request, shown: dict[tuple[int, int, bool], EncodedPrompt]) -> EncodedPrompt:
-        """The chat of a request; `shown` keeps what requests about the same example have in common."""
+    def _prompt(self, request: Request, shown: dict[int, EncodedPrompt]) -> EncodedPrompt:
+        """The chat of a request; `shown` keeps the images of examples that come without their patches."""
         words = prompts.render(request, frame=self.frame)
-        example = request.example if words.images else dataclasses.replace(request.example, images=(), videos=())
-        key = (id(request.example), id(request.encoded), words.images)
-        if key not in shown:
-            shown[key] = self._shown(request, example, words.images)
-        prompt = self.scorer.processor.reworded(shown[key], example, system=words.system, user=words.text)
+        base, processor, example = request.encoded, self.scorer.processor, request.example
+        if base is None and id(example) not in shown:
+            # Any words will do, as they are put in afterwards; those of the example may hold what a chat may not.
+            bare = dataclasses.replace(example, question="", options=())
+            shown[id(example)] = processor.encode(bare, style=BARE, **self._limits)
+        base = shown[id(example)] if base is None else base
+        prompt = processor.reworded(base, system=words.system, user=words.text, blind=not words.images)
         if len(prompt.tokens) > LENGTHS[-1]:
             raise ValueError(f"a request of {len(prompt.tokens):,} tokens is longer than the judge's {LENGTHS[-1]:,}")
         return prompt
-
-    def _shown(self, request: Request, example: Example, images: bool) -> EncodedPrompt:
-        if images and request.encoded is not None:
-            return request.encoded
-        # The words are put in afterwards; those of the example may hold what a chat may not.
-        bare = dataclasses.replace(example, question="", options=())
-        return self.scorer.processor.encode(bare, style=BARE, **self._limits)
 
 
 def tower(params: Any) -> str:

@@ -1,0 +1,400 @@
+"""Signals of your own: a Python function that is given a batch of responses and returns a number for each, or None.
+
+    config.rewards.custom.politeness = "my_pkg.rewards:politeness"
+
+names it by its import path; the name then is a signal like any other: `config.rewards.weights.politeness = 0.2` makes
+it part of the reward, a constraint with `signal = "politeness"` bounds its mean. The function, plain or async, is
+called
+
+    politeness(examples=[...], texts=[...], parsed=[...], metadata=[...])
+
+with lists of one length, an entry a response: `records.Example`, text, `parsing.Parsed`, `Metadata`. None masks a
+response: it enters no mean, no multiplier and no advantage. All else that is no finite number of the declared range
+(`signal`) is an error that names function and example, as is any exception. docs/rewards.md has examples.
+
+Plain functions may be called from several threads. Async ones share one event loop, a limited number at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+import math
+import numbers
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fgrpo_jax.records import Example, ImageSize
+from fgrpo_jax.rewards.parsing import Parsed
+from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Signal
+
+T = TypeVar("T")
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Values are kept in float32."""
+
+ARGUMENTS = ("examples", "texts", "parsed", "metadata")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What else is known of a response.
+
+    Attributes:
+      prompt, member: which prompt of the batch it answers, and which of that prompt's responses it is.
+      size: of the first image, as published and as the policy saw it; boxes of the text are in the latter's pixels.
+      tokens: length, EOS included; NaN when unknown.
+      finished: it ended by itself; None when unknown.
+      judged: what the built-in signals say of it: accuracy, format, consistent, semantic, spatial, ..
+    """
+
+    prompt: int
+    member: int
+    size: ImageSize
+    tokens: float
+    finished: bool | None
+    judged: Judged
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """A function with what its numbers mean; what `signal` makes of it. Called, it is the function."""
+
+    function: Callable[..., Any]
+    about: str
+    low: float
+    high: float
+    correct_only: bool
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def signal(
+    about: str, *, low: float = -math.inf, high: float = math.inf, correct_only: bool = False
+) -> Callable[[Callable[..., Any]], Declared]:
+    """Decorator that declares a signal: what it is, its range, and whether it counts for right answers only.
+
+    Raises:
+      ValueError: an empty range.
+    """
+    if not low < high:
+        raise ValueError(f"signal {about!r} is declared to lie in [{low}, {high}], which holds nothing; swap the two")
+    return lambda function: Declared(function, about, float(low), float(high), correct_only)
+
+
+@dataclasses.dataclass(frozen=True)
+class Custom:
+    """A function as the config names it."""
+
+    name: str
+    path: str
+    declared: Declared
+
+    @property
+    def signal(self) -> Signal:
+        """The entry that stands beside `SIGNALS`."""
+        declared, name = self.declared, self.name
+        return Signal(
+            declared.about,
+            declared.low,
+            declared.high,
+            read=lambda judged: judged.custom.get(name, NAN),
+            correct_only=declared.correct_only,
+        )
+
+
+async def gather(awaitables: Iterable[Awaitable[T]], *, limit: int) -> list[T]:
+    """The results of all, in order, `limit` of them under way at once: for functions that ask a service."""
+    gate = asyncio.Semaphore(limit)
+
+    async def one(awaitable: Awaitable[T]) -> T:
+        async with gate:
+            return await awaitable
+
+    return list(await asyncio.gather(*map(one, awaitables)))
+
+
+# ------------------------------------------------------------------------------------------------------ by import path
+def resolve(name: str, path: str) -> Custom:
+    """The function behind 'package.module:function'.
+
+    Raises:
+      ValueError: a name that is taken or no name, a path that leads to no function, a module whose import fails, or a
+        function that can't be called with ARGUMENTS; each with the remedy.
+    """
+    at = f"config.rewards.custom.{name}={path!r}"
+    if name in SIGNALS:
+        raise ValueError(f"{at}: there is a built-in signal of that name; choose another")
+    if not name.isidentifier():
+        raise ValueError(f"{at}: a signal's name has letters, digits and _ only, since metrics are named after it")
+    module, colon, function = path.partition(":")
+    if not (module and colon and function):
+        raise ValueError(f"{at} is no import path; write 'package.module:function'")
+    found = _attribute(_imported(module, at), function, at)
+    declared = found if isinstance(found, Declared) else None
+    target = declared.function if declared is not None else found
+    if not callable(target):
+        raise ValueError(f"{at} is a {type(found).__name__}, not a function")
+    _require_signature(target, at)
+    return Custom(name, path, declared or Declared(target, f"of {path}", -math.inf, math.inf, correct_only=False))
+
+
+def _imported(module: str, at: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if module == missing or module.startswith(f"{missing}."):
+            raise ValueError(
+                f"{at}: there is no module '{missing}'; run the command from the folder that holds it, or put that "
+                "folder on PYTHONPATH"
+            ) from error
+        raise ValueError(f"{at}: importing '{module}' failed: it needs '{missing}', which is not installed") from error
+    except Exception as error:  # whatever a module of somebody else's does when it is imported
+        raise ValueError(f"{at}: importing '{module}' failed: {_said(error)}") from error
+
+
+def _attribute(module: Any, function: str, at: str) -> Any:
+    try:
+        return functools.reduce(getattr, function.split("."), module)
+    except AttributeError as error:
+        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        near = difflib.get_close_matches(function, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(sorted(known)) or 'no functions'}"
+        raise ValueError(f"{at}: module '{module.__name__}' has no '{function}'; {hint}") from error
+
+
+def _require_signature(function: Callable[..., Any], at: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions have none
+        return
+    try:
+        signature.bind(**dict.fromkeys(ARGUMENTS))
+    except TypeError as error:
+        raise ValueError(
+            f"{at} takes {signature}, but is called with {', '.join(f'{name}=' for name in ARGUMENTS)} ({error}); "
+            "name those it uses and add **_ for the others"
+        ) from error
+
+
+# ----------------------------------------------------------------------------------------------------------- a batch
+@dataclasses.dataclass(frozen=True)
+class Responses:
+    """A batch as functions are given it: lists of one length, an entry a response."""
+
+    examples: list[Example]
+    texts: list[str]
+    parsed: list[Parsed]
+    metadata: list[Metadata]
+
+    def of(self, prompt: int) -> Responses:
+        """Those to one prompt."""
+        rows = [row for row, one in enumerate(self.metadata) if one.prompt == prompt]
+        return Responses(*([values[row] for row in rows] for values in self._lists()))
+
+    def arguments(self) -> dict[str, Any]:
+        """Keywords of a call; the lists are the callee's own."""
+        return dict(zip(ARGUMENTS, map(list, self._lists()), strict=True))
+
+    def _lists(self) -> tuple[list[Any], ...]:
+        return self.examples, self.texts, self.parsed, self.metadata
+
+    def __str__(self) -> str:
+        ids = list(dict.fromkeys(example.id for example in self.examples))
+        shown = ", ".join(map(repr, ids[:3])) + (", .." if len(ids) > 3 else "")
+        return f"a batch of {len(self.texts)} responses to {len(ids)} examples ({shown})"
+
+
+class _Late(Exception):
+    """A call took longer than it may."""
+
+
+class CustomRewards:
+    """The functions of a config, called batch by batch.
+
+    Args:
+      functions: by signal name.
+      concurrency: calls of async functions under way at once.
+      timeout: seconds that a call of an async function may take.
+    """
+
+    def __init__(self, functions: Iterable[Custom], *, concurrency: int = 8, timeout: float = 600.0) -> None:
+        self.functions = {custom.name: custom for custom in functions}
+        self._timeout, self._concurrency = timeout, concurrency
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._gate: asyncio.Semaphore | None = None
+
+    @property
+    def signals(self) -> Mapping[str, Signal]:
+        """All signals there are with these functions: the built-in ones and theirs."""
+        return SIGNALS | {name: custom.signal for name, custom in self.functions.items()}
+
+    def values(self, responses: Responses, names: Iterable[str]) -> dict[str, list[float]]:
+        """What the functions of these names say of each response, NaN where they say None.
+
+        Raises:
+          ValueError: a function raised, took too long, or returned what is no list of numbers or None of its range;
+            names the function and the example, or the batch.
+        """
+        if not responses.texts:
+            return {name: [] for name in names}
+        chosen = [self.functions[name] for name in names]
+        waiting = {custom.name: self._begin(custom, responses) for custom in chosen if _is_async(custom)}
+        out = {}
+        try:
+            for custom in chosen:
+                result = waiting[custom.name].result if custom.name in waiting else None
+                found = self._checked(custom, responses, result or (lambda c=custom: self._called(c, responses)))
+                out[custom.name] = found
+        finally:
+            for future in waiting.values():
+                future.cancel()
+        return out
+
+    def close(self) -> None:
+        """Ends the event loop, if one was needed. Harmless when called again."""
+        with self._lock:
+            loop, thread, self._loop = self._loop, self._thread, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout=5)
+            if not thread.is_alive():
+                loop.close()
+
+    def _called(self, custom: Custom, responses: Responses) -> Any:
+        if _is_async(custom):
+            return self._begin(custom, responses).result()
+        return custom.declared.function(**responses.arguments())
+
+    def _checked(self, custom: Custom, responses: Responses, call: Callable[[], Any]) -> list[float]:
+        function = f"reward function '{custom.path}'"
+        try:
+            result = call()
+        except _Late as error:
+            raise ValueError(
+                f"{function} took more than {self._timeout:g} s for {responses}; ask less of it, return None for what "
+                "is late, or raise config.rewards.custom_timeout"
+            ) from error
+        except Exception as error:  # a function of somebody else's may raise anything
+            raise ValueError(f"{function} failed on {self._blamed(custom, responses)}: {_said(error)}") from error
+        return _numbers(custom, responses, result)
+
+    def _blamed(self, custom: Custom, responses: Responses) -> str:
+        """The first example whose responses fail by themselves, or the batch when none does."""
+        for prompt in dict.fromkeys(one.prompt for one in responses.metadata):
+            alone = responses.of(prompt)
+            try:
+                self._called(custom, alone)
+            except Exception:  # as above; what it says was seen before
+                return f"example {alone.examples[0].id!r} ({len(alone.texts)} responses)"
+        return f"{responses}, but on none of them alone"
+
+    def _begin(self, custom: Custom, responses: Responses) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(self._awaited(custom, responses), self._running_loop())
+
+    async def _awaited(self, custom: Custom, responses: Responses) -> Any:
+        if self._gate is None:
+            self._gate = asyncio.Semaphore(self._concurrency)
+        async with self._gate:
+            began = time.monotonic()
+            try:
+                return await asyncio.wait_for(custom.declared.function(**responses.arguments()), self._timeout)
+            except TimeoutError as error:
+                if time.monotonic() - began < self._timeout:  # the function's own
+                    raise
+                raise _Late from error
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop, self._gate = asyncio.new_event_loop(), None
+                self._thread = threading.Thread(target=self._loop.run_forever, name="custom-rewards", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+def _is_async(custom: Custom) -> bool:
+    function = custom.declared.function
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _numbers(custom: Custom, responses: Responses, result: Any) -> list[float]:
+    """What a function returned as floats, NaN for None."""
+    function, wanted = f"reward function '{custom.path}'", len(responses.texts)
+    if not isinstance(result, list | tuple | np.ndarray):
+        if inspect.iscoroutine(result):
+            result.close()
+            raise ValueError(f"{function} returned a coroutine; define it with 'async def'")
+        raise ValueError(
+            f"{function} returned a {type(result).__name__} for {responses}; return a list with a number or None for "
+            "each response"
+        )
+    if len(result) != wanted:
+        raise ValueError(
+            f"{function} returned {len(result)} values for {responses}; return one for each response, None where it "
+            "does not apply"
+        )
+    return [_number(custom, responses, row, value) for row, value in enumerate(result)]
+
+
+def _number(custom: Custom, responses: Responses, row: int, value: Any) -> float:
+    if value is None:
+        return NAN
+    declared = custom.declared
+    which = f"response {responses.metadata[row].member} to example {responses.examples[row].id!r}"
+    said = f"reward function '{custom.path}' returned {value!r} for {which}"
+    if not isinstance(value, numbers.Real | np.bool_):
+        raise ValueError(f"{said}, a {type(value).__name__}; return a number, or None where it does not apply")
+    number = float(value)
+    if not math.isfinite(number) or abs(number) > LARGEST:
+        raise ValueError(f"{said}, which is not finite in float32; return None where it does not apply")
+    if not declared.low <= number <= declared.high:
+        raise ValueError(
+            f"{said}, outside its declared range [{declared.low:g}, {declared.high:g}]; correct the function or the "
+            "range in @signal"
+        )
+    return number
+
+
+def _said(error: Exception) -> str:
+    """The error with the place it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def batch(
+    examples: Sequence[Example],
+    texts: Sequence[Sequence[str]],
+    parsed: Sequence[Sequence[Parsed]],
+    judged: Sequence[Sequence[Judged]],
+    *,
+    sizes: Sequence[ImageSize],
+) -> Responses:
+    """M prompts with G responses each, flat: all of the first prompt, then all of the second."""
+    places = [(row, member) for row, group in enumerate(texts) for member in range(len(group))]
+    metadata = [
+        Metadata(row, member, sizes[row], one.length, None if math.isnan(one.truncated) else one.truncated == 0, one)
+        for row, member in places
+        for one in (judged[row][member],)
+    ]
+    return Responses(
+        examples=[examples[row] for row, _ in places],
+        texts=[texts[row][member] for row, member in places],
+        parsed=[parsed[row][member] for row, member in places],
+        metadata=metadata,
+    )
