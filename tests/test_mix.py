@@ -6,16 +6,18 @@ import dataclasses
 import numpy as np
 import policies
 import pytest
+import runs
 
 from configs import paper_mix
 from fgrpo_jax import config as configs
-from fgrpo_jax import doors, questions
+from fgrpo_jax import doors, metrics, prepare, questions, train
 from fgrpo_jax.data.choices import SettledSource, options_for, pools, settle
 from fgrpo_jax.data.mix import Member, MixSource
 from fgrpo_jax.data.published import Entry, Skipped
 from fgrpo_jax.data.sets import open_set
 from fgrpo_jax.data.sources import First, outline
-from fgrpo_jax.records import Example
+from fgrpo_jax.records import Example, ImageSize
+from fgrpo_jax.rewards.score import RewardConfig, score
 from tests import layouts
 
 ROOT = policies.ROOT
@@ -193,6 +195,40 @@ def test_open_answers_of_a_mix_are_counted(tmp_path, capsys):
     assert "open answers of vgr (train): 0 turned into choices, 1 dropped" in capsys.readouterr().out
 
 
+def test_spatial_grounding_is_masked_by_source(tmp_path):
+    """A right answer whose reasoning points at something: R_G applies on VGR and TreeVGR-RL, whose boxes are gold."""
+    config = small(tmp_path)
+    source = questions.source(config, "train")
+    examples = [source[index] for index in range(len(source))]
+    texts = [[f"<think>A cup <bbox>[10,20,50,60]</bbox>.</think><answer>{e.answer}</answer>"] for e in examples]
+    sizes = [ImageSize(e.images[0].shape[1], e.images[0].shape[0], 112, 84) for e in examples]
+    signals, seen = score(examples, texts, sizes=sizes, config=RewardConfig())
+    assert (signals.accuracy == 1).all()
+    masked = {e.source: bool(m) for e, m in zip(examples, seen["spatial_mask"][:, 0], strict=True)}
+    assert masked == {"sat": False, "vgr": True, "viscot": False, "treevgr_rl": True}
+
+
+def test_two_steps_on_the_mix(tmp_path, tiny_hf):
+    """Published and prepared members, one image and two, choices and open answers, in one batch."""
+    data = published(tmp_path / "data")
+    argv = ["vgr", f"--src={data / 'vgr'}", f"--out={tmp_path / 'prepared'}", "--workers=0"]
+    assert doors.run(prepare.main, prepare.parser(), argv) == 0
+    counts = {"sat": 5, "vgr": 1, "viscot": 0, "treevgr_rl": 2}
+    given = {f"data.mix.{name}.count": count for name, count in counts.items()}
+    given |= {"data.mix.vgr.path": tmp_path / "prepared", "data.path": data, "data.open_answers": "keep"}
+    given |= {"data.max_prompt_tokens": 512, "data.buckets.prompt": (512,), "data.prompts_per_step": 10}
+    given |= {"rollout.batch_prompts": 10, "algorithm.micro_batch_prompts": 5, "rollout.group_size": 2}
+    given |= {"num_steps": 2, "rollout.max_new_tokens": 4, "eval.examples": 0, "checkpoint.every": 0}
+    fields = {name.replace(".", "__"): value for name, value in given.items()}
+    flags = [f"--config={ROOT / 'configs' / 'paper_mix.py'}:default", f"--workdir={tmp_path / 'run'}"]
+    with runs.quick():
+        code = doors.run(train.main, train.parser(), [*flags, *policies.overrides(tiny_hf, **fields)])
+    assert code == 0 and len(metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 2
+    trained = [[row["id"] for row in metrics.read_jsonl(f)] for f in sorted((tmp_path / "run" / "rollouts").glob("*"))]
+    kinds = [collections.Counter(name.partition("-")[0] for name in step) for step in trained]
+    assert kinds == [counts | {"viscot": 2}] * 2 and sorted(trained[0]) == sorted(trained[1]) != trained[1]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -232,10 +268,10 @@ def test_data_that_cannot_be(fields, message):
 
 def test_parts_of_one_split_may_stand_against_each_other():
     overrides = ["--config.data.source=sat", "--config.data.path=x"]
-    for train, held in (
+    for trained, held in (
         ("train[500:]", "train[:500]"),
         ("train[:-500]", "train[-500:]"),
         ("train[:90%]", "train[90%:]"),
     ):
-        fields = [*overrides, f"--config.data.train_split={train}", f"--config.data.eval_split={held}"]
-        assert configs.load(doors.load_config(policies.BASE, fields)).data.train_split == train
+        fields = [*overrides, f"--config.data.train_split={trained}", f"--config.data.eval_split={held}"]
+        assert configs.load(doors.load_config(policies.BASE, fields)).data.train_split == trained

@@ -1,4 +1,4 @@
-"""Breaks the code on purpose, one known failure of RL trainers at a time, and sees whether the named test goes red.
+"""Breaks the code on purpose, one known failure of trainers and readers at a time, and sees whether its test goes red.
 
     python tools/mutations.py                  all, some minutes on two cores; --only=NAME for one, repeat for several
     python tools/mutations.py --list
@@ -166,6 +166,76 @@ MUTATIONS = (
         "finite = jnp.isfinite(norm)",
         "finite = jnp.isfinite(norm) | True",
         "tests/test_learner.py::test_a_gradient_that_is_not_finite_is_skipped_and_counted",
+    ),
+    Mutation(
+        "options stay in the published order, the right one first",
+        "fgrpo_jax/data/readers/texts.py",
+        '    places.sort(key=lambda place: hashlib.blake2b(f"{name}\\0{place}".encode(), digest_size=8).digest())\n',
+        "",
+        "tests/test_sets.py::test_sat_right_answer_is_published_first_and_moved",
+    ),
+    Mutation(
+        "both rotations of a question are the same",
+        "fgrpo_jax/data/readers/texts.py",
+        "places[(at + rotation) % len(places)]",
+        "places[at]",
+        "tests/test_sets.py::test_sat_real_stands_in_two_rotations",
+    ),
+    Mutation(
+        "answers that count from 0 are read as from 1",
+        "fgrpo_jax/data/readers/benchmarks.py",
+        "answer=LETTERS[place],",
+        "answer=LETTERS[place - 1],",
+        "tests/test_sets.py::test_omnispatial_answers_count_from_zero_and_names_are_ambiguous",
+    ),
+    Mutation(
+        "wrong published labels are kept",
+        "fgrpo_jax/data/readers/benchmarks.py",
+        "MMVP_CORRECTED.get(number, answer)",
+        "answer",
+        "tests/test_sets.py::test_mmvp_header_typo_and_corrected_labels",
+    ),
+    Mutation(
+        "boxes in 0..1 pass for pixels",
+        "fgrpo_jax/data/published.py",
+        "return x1 * width, y1 * height, x2 * width, y2 * height",
+        "return x1, y1, x2, y2",
+        "tests/test_sets.py::test_vgr_pseudo_boxes_become_pixels",
+    ),
+    Mutation(
+        "an image of the same base name will do",
+        "fgrpo_jax/data/readers/records.py",
+        "if file.parts[-len(wanted) :] == wanted",
+        "if file.name == wanted[-1]",
+        "tests/test_sets.py::test_an_image_lies_deeper_but_never_somewhere_else",
+    ),
+    Mutation(
+        "image paths may climb out of the root",
+        "fgrpo_jax/data/readers/records.py",
+        ' or ".." in parts.parts',
+        "",
+        "tests/test_bad_data.py::test_error_names_file_and_row",
+    ),
+    Mutation(
+        "a shard that was cut short counts",
+        "fgrpo_jax/data/shards.py",
+        ' and job.file.stat().st_size == note["size"]',
+        "",
+        "tests/test_prepare.py::test_a_shard_that_was_cut_short_or_made_of_other_rows_is_written_again",
+    ),
+    Mutation(
+        "boxes of every member of a mix count",
+        "fgrpo_jax/data/mix.py",
+        "return example if member.boxes else without_boxes(example)",
+        "return example",
+        "tests/test_mix.py::test_counts_masks_and_no_example_twice",
+    ),
+    Mutation(
+        "a mix holds out what it trains on",
+        "fgrpo_jax/data/mix.py",
+        "else order[count:]",
+        "else order[:count]",
+        "tests/test_mix.py::test_what_is_held_out_is_never_trained_on",
     ),
 )
 
