@@ -370,7 +370,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
     """
     free = ("checkpoint.*", "log.*", "eval.every", "data.path", "data.workers", "data.buckets.precompile", "mesh.*")
     free += ("rollout.compact", *(f"{at}.{name}" for at in ("judge", "eval.judge") for name in config_judge.FREE))
-    free += ("data.length_cache", "data.difficulty.*", "data.mix.*.path")
+    free += ("data.filter", "data.length_cache", "data.difficulty.*", "data.mix.*.path")
     free += ("eval.sets", "eval.root", "eval.paths.*", "eval.limit", "eval.resamples")
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 
