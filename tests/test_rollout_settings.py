@@ -118,16 +118,15 @@ def test_a_repetition_penalty_counts_prompt_and_rollout():
 
 
 # ---------------------------------------------------------------------------------------------------------- compaction
-def test_compaction_changes_nothing(monkeypatch):
+def test_compaction_changes_nothing():
     """32 rows end one after the other: the batch shrinks down to the smallest size, and every output stays."""
-    monkeypatch.setattr(compaction, "SMALLEST", 16)  # fewer programs to compile
     params, prompts = table(eos=1.5), batch(FIRSTS)
     settings = {"max_new_tokens": 40, "stops": STOPPING["stops"], "repetition_penalty": 1.05, "min_new_tokens": 2}
     want = draw(make(check_every=3, **settings), params, prompts)
     sampler = make(check_every=3, compact=True, **settings)
     sampler.compile(params, prompts)
     compiled = sampler.compilations
-    assert compiled == 11  # begin and collect, and shrink, go on and collect at 24, 18 and 14 rows
+    assert compiled == 11  # begin and collect, and shrink, go on and collect at 24, 16 and 8 rows
     assert_same(want, draw(sampler, params, prompts))
     assert_same(draw(make(check_every=3, **settings), params, prompts, step=1), draw(sampler, params, prompts, step=1))
     assert sampler.compilations == compiled

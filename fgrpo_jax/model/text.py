@@ -62,6 +62,7 @@ class Places:
 
     place: jax.Array  # int32 [parts, R/parts]    place of each row; some place or other for a row that has ended
     row: jax.Array  # int32 [parts, M·G/parts]  row at each place; R/parts where there is none
+    breadth: jax.Array  # int32 []                  rows of the prompt that has most; they take its first places
 
 
 class Attention(nnx.Module):
@@ -248,7 +249,10 @@ class TextModel(nnx.Module):
                 if places is None:
                     mixed = _merge_groups(over_prefix(q, shared), ours, groups=q.shape[1])
                 else:
-                    theirs = _at_places(lambda q: over_prefix(q, shared), q, places, prompts=len(prefix_mask))
+                    # XLA on CPU pays for each place, the others for each prefix read; and a GPU would ask the host.
+                    narrow = isinstance(prefix, Unrolled)
+                    over = functools.partial(over_prefix, shared=shared)
+                    theirs = _at_places(over, q, places, prompts=len(prefix_mask), narrow=narrow)
                     mixed = merge(theirs, ours)
                 return mixed.reshape(*q.shape[:2], -1, q.shape[-1]), new
 
@@ -296,15 +300,31 @@ def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array | None, *, written: 
     return attend_blocks(q, read, blocks=last // CACHE_BLOCK + 1)
 
 
-def _at_places(attention: Callable[[jax.Array], Part], q: jax.Array, places: Places, *, prompts: int) -> Part:
+def _at_places(
+    attention: Callable[[jax.Array], Part], q: jax.Array, places: Places, *, prompts: int, narrow: bool
+) -> Part:
     """Attention of rows q [R, 1, K, Q, H] over the prefixes of their prompts.
 
     The rows are laid out a prompt at a time, so that a prefix is read once for all of them and never copied.
+
+    Args:
+      narrow: lay out only as many places a prompt as the fullest one has rows, in quarters of G.
     """
     parts = places.row.shape[0]
-    part = attention(_pick(q.reshape(parts, -1, *q.shape[2:]), places.row).reshape(prompts, -1, *q.shape[2:]))
-    out = _pick(part.out.reshape(parts, -1, *q.shape[2:]), places.place)
-    lse = _pick(jnp.moveaxis(part.lse, 3, 1).reshape(parts, -1, *q.shape[2:4]), places.place)
+    row = places.row.reshape(parts, prompts // parts, -1)
+    group = row.shape[-1]
+
+    def over(width: int) -> tuple[jax.Array, jax.Array]:
+        laid = row[..., :width].reshape(parts, -1)
+        part = attention(_pick(q.reshape(parts, -1, *q.shape[2:]), laid).reshape(prompts, -1, *q.shape[2:]))
+        place = places.place // group * width + places.place % group
+        out = _pick(part.out.reshape(parts, -1, *q.shape[2:]), place)
+        lse = _pick(jnp.moveaxis(part.lse, 3, 1).reshape(parts, -1, *q.shape[2:4]), place)
+        return out, lse
+
+    widths = sorted({-(-group * quarters // 4) for quarters in range(1, 5)}, reverse=True) if narrow else [group]
+    fits = sum(places.breadth <= width for width in widths[1:])
+    out, lse = jax.lax.switch(fits, [functools.partial(over, width) for width in widths]) if narrow else over(group)
     return Part(out.reshape(q.shape), lse.reshape(*q.shape[:1], *q.shape[2:4], 1))
 
 

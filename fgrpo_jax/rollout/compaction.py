@@ -1,18 +1,19 @@
-"""Long tails: when a quarter of the rows have ended, the others move into a batch of three quarters of the size.
+"""Long tails: as rows end, the others move into smaller batches, an eighth to a fifth smaller each time.
 
 Layout. Living rows become a flat batch [R, 1] in which a row may be any rollout of any prompt: all that a step does to
 a row alone (projections, MLP, vocabulary, draw, its own cache) shrinks with R. Only the attention to prefixes needs
 rows by prompt, and there the queries, one token each, are laid out on the places prompts × group and taken back
 (`model.text.Places`); so a prefix is still read once a prompt, and is moved only when there are more prompts than rows.
+A prompt's living rows take its first places, so that a machine that pays for every place may leave the last ones out.
 The alternative, [M', G'] with as many members for each prompt, saves nothing as long as one group has most of its
 members alive: of 8 × 8 rollouts of which a random half lives, the fullest group has 6. Copying the prefix to each row
 would read it G times a token.
 
-Sizes are three quarters of the one before, down to `SMALLEST` rows, so a batch shape has log(rows / 8) / log(4/3) of
-them: 8 for 64 rows. Halves would be 3, and gain nothing at all while 33 of 64 rows go on: with half of the rollouts
-long, every other batch is such a one. Rows that have ended fill the last places and draw nothing more. On a mesh every
-part of the batch shrinks alike and keeps its own rows: nothing crosses devices, and group members stay with their
-prompt.
+Sizes are multiples of 8 rows, four of them to every halving where there are so many, down to `SMALLEST`: 64, 56, 48,
+40, 32, 24, 16 and 8. So the sizes of a batch shape are bounded by its rows and not by its lengths. Halves alone would
+be 4, and gain nothing at all while 33 of 64 rows go on: with half of the rollouts long, every other batch is such a
+one. Rows that have ended fill the last places and draw nothing more. On a mesh every part of the batch shrinks alike
+and keeps its own rows: nothing crosses devices, and group members stay with their prompt.
 
 Outputs do not change: noise belongs to the rollout (`noise`), and attention to what its row points at.
 """
@@ -50,7 +51,10 @@ def living(rows: Rows, parts: int) -> jax.Array:
 
 def smaller(size: int) -> int | None:
     """Rows of a part of `size` after one more compaction; None when it is too small for one."""
-    return -(-3 * size // 4) if size > SMALLEST else None
+    if size <= SMALLEST:
+        return None
+    step = max(SMALLEST, 1 << (size - 1).bit_length() - 3)
+    return (size - 1) // step * step
 
 
 def shrink(batch: Batch, *, parts: int, size: int) -> Batch:
@@ -122,10 +126,15 @@ def _places(shared: Shared, order: jax.Array, *, alive: jax.Array, group: int) -
 
         shared = shared.replace(prefix=jax.tree.map(lambda x: jax.vmap(take)(x), shared.prefix), mask=take(shared.mask))
     places = keep * group
+    prompt = place // group
+    earlier = (prompt[:, :, None] == prompt[:, None, :]) & alive[:, None, :] & jnp.tri(size, k=-1, dtype=bool)
+    rank = jnp.sum(earlier, axis=-1)
+    place = prompt * group + rank
     at = jnp.where(alive, place, places)  # a row that has ended stands nowhere
     empty = jnp.full((parts, places), size, jnp.int32)
     row = jax.vmap(lambda row, at: row.at[at].set(jnp.arange(size), mode="drop"))(empty, at)
-    return shared.replace(places=Places(place=jnp.where(alive, place, 0), row=row))
+    breadth = jnp.max(jnp.where(alive, rank + 1, 0))
+    return shared.replace(places=Places(place=jnp.where(alive, place, 0), row=row, breadth=breadth))
 
 
 def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
