@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ SIZE, BATCH, GROUP, EPOCHS = 37, 4, 3, 2
 STOPS = (0, 1, 5, 9, 16)
 EXAMPLES, FILTER_BATCH = 64, 8
 WASTE_BATCHES, WASTE_SHAPES = 48, 4
+UNSHRUNK: dict[str, Any] = {"min_pixels": 28 * 28, "max_pixels": 4_194_304}
 ROUNDS = 3
 
 
@@ -29,7 +31,7 @@ def checks(context: runs.Context) -> Iterator[Check]:
     """In this process: epochs and padding; by commands: filter, training on its list, throughput."""
     encoder = Encoder(Processor.load(context.policy), style="tiny", keep_images=False)
     yield from epochs(encoder)
-    yield from padding(encoder)
+    yield from padding(dataclasses.replace(encoder, **UNSHRUNK))
     yield from filtered(context)
     yield from throughput()
 
