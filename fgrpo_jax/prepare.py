@@ -46,11 +46,18 @@ class Split:
       jobs: its shards.
       skipped: {place, reason, kind, count} of rows left out before their images were looked at.
       settled: what became of open questions.
+      notes: of its shards, once they are written.
     """
 
     jobs: Sequence[shards.Job]
     skipped: Sequence[Mapping[str, Any]]
     settled: choices.Settled
+    notes: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """What is noted of each example, in order."""
+        return [row for note in self.notes for row in note["examples"]]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -68,9 +75,9 @@ def main(args: argparse.Namespace) -> None:
         print(f"{out} is prepared already", file=sys.stderr)
         return
     work.mkdir(parents=True, exist_ok=True)
-    notes = _write(splits, workers=args.workers)
-    card = _card(args, spec, files, splits, notes, digest)
-    _finish(out, card, splits, notes)
+    splits = _write(splits, workers=args.workers)
+    card = _card(args, spec, files=files, splits=splits, digest=digest)
+    _finish(out, card, splits=splits)
     for warning in card["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{out}: " + ", ".join(f"{c['examples']} examples in {name}" for name, c in card["splits"].items()))
@@ -122,8 +129,8 @@ def _require_same(out: Path, digest: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- write
-def _write(splits: Mapping[str, Split], *, workers: int) -> dict[str, list[Mapping[str, Any]]]:
-    """Writes the shards that are missing; the notes of all, by split and in order."""
+def _write(splits: Mapping[str, Split], *, workers: int) -> dict[str, Split]:
+    """Writes the shards that are missing; the splits with the notes of all."""
     notes: dict[Path, Mapping[str, Any]] = {}
     missing: list[shards.Job] = []
     for job in (job for split in splits.values() for job in split.jobs):
@@ -137,7 +144,10 @@ def _write(splits: Mapping[str, Split], *, workers: int) -> dict[str, list[Mappi
         for job, note in _made(missing, workers=workers):
             notes[job.file] = note
             bar.update(len(job.rows))
-    return {name: [notes[job.file] for job in split.jobs] for name, split in splits.items()}
+    return {
+        name: dataclasses.replace(split, notes=[notes[job.file] for job in split.jobs])
+        for name, split in splits.items()
+    }
 
 
 def _made(jobs: Sequence[shards.Job], *, workers: int) -> Iterator[tuple[shards.Job, Mapping[str, Any]]]:
@@ -176,21 +186,15 @@ def _result(future: concurrent.futures.Future[Mapping[str, Any]]) -> Mapping[str
 
 # --------------------------------------------------------------------------------------------------------------- finish
 def _card(
-    args: argparse.Namespace,
-    spec: SetSpec,
-    files: fetch.Files,
-    splits: Mapping[str, Split],
-    notes: Mapping[str, Sequence[Mapping[str, Any]]],
-    digest: str,
+    args: argparse.Namespace, spec: SetSpec, *, files: fetch.Files, splits: Mapping[str, Split], digest: str
 ) -> dict[str, Any]:
     made = {}
     for name, split in splits.items():
-        rows = [row for note in notes[name] for row in note["examples"]]
-        skipped = [*split.skipped, *(bad for note in notes[name] for bad in note["skipped"])]
-        if not rows:
+        skipped = [*split.skipped, *(bad for note in split.notes for bad in note["skipped"])]
+        if not split.rows:
             raise ValueError(f"no row of {name} can be used; the first: {skipped[0]['place']}: {skipped[0]['reason']}")
         expected = None if args.limit or args.open_answers == "drop" else spec.counts.get(name)
-        made[name] = cards.split_card(rows, skipped, published=expected)
+        made[name] = cards.split_card(split.rows, skipped, published=expected)
         made[name]["open"] = split.settled.counts
     return {
         "set": spec.name,
@@ -208,16 +212,10 @@ def _card(
     }
 
 
-def _finish(
-    out: Path,
-    card: Mapping[str, Any],
-    splits: Mapping[str, Split],
-    notes: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> None:
+def _finish(out: Path, card: Mapping[str, Any], *, splits: Mapping[str, Split]) -> None:
     """Index, card, and last what TFDS reads; then the folder is whole and nothing but the set is left in it."""
-    for name in splits:
-        rows = [row for note in notes[name] for row in note["examples"]]
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    for name, split in splits.items():
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in split.rows]
         shards.replace_text(out / prepared.index_name(name), "".join(lines))
     shards.replace_text(out / prepared.CARD, json.dumps(card, ensure_ascii=False, indent=1) + "\n")
     shards.replace_text(out / prepared.README, cards.render(card))
@@ -225,16 +223,11 @@ def _finish(
     for stray in out.glob(f"*.{prepared.SUFFIX}-*"):
         if stray not in wanted:  # of a run with other shards, or the half-written one of a killed run
             stray.unlink()
-    _write_metadata(out, card, splits, notes)
+    _write_metadata(out, card, splits=splits)
     shutil.rmtree(out / WORK)
 
 
-def _write_metadata(
-    out: Path,
-    card: Mapping[str, Any],
-    splits: Mapping[str, Split],
-    notes: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> None:
+def _write_metadata(out: Path, card: Mapping[str, Any], *, splits: Mapping[str, Split]) -> None:
     import tensorflow_datasets as tfds
 
     beside = out / WORK / "metadata"
@@ -247,8 +240,8 @@ def _write_metadata(
         template = tfds.core.ShardedFileTemplate(
             data_dir=epath.Path(beside), dataset_name=card["set"], split=name, filetype_suffix=prepared.SUFFIX
         )
-        lengths = [len(note["examples"]) for note in notes[name]]
-        size = sum(note["size"] for note in notes[name])
+        lengths = [len(note["examples"]) for note in split.notes]
+        size = sum(note["size"] for note in split.notes)
         infos.append(tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template))
     tfds.folder_dataset.write_metadata(
         data_dir=beside,

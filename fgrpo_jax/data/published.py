@@ -101,7 +101,7 @@ class Published:
                     self.place, "'boxes' without 'images'; they are in pixels of the first image", kind="bad box"
                 )
             height, width = pixels[0].shape[:2]
-            boxes = tuple(_in_pixels(box, width, height, self) for box in boxes)
+            boxes = tuple(_in_pixels(box, self, width=width, height=height) for box in boxes)
         return dataclasses.replace(self.example, images=tuple(pixels), boxes=boxes)
 
 
@@ -109,7 +109,7 @@ Layout = Callable[[pathlib.Path, str], Iterator[Published | BadRow]]
 """Reads one split of a set below a folder."""
 
 
-def _in_pixels(box: Box, width: int, height: int, row: Published) -> Box:
+def _in_pixels(box: Box, row: Published, *, width: int, height: int) -> Box:
     if row.frame == "unit":
         x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
         return x1 * width, y1 * height, x2 * width, y2 * height
@@ -262,10 +262,11 @@ class PublishedSource:
         return [row.entry for row in self.rows]
 
 
-def asked(record: Record, text: str, answer: str, *, sure: bool = True) -> tuple[str, tuple[str, ...], str]:
+def asked(record: Record, text: str, *, answer: str, sure: bool = True) -> tuple[str, tuple[str, ...], str]:
     """(question, options, answer) of a text that may hold options; the answer's letter where it does.
 
     Args:
+      answer: as published, a letter or a text.
       sure: every question of the set with labels has options. Else one whose answer is no letter, and none of what
         the labels begin, is an open question that happens to hold them.
 
@@ -278,10 +279,10 @@ def asked(record: Record, text: str, answer: str, *, sure: bool = True) -> tuple
     found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
     if found is None and not sure and texts.letter(answer, LETTERS) is None:
         return texts.plain(text), (), answer
-    return question, options, letter_or_bad(found, answer, options, record)
+    return question, options, letter_or_bad(found, record, answer=answer, options=options)
 
 
-def letter_or_bad(found: str | None, answer: str, options: Sequence[str], record: Record) -> str:
+def letter_or_bad(found: str | None, record: Record, *, answer: str, options: Sequence[str]) -> str:
     """`found`, or the error that an answer fits none or several of the options."""
     if found is None:
         raise record.bad(

@@ -49,7 +49,7 @@ def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
             id=f"cv_bench-{number}",
             question=texts.plain(record.text("question")),
             options=options,
-            answer=letter_or_bad(texts.letter(answer, options), answer, options, record),
+            answer=letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options),
             tags={key: record.text(key) for key in ("type", "task", "source")},
         )
     ]
@@ -84,7 +84,7 @@ def read_mindcube(root: pathlib.Path, split: str) -> Rows:
                 id=f"mindcube-{name}",
                 question=question,
                 options=options,
-                answer=letter_or_bad(texts.letter(answer, options), answer, options, record),
+                answer=letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options),
                 tags={"category": ", ".join(map(str, categories)), "setting": name.partition("_")[0]},
             )
         ]
@@ -121,7 +121,7 @@ def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
         ) from error
     _, options = texts.split_options(record.text("Options"))
     published = record.text("Correct Answer")
-    answer = letter_or_bad(texts.letter(published, options), published, options, record)
+    answer = letter_or_bad(texts.letter(published, options), record, answer=published, options=options)
     tags = {"pair": str((number + 1) // 2)}
     if (right := MMVP_CORRECTED.get(number, answer)) != answer:
         tags["published"] = answer
@@ -178,7 +178,7 @@ def read_realworldqa(root: pathlib.Path, split: str) -> Rows:
     first = {file: sum(_rows(before) for before in files[:at]) for at, file in enumerate(files)}
 
     def parse(record: Record) -> Sequence[Published]:
-        question, options, answer = asked(record, record.text("question"), record.text("answer"), sure=False)
+        question, options, answer = asked(record, record.text("question"), answer=record.text("answer"), sure=False)
         name = f"realworldqa-{first[record.path] + record.number}"
         return [made(record, record.images("image"), id=name, question=question, options=options, answer=answer)]
 
@@ -232,7 +232,7 @@ def _sat(record: Record, *, prefix: str, rotations: int) -> Iterator[Published]:
     answers, right = record.texts("answers"), record.text("correct_answer")
     places = [place for place, answer in enumerate(answers) if answer.strip() == right]
     if len(places) != 1:
-        letter_or_bad(None, right, answers, record)
+        letter_or_bad(None, record, answer=right, options=answers)
     unit = f"{prefix}-{record.fields['row']}"
     tags = {"question_type": str(record.fields.get("question_type") or "")}
     for rotation in range(rotations):

@@ -169,8 +169,8 @@ def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> S
         raise record.bad(f"options {options} leave a letter out; fill the columns from A on", kind="missing field")
     if options:
         found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
-        answer = letter_or_bad(found, answer, options, record)
-    seen[name] = images = _tsv_images(record, finder, seen)
+        answer = letter_or_bad(found, record, answer=answer, options=options)
+    seen[name] = images = _tsv_images(record, finder=finder, seen=seen)
     hint = fields.get("hint", "").strip()
     question = texts.plain(record.text("question"))
     tags = {key: fields[key] for key in ("category", "l2-category", "split") if fields.get(key)}
@@ -187,7 +187,7 @@ def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> S
     ]
 
 
-def _tsv_images(record: Record, finder: Finder, seen: Mapping[str, Images]) -> Images:
+def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -> Images:
     cell, path = record.fields.get("image", "").strip(), record.fields.get("image_path", "").strip()
     if cell:
         if cell in seen:

@@ -245,7 +245,7 @@ def stamp(file: pathlib.Path) -> str:
     return f"{file.name}:{about.st_size}:{about.st_mtime_ns}"
 
 
-def existing(root: pathlib.Path, name: str, place: str) -> pathlib.Path:
+def existing(root: pathlib.Path, name: str, *, place: str) -> pathlib.Path:
     """The file `name` below `root`.
 
     Raises:
@@ -284,7 +284,7 @@ class Finder:
         """
         direct = inside(self._root, name)
         if direct is None:
-            return existing(self._root, name, place)  # says what is wrong
+            return existing(self._root, name, place=place)  # says what is wrong
         if not within and direct.is_file():
             return direct
         wanted = direct.relative_to(self._root).parts

@@ -72,14 +72,14 @@ class ParquetTable:
         offset = row - self._starts[group]
         try:
             if self.in_order(row, column):
-                return self._streamed(group, column, offset)
+                return self._streamed(group, column, offset=offset)
             if self._cached is None or self._cached[:2] != (group, column):
                 self._cached = (group, column, [values[column] for values in self._group(group, [column])])
         except self._errors as error:
             raise self._broken(group, error) from error
         return self._cached[2][offset]
 
-    def _streamed(self, group: int, column: str, offset: int) -> Any:
+    def _streamed(self, group: int, column: str, *, offset: int) -> Any:
         stream = self._stream
         if stream is None or stream.name != (group, column) or offset < stream.start:
             stream = self._stream = _Stream((group, column), self._batches(group, column))
@@ -177,7 +177,7 @@ class CellImages:
             rows = bad.place.rpartition(", ")[2]
             raise BadRow(place, f"of {rows} {bad.reason}", kind=bad.kind) from bad
         values = value if isinstance(value, list) else [value]
-        return [self._one(item, f"{self.column}[{at}]", place) for at, item in enumerate(values)]
+        return [self._one(item, f"{self.column}[{at}]", place=place) for at, item in enumerate(values)]
 
     def stamp(self) -> str:
         return f"{self.table.stamp} {self.row}"
@@ -187,11 +187,11 @@ class CellImages:
         """Whether they are read in order or at a high price."""
         return self.table.in_order(self.row, self.column)
 
-    def _one(self, item: Any, name: str, place: str) -> tuple[str, bytes | pathlib.Path]:
+    def _one(self, item: Any, name: str, *, place: str) -> tuple[str, bytes | pathlib.Path]:
         if isinstance(item, Mapping):
             item = item.get("bytes") or item.get("path")
         if isinstance(item, bytes) and item:
             return name, item
         if isinstance(item, str) and item:
-            return item, existing(self.table.root, item, place)
+            return item, existing(self.table.root, item, place=place)
         raise BadRow(place, f"{name} holds no image; remove the row", kind="missing image")

@@ -44,7 +44,7 @@ def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     if not answer:
         raise record.bad("no answer after the reasoning; remove the row", kind="missing field")
     regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
-    question, options, answer = asked(record, asking, answer, sure=False)
+    question, options, answer = asked(record, asking, answer=answer, sure=False)
     name = record.fields.get("id") or f"{record.path.stem}-{record.number}"
     example = Example(
         id=f"vgr-{name}",
@@ -116,7 +116,7 @@ def read_treevgr(root: pathlib.Path, split: str) -> Rows:
 def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     instances = record.need("target_instances", list, "a list of {bbox, name}")
     boxes: tuple[Box, ...] = check_boxes([dict(instance).get("bbox") for instance in instances], record)
-    question, options, answer = asked(record, record.text("problem"), record.text("answer"), sure=False)
+    question, options, answer = asked(record, record.text("problem"), answer=record.text("answer"), sure=False)
     example = Example(
         id=f"treevgr_rl-{record.path.stem}-{record.number}",
         images=(),
@@ -154,7 +154,7 @@ def read_vigorl(root: pathlib.Path, split: str) -> Rows:
         key = next((key for key in ("images", "image_paths", "image") if key in record.fields), "images")
         paths = record.need(key, (list, str), "a list of paths")
         paths = [paths] if isinstance(paths, str) else paths
-        question, options, answer = asked(record, record.text("prompt", "problem"), record.text("answer"))
+        question, options, answer = asked(record, record.text("prompt", "problem"), answer=record.text("answer"))
         return [
             made(
                 record,
