@@ -122,9 +122,10 @@ def check_judge(judge: JudgeSection, *, at: str) -> None:
 def _check_server(judge: JudgeSection, *, at: str) -> None:
     server = judge.server
     url = urllib.parse.urlsplit(server.url)
+    shown = server.url if "@" not in server.url and "?" not in server.url else "…"  # there may be a key in it
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError(
-            f"{at}.server.url={server.url!r} is no http or https address; give that of an OpenAI-compatible endpoint, "
+            f"{at}.server.url={shown!r} is no http or https address; give that of an OpenAI-compatible endpoint, "
             "such as http://localhost:8000/v1"
         )
     if url.username or url.password or url.query or url.fragment:

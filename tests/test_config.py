@@ -71,6 +71,8 @@ def test_every_field_of_default_is_commented() -> None:
     assert [line for line in fields if "#" not in line] == []
 
 
+SERVER = dict(judge__backend="server", judge__server__url="http://localhost:8000/v1", judge__server__model="m")
+
 WRONG = [
     (dict(rollout__group_size=1), "group_size=1 is out of range"),
     (dict(rollout__top_p=0.9), "top_p=1.0"),
@@ -102,6 +104,25 @@ WRONG = [
     (dict(data__world__families={"between": 0.0}), "every family weight 0"),
     (dict(rewards__accuracy_weight=0.0, rewards__format_weight=0.0), "no task reward"),
     (dict(judge__backend="none"), "semantic_grounding' needs a judge"),
+    (dict(rewards__judge="rules"), "config.rewards.judge='rules' has moved: set config.judge.backend"),
+    (dict(judge__backend="same"), "use one of 'rules', 'none', 'local', 'server'"),
+    (dict(judge__max_failure_rate=1.5), "max_failure_rate=1.5 is out of range"),
+    (dict(judge__visual_words=("Cup",)), "config.judge.visual_words holds 'Cup'; give lower-case"),
+    (dict(judge__trivial_prefixes=("",)), "config.judge.trivial_prefixes holds ''"),
+    (dict(judge__backend="local"), "needs config.judge.local.hf"),
+    (dict(judge__backend="local", judge__local__hf="x", judge__frame="thousand"), "speaks 'processed'"),
+    (dict(judge__backend="server"), "config.judge.server.url='' is no http or https address"),
+    (dict(SERVER, judge__server__url="localhost:8000"), "is no http or https address"),
+    (dict(SERVER, judge__server__url="http://me:secret@host/v1"), "holds more than host and path; a key has no place"),
+    (dict(SERVER, judge__server__url="http://host/v1?key=secret"), "holds more than host and path"),
+    (dict(SERVER, judge__server__model=""), "needs config.judge.server.model"),
+    (dict(SERVER, judge__server__key_env="sk-proj-1234"), "key_env is no name of an environment variable"),
+    (dict(SERVER, judge__server__deadline=1.0), "deadline=1.0 is below timeout=60.0"),
+    (dict(SERVER, judge__server__image="original"), "in pixels of another image than server.image='original'"),
+    (dict(SERVER, judge__server__extra="{x}"), "config.judge.server.extra is no JSON"),
+    (dict(SERVER, judge__server__extra="[1]"), "must be a JSON object"),
+    (dict(SERVER, judge__server__extra='{"messages": []}'), "must be a JSON object of further fields"),
+    (dict(eval__judge__backend="server"), "config.eval.judge.server.url=''"),
     (dict(constraints__consistency__init=9.0), "consistency.init=9.0 exceeds max=5.0"),
     (dict(constraints__consistency__direction="=="), "use one of '>=', '<='"),
     (dict(constraints__consistency__min=2.0), "consistency.init=1.0 is below min=2.0"),

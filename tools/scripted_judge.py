@@ -203,12 +203,19 @@ BEHAVIOURS: dict[str, Callable[[_Handler, dict[str, Any]], None]] = {
 """What a request may meet."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing: clients that are killed, or tired of waiting, are what this is for."""
+
+
 @contextlib.contextmanager
 def serve(judge: Judge, *, port: int = 0) -> Iterator[Judge]:
     """Serves while the context lasts; `judge.url` is its address up to '/v1'."""
     handler = type("Handler", (_Handler,), {"judge": judge})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", port), handler) as server:
         judge.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

@@ -74,11 +74,14 @@ def misbehaving(context: runs.Context) -> Iterator[Check]:
     yield holds("server/seconds", True, round(done.seconds), "told")
 
 
+STEPS = 8  # of the run whose judge goes: it is gone after some four
+
+
 def gone(context: runs.Context) -> Iterator[Check]:
     """A server that fails all the time stops the run with an error and a checkpoint, from which it goes on."""
     workdir = context.scratch / "gone"
     with scripted_judge.serve(scripted_judge.Judge(plan=["good"] * 150 + ["status_500"] * 100_000)) as judge:
-        flags = _flags(context, workdir, judge, num_steps=30)
+        flags = _flags(context, workdir, judge, num_steps=STEPS)
         done = runs.door("train", *flags, cache=context.scratch / "cache")
     stopped = len(metrics.read_jsonl(workdir / "metrics.jsonl"))
     said = done.err.strip().splitlines()[-1]
@@ -88,9 +91,9 @@ def gone(context: runs.Context) -> Iterator[Check]:
     yield same("gone/checkpoint_step", saved.latest, stopped)
     saved.close()
     with scripted_judge.serve(scripted_judge.Judge(), port=_port(judge)) as again:
-        flags = _flags(context, workdir, again, num_steps=stopped + 2)
+        flags = _flags(context, workdir, again, num_steps=STEPS)
         runs.door("train", *flags, cache=context.scratch / "cache").require()
-    yield same("gone/steps_after_it_came_back", len(metrics.read_jsonl(workdir / "metrics.jsonl")), stopped + 2)
+    yield same("gone/steps_after_it_came_back", len(metrics.read_jsonl(workdir / "metrics.jsonl")), STEPS)
     nowhere = _flags(context, context.scratch / "nowhere", judge, num_steps=1)
     refused = runs.door("train", *nowhere, cache=context.scratch / "cache")
     yield holds(
@@ -125,8 +128,8 @@ def overlap(context: runs.Context) -> Iterator[Check]:
 
 
 BIG = {
-    "data.prompts_per_step": 32,
-    "rollout.batch_prompts": 8,
+    "data.prompts_per_step": 16,
+    "rollout.batch_prompts": 4,
     "rollout.group_size": 8,
     "judge.concurrency": 256,
     "judge.cache": "",

@@ -285,13 +285,12 @@ class ServerJudge:
                 f"that {at}.key_env names"
             )
         served = _served(text) if response.status_code == 200 else None
-        if served is None:
-            # Some gateways have no such list; whether the model is there shows in the first request.
+        if not served:
+            # Some have no such list, or an empty one; whether the model is there then shows in the first request.
             warnings.warn(f"{url} gives no list of models (status {response.status_code})", stacklevel=2)
         elif s.model not in served:
             raise ValueError(
-                f"the judge at {s.url} does not serve {s.model!r} but {', '.join(served[:8]) or 'nothing'}; "
-                f"correct {at}.model"
+                f"the judge at {s.url} does not serve {s.model!r} but {', '.join(served[:8])}; correct {at}.model"
             )
 
     def _clean(self, text: str) -> str:
