@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgrpo_jax.model.attention import Part, attend, merge
+from fgrpo_jax.model.attention import Keys, Part, attend, attend_shared, merge
 
 B, T, S, K, Q, H = 2, 6, 11, 2, 3, 4
 
@@ -72,6 +72,39 @@ def test_merged_parts_equal_the_whole():
     columns = np.arange(S)
     for allowed in (columns >= 0, columns >= cut, columns < cut, columns < 0):  # no part empty, one, the other, both
         assert_close(*both(q, k, v, key_mask() & allowed), 1e-5)
+
+
+@pytest.mark.parametrize("block", [16, 4])
+def test_shared_keys_and_own_ones_are_one_softmax(block):
+    """Against every completion in a row of its own with its prompt's keys; some keys masked, a prompt without any."""
+    g, t = 3, 5
+    draw = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape)  # noqa: E731
+    q, k, v = draw(0, B, g, t, K, Q, H), draw(1, B, g, t, K, H), draw(2, B, g, t, K, H)
+    _, shared_k, shared_v = inputs(3)
+    probe = draw(4, *q.shape)
+    shared_mask = key_mask().at[1].set(False)
+    own_mask = np.random.default_rng(1).random((B, g, t)) < 0.8
+    seen = jnp.concatenate(
+        [
+            jnp.broadcast_to(jnp.repeat(shared_mask, g, 0)[:, None], (B * g, t, S)),
+            own_mask.reshape(B * g, 1, t) & jnp.tril(jnp.ones((t, t), bool)),
+        ],
+        axis=-1,
+    )
+
+    def ours(q, k, v, shared_k, shared_v):
+        out = attend_shared(q, Keys(k, v, own_mask), Keys(shared_k, shared_v, shared_mask), block=block)
+        return jnp.sum(out * probe)
+
+    def theirs(q, k, v, shared_k, shared_v):
+        keys, values = (
+            jnp.concatenate([jnp.repeat(far, g, 0), near.reshape(B * g, t, K, H)], axis=1)
+            for far, near in ((shared_k, k), (shared_v, v))
+        )
+        return jnp.sum(plain(q.reshape(B * g, t, K, Q, H), keys, values, seen) * probe.reshape(B * g, t, K, Q, H))
+
+    both = jax.jit(lambda *args: [jax.value_and_grad(f, tuple(range(5)))(*args) for f in (ours, theirs)])
+    assert_close(*both(q, k, v, shared_k, shared_v), 1e-5)
 
 
 def test_gradient_through_the_log_sum_exp():

@@ -1,20 +1,26 @@
 """Attention in parts: each part returns its output and the log of its softmax sum, and parts are merged exactly.
 
-Letters: B batch, T queries, S keys, K kv heads, Q = heads per kv head, H head_dim.
+Letters: B batch, T queries, S keys, K kv heads, Q = heads per kv head, H head_dim; M prompts of G completions.
 
 `attend` walks blocks of keys with a running maximum (Milakov & Gimelshein 2018; Dao 2022), and its backward pass
-recomputes each block from the saved log-sum-exp, so nothing of size T·S is ever kept. Masks are validity of keys plus
-an index comparison: no additive mask, no [T, S] array. Softmax runs in at least float32. A query that may see no key at
-all yields output 0 and log-sum-exp -inf, with zero gradients, so empty parts merge as if absent.
+recomputes each block from the saved log-sum-exp, so nothing of size T·S is ever kept. `attend_shared` walks two sets of
+keys, a completion's own and its prompt's, as one softmax. Masks are validity of keys plus an index comparison: no
+additive mask, no [T, S] array. Softmax runs in at least float32. A query that may see no key at all yields output 0 and
+log-sum-exp -inf, with zero gradients, so empty parts merge as if absent.
+
+Inside, heads come before positions, and every product is written in the order in which its result lies in memory: in
+any other XLA on CPU turns arrays as large as the scores around, which took longer than the products themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from fgrpo_jax.model.layers import keep
 
 BLOCK = 512
 
@@ -24,6 +30,14 @@ class Part(NamedTuple):
 
     out: jax.Array
     lse: jax.Array
+
+
+class Keys(NamedTuple):
+    """Keys and values [..., S, K, H], and mask bool [..., S], True on real ones."""
+
+    k: jax.Array
+    v: jax.Array
+    mask: jax.Array
 
 
 def attend(
@@ -44,7 +58,25 @@ def attend(
     """
     if causal and q.shape[1] != k.shape[1]:
         raise ValueError(f"causal attention needs as many queries as keys, got {q.shape[1]} and {k.shape[1]}")
-    return Part(*_attend(q, k, v, key_mask, causal, block))
+    keys = Keys(*(x[:, None] for x in (k, v, key_mask)))
+    out, lse = _attend(_rows(q[:, None]), (_heads_first(keys),), (q.shape[1] if causal else 0,), block)
+    return Part(_unrows(out, q[:, None].shape)[:, 0], lse.reshape(lse.shape[0], *q.shape[2:4], q.shape[1]))
+
+
+def attend_shared(q: jax.Array, own: Keys, shared: Keys, *, block: int = BLOCK) -> jax.Array:
+    """Softmax attention of completions over their prompt and, causally, over themselves: [M, G, T, K, Q, H].
+
+    The prompt's keys are read once for all G·T queries; nothing of them is repeated.
+
+    Args:
+      q: [M, G, T, K, Q, H]; scaled by H^-1/2 here.
+      own: of the completions, k and v [M, G, T, K, H].
+      shared: of the prompts, k and v [M, S, K, H].
+      block: keys handled at a time.
+    """
+    keys = (_heads_first(Keys(*(x[:, None] for x in shared))), _heads_first(own))
+    out, _ = _attend(_rows(q), keys, (0, q.shape[2]), block)
+    return _unrows(out, q.shape)
 
 
 def attend_blocks(
@@ -59,12 +91,14 @@ def attend_blocks(
       read: number of a block -> (k [B, s, K, H], v [B, s, K, H], key_mask bool [B, s]), the same s for all.
       blocks: int32 [], how many there are.
     """
+    rows = _rows(q[:, None])
 
     def step(number: jax.Array, state: _State) -> _State:
-        k, v, mask = read(number)
-        return _add_block(state, _scores(q, k, mask, 0, False), v)
+        keys = _heads_first(Keys(*(x[:, None] for x in read(number))))
+        return _add_block(state, _scores(rows, keys, 0, 0), keys.v)
 
-    return Part(*_finish(jax.lax.fori_loop(0, blocks, step, _start(q)), q.dtype))
+    out, lse = _finish(jax.lax.fori_loop(0, blocks, step, _start(rows)), q.dtype)
+    return Part(_unrows(out, q[:, None].shape)[:, 0], lse.reshape(lse.shape[0], *q.shape[2:4], q.shape[1]))
 
 
 def attend_whole(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Array) -> Part:
@@ -83,7 +117,8 @@ def attend_whole(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Arra
     top = jnp.max(scores, axis=-1)
     p = jnp.exp(scores - jnp.where(jnp.isneginf(top), 0.0, top)[..., None])
     out = jnp.einsum("bkqts,bksh->bkqth", p.astype(v.dtype), v, preferred_element_type=wide)
-    return Part(*_finish((out, top, jnp.sum(p, axis=-1)), q.dtype))
+    out, lse = _finish((out, top, jnp.sum(p, axis=-1)), q.dtype)
+    return Part(jnp.moveaxis(out, 3, 1), lse)
 
 
 def merge(first: Part, second: Part) -> jax.Array:
@@ -98,109 +133,162 @@ def merge(first: Part, second: Part) -> jax.Array:
     return (shares[0] * first.out + shares[1] * second.out).astype(dtype)
 
 
-def _scores(q, k, mask_block, start, causal):
-    """Masked scores of one block of keys, float32 [B, K, Q, T, s]; -inf where a key may not be seen."""
+# --------------------------------------------------------------------------------------------- heads before positions
+# Letters here: n completions that have keys of their own (G, or 1 where keys are shared), R = the rest of G·Q·T rows.
+def _rows(q: jax.Array) -> jax.Array:
+    """[M, G, T, K, Q, H] -> [M, K, G, Q·T, H]."""
+    m, g, t, heads, group, width = q.shape
+    return keep(jnp.transpose(q, (0, 3, 1, 4, 2, 5)).reshape(m, heads, g, group * t, width))
+
+
+def _unrows(rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The inverse of `_rows`, to this shape."""
+    m, g, t, heads, group, width = shape
+    return jnp.transpose(rows.reshape(m, heads, g, group, t, width), (0, 2, 4, 1, 3, 5))
+
+
+def _heads_first(keys: Keys) -> Keys:
+    """k and v [M, n, S, K, H] -> [M, K, n, S, H]; mask [M, n, S] as it is."""
+    k, v = (keep(jnp.transpose(x, (0, 3, 1, 2, 4))) for x in keys[:2])
+    return Keys(k, v, keys.mask)
+
+
+def _scores(q: jax.Array, keys: Keys, start: jax.Array | int, order: int) -> jax.Array:
+    """Masked scores [M, K, n, R, s] of one block of keys in at least float32; -inf where a key may not be seen.
+
+    Args:
+      order: 0, or the number of positions T of causal attention: row r is at position r mod T, key j at start + j.
+    """
     dtype = jnp.promote_types(q.dtype, jnp.float32)
-    scores = jnp.einsum("btkqh,bskh->bkqts", q, k, preferred_element_type=dtype) * (q.shape[-1] ** -0.5)
-    seen = mask_block[:, None, None, None, :]
-    if causal:
-        rows = jnp.arange(q.shape[1])[:, None]
-        columns = start + jnp.arange(k.shape[1])[None, :]
-        seen = seen & (columns <= rows)
+    scores = jnp.einsum("mknrh,mknsh->mknrs", q, keys.k, preferred_element_type=dtype) * (q.shape[-1] ** -0.5)
+    seen = keys.mask[:, None, :, None, :]
+    if order:
+        rows = jnp.arange(q.shape[3])[:, None] % order
+        seen = seen & (start + jnp.arange(keys.k.shape[3])[None, :] <= rows)
     return jnp.where(seen, scores, -jnp.inf)
 
 
-def _blocks(k, v, key_mask, block):
-    """Keys padded to whole blocks, and the block starts; a single block when they fit."""
-    length = k.shape[1]
+def _blocks(keys: Keys, block: int) -> tuple[Keys, jax.Array | None, int]:
+    """Keys padded to whole blocks, and the block starts; None where a single block holds them."""
+    length = keys.k.shape[3]
     if length <= block:
-        return k, v, key_mask, jnp.zeros((1,), jnp.int32), length
+        return keys, None, length
     pad = -length % block
-    k, v = (jnp.pad(x, ((0, 0), (0, pad), (0, 0), (0, 0))) for x in (k, v))
-    key_mask = jnp.pad(key_mask, ((0, 0), (0, pad)))
-    return k, v, key_mask, jnp.arange(0, length + pad, block), block
+    k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, pad), (0, 0))) for x in keys[:2])
+    mask = jnp.pad(keys.mask, ((0, 0), (0, 0), (0, pad)))
+    return Keys(k, v, mask), jnp.arange(0, length + pad, block), block
 
 
-def _cut(arrays, start, size):
-    return tuple(jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in arrays)
+def _cut(keys: Keys, start: jax.Array, size: int) -> Keys:
+    k, v = (jax.lax.dynamic_slice_in_dim(x, start, size, axis=3) for x in keys[:2])
+    return Keys(k, v, jax.lax.dynamic_slice_in_dim(keys.mask, start, size, axis=2))
 
 
 _State = tuple[jax.Array, jax.Array, jax.Array]
-"""Of the blocks so far: unnormalised output [B, K, Q, T, H], largest score and sum [B, K, Q, T]."""
+"""Of the blocks so far: unnormalised output [M, K, n, R, H], largest score and sum [M, K, n, R]."""
 
 
 def _start(q: jax.Array) -> _State:
     dtype = jnp.promote_types(q.dtype, jnp.float32)
-    b, t, heads, group, width = q.shape
-    top = jnp.full((b, heads, group, t), -jnp.inf, dtype)
-    return jnp.zeros((b, heads, group, t, width), dtype), top, jnp.zeros_like(top)
+    top = jnp.full(q.shape[:-1], -jnp.inf, dtype)
+    return jnp.zeros(q.shape, dtype), top, jnp.zeros_like(top)
 
 
-def _add_block(state: _State, scores: jax.Array, v: jax.Array) -> _State:
-    """The state after one more block of scores [B, K, Q, T, s] with values v [B, s, K, H]."""
-    out, top, total = state
-    new_top = jnp.maximum(top, jnp.max(scores, axis=-1))
-    finite = jnp.where(jnp.isneginf(new_top), 0.0, new_top)
+def _add_block(state: _State | None, scores: jax.Array, v: jax.Array) -> _State:
+    """The state (None: before all) after one more block of scores [M, K, n, R, s] with values v [M, K, n, s, H]."""
+    top = jnp.max(scores, axis=-1)
+    top = top if state is None else jnp.maximum(state[1], top)
+    finite = jnp.where(jnp.isneginf(top), 0.0, top)
     p = jnp.exp(scores - finite[..., None])
-    shrink = jnp.exp(top - finite)
-    add = jnp.einsum("bkqts,bskh->bkqth", p.astype(v.dtype), v, preferred_element_type=scores.dtype)
-    return out * shrink[..., None] + add, new_top, total * shrink + jnp.sum(p, axis=-1)
+    add = jnp.einsum("mknrs,mknsh->mknrh", p.astype(v.dtype), v, preferred_element_type=scores.dtype)
+    if state is None:
+        return add, top, jnp.sum(p, axis=-1)
+    shrink = jnp.exp(state[1] - finite)
+    return state[0] * shrink[..., None] + add, top, state[2] * shrink + jnp.sum(p, axis=-1)
 
 
-def _finish(state: _State, dtype) -> tuple[jax.Array, jax.Array]:
-    """(output [B, T, K, Q, H], log-sum-exp [B, K, Q, T]) of all blocks."""
+def _finish(state: _State, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """(output, log-sum-exp) of all blocks."""
     out, top, total = state
-    out = out / jnp.where(total == 0.0, 1.0, total)[..., None]
-    lse = jnp.where(total == 0.0, -jnp.inf, top + jnp.log(jnp.where(total == 0.0, 1.0, total)))
-    return jnp.moveaxis(out, 3, 1).astype(dtype), lse
+    safe = jnp.where(total == 0.0, 1.0, total)
+    return (out / safe[..., None]).astype(dtype), jnp.where(total == 0.0, -jnp.inf, top + jnp.log(safe))
 
 
-def _forward(q, k, v, key_mask, causal, block) -> tuple[jax.Array, jax.Array]:
-    k, v, key_mask, starts, size = _blocks(k, v, key_mask, block)
-
-    def step(state, start):
-        kb, vb, mb = (k, v, key_mask) if len(starts) == 1 else _cut((k, v, key_mask), start, size)
-        return _add_block(state, _scores(q, kb, mb, start, causal), vb), None
-
-    state = _start(q)
-    state, _ = step(state, 0) if len(starts) == 1 else jax.lax.scan(step, state, starts)
-    return _finish(state, v.dtype)
+def _regroup(x: jax.Array, like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """x [M, K, n, R, ...] with the rows dealt to as many completions as `like` has: keys are shared or are not."""
+    return x.reshape(*x.shape[:2], like.shape[2], -1, *shape)
 
 
-def _attend_fwd(q, k, v, key_mask, causal, block):
-    out, lse = _forward(q, k, v, key_mask, causal, block)
-    return (out, lse), (q, k, v, key_mask, out, lse)
+def _forward(q: Any, sets: tuple[Keys, ...], orders: tuple[int, ...], block: int) -> tuple[jax.Array, jax.Array]:
+    """(out [M, K, G, R, H], lse [M, K, G, R]) of q [M, K, G, R, H], one softmax over the keys of all sets."""
+    state: _State | None = None
+    for keys, order in zip(sets, orders, strict=True):
+        rows = _regroup(q, keys.k, q.shape[4:])
+        if state is not None:
+            state = (_regroup(state[0], keys.k, q.shape[4:]), *(_regroup(x, keys.k, ()) for x in state[1:]))
+        keys, starts, size = _blocks(keys, block)
+        if starts is None:
+            state = _add_block(state, _scores(rows, keys, 0, order), keys.v)
+            continue
+
+        def step(state: _State, start: jax.Array, keys=keys, rows=rows, size=size, order=order) -> tuple[_State, None]:
+            one = _cut(keys, start, size)
+            return _add_block(state, _scores(rows, one, start, order), one.v), None
+
+        state, _ = jax.lax.scan(step, _start(rows) if state is None else state, starts)
+    assert state is not None
+    out, lse = _finish(state, sets[0].v.dtype)
+    return out.reshape(q.shape), lse.reshape(q.shape[:-1])
 
 
-def _attend_bwd(causal, block, saved, gradients):
-    q, k, v, key_mask, out, lse = saved
+def _attend_fwd(q, sets, orders, block):
+    out, lse = (keep(x) for x in _forward(q, sets, orders, block))
+    return (out, lse), (q, sets, out, lse)
+
+
+def _attend_bwd(orders, block, saved, gradients):
+    q, sets, out, lse = saved
     g_out, g_lse = gradients
-    length = k.shape[1]
-    kp, vp, mask, starts, size = _blocks(k, v, key_mask, block)
-    dtype = lse.dtype
     # d lse / d scores is p itself, so both cotangents meet in one row term.
-    row = jnp.einsum("btkqh,btkqh->bkqt", g_out, out, preferred_element_type=dtype) - g_lse
+    row = jnp.sum(g_out.astype(lse.dtype) * out.astype(lse.dtype), axis=-1) - g_lse
     safe = jnp.where(jnp.isneginf(lse), 0.0, lse)
-    scale = q.shape[-1] ** -0.5
+    g_q, g_sets = jnp.zeros((), lse.dtype), []
+    for keys, order in zip(sets, orders, strict=True):
+        wide = [_regroup(x, keys.k, q.shape[4:]) for x in (q, g_out)]
+        add, g_k, g_v = _set_gradients(*wide, keys, *(_regroup(x, keys.k, ()) for x in (safe, row)), order, block)
+        g_q = g_q + add.reshape(q.shape)
+        g_sets.append(Keys(g_k.astype(keys.k.dtype), g_v.astype(keys.v.dtype), None))
+    return g_q.astype(q.dtype), tuple(g_sets)
 
-    def step(g_q, start):
-        kb, vb, mb = (kp, vp, mask) if len(starts) == 1 else _cut((kp, vp, mask), start, size)
-        p = jnp.exp(_scores(q, kb, mb, start, causal) - safe[..., None])
-        g_v = jnp.einsum("bkqts,btkqh->bskh", p.astype(q.dtype), g_out, preferred_element_type=dtype)
-        g_p = jnp.einsum("btkqh,bskh->bkqts", g_out, vb, preferred_element_type=dtype)
+
+def _set_gradients(q, g_out, keys: Keys, lse, row, order: int, block: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of q and of k and v of one set; all in the dtype of lse."""
+    dtype, scale, length = lse.dtype, q.shape[-1] ** -0.5, keys.k.shape[3]
+
+    def of_block(one: Keys, start: jax.Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        p = jnp.exp(_scores(q, one, start, order) - lse[..., None])
+        g_v = jnp.einsum("mknrh,mknrs->mknhs", g_out, p.astype(q.dtype), preferred_element_type=dtype)
+        g_p = jnp.einsum("mknrh,mknsh->mknrs", g_out, one.v, preferred_element_type=dtype)
         g_s = (p * (g_p - row[..., None]) * scale).astype(q.dtype)
-        g_k = jnp.einsum("bkqts,btkqh->bskh", g_s, q, preferred_element_type=dtype)
-        g_q = g_q + jnp.einsum("bkqts,bskh->btkqh", g_s, kb, preferred_element_type=dtype)
-        return g_q, (g_k, g_v)
+        g_k = jnp.einsum("mknrh,mknrs->mknhs", q, g_s, preferred_element_type=dtype)
+        g_q = jnp.einsum("mknrs,mknsh->mknrh", g_s, one.k, preferred_element_type=dtype)
+        return g_q, g_k, g_v
 
-    g_q = jnp.zeros(q.shape, dtype)
-    if len(starts) == 1:
-        g_q, (g_k, g_v) = step(g_q, 0)
-    else:
-        g_q, stacked = jax.lax.scan(step, g_q, starts)
-        g_k, g_v = (jnp.moveaxis(x, 0, 1).reshape(kp.shape)[:, :length] for x in stacked)
-    return g_q.astype(q.dtype), g_k.astype(k.dtype), g_v.astype(v.dtype), None
+    keys, starts, size = _blocks(keys, block)
+    if starts is None:
+        g_q, g_k, g_v = of_block(keys, 0)
+        return g_q, jnp.swapaxes(g_k, -1, -2), jnp.swapaxes(g_v, -1, -2)
+
+    def step(total: jax.Array, start: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        g_q, g_k, g_v = of_block(_cut(keys, start, size), start)
+        return total + g_q, (g_k, g_v)
+
+    g_q, stacked = jax.lax.scan(step, jnp.zeros(q.shape, dtype), starts)
+    # [blocks, M, K, n, H, s] -> [M, K, n, S, H]
+    whole = [jnp.moveaxis(x, 0, -1).swapaxes(-1, -2) for x in stacked]
+    g_k, g_v = (jnp.moveaxis(x.reshape(*keys.k.shape[:3], keys.k.shape[4], -1), -1, -2)[..., :length, :] for x in whole)
+    return g_q, g_k, g_v
 
 
-_attend = jax.custom_vjp(_forward, nondiff_argnums=(4, 5))
+_attend = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
 _attend.defvjp(_attend_fwd, _attend_bwd)

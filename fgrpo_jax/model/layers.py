@@ -16,6 +16,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
 from fgrpo_jax import mesh as meshes
@@ -23,8 +24,26 @@ from fgrpo_jax import mesh as meshes
 _SMALL = 1 << 22  # numbers
 
 Remat = Literal["none", "full", "dots"]
-"""What a scan over layers keeps for its backward pass: all that it needs (none recomputed), the inputs of each layer
-(everything recomputed), or also the results of the matrix products with weights (norms and attention recomputed)."""
+"""What a scan over layers keeps for its backward pass.
+
+'none' keeps what a layer marks (`keep`): no product and no softmax is made twice, only norms, activations and rotations
+are, which takes less time than writing them down and reading them again. 'full' keeps the inputs of each layer, and
+everything else is made twice. 'dots' keeps also the results of products with weights: attention is made twice.
+"""
+
+_KEPT = "kept"
+
+
+def keep(x: jax.Array) -> jax.Array:
+    """x, marked as one of the results that a layer is kept by under `Remat` 'none'."""
+    return checkpoint_name(x, _KEPT)
+
+
+_POLICIES = {
+    "none": jax.checkpoint_policies.save_only_these_names(_KEPT),
+    "full": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +161,8 @@ class GatedMLP(nnx.Module):
         self.down = Linear(hidden, model, hf=hf + ".down_proj", bias=bias, gain=gain)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+        gate, up = keep(self.gate(x)), keep(self.up(x))
+        return self.down(jax.nn.silu(gate) * up)
 
 
 def draw(key: jax.Array, specs: list[ParamSpec]) -> list[jax.Array]:
@@ -189,8 +209,8 @@ def scan_layers(
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` of `body(layer, carry, x) -> (carry, y)` over stacked `layers` and `xs`.
 
-    With `remat` other than 'none', what is not kept of a layer is recomputed when its gradient is needed. With `mesh`
-    the carries, which then are activations [M, ..., D], are split over its batch axes.
+    What `remat` does not keep of a layer is made again when its gradient is needed. With `mesh` the carries, which then
+    are activations [M, ..., D], are split over its batch axes.
     """
     graph, state = nnx.split(layers)
     place = functools.partial(meshes.on_batch, mesh=mesh)
@@ -200,7 +220,5 @@ def scan_layers(
         carry, y = body(nnx.merge(graph, weights), carry, x)
         return jax.tree.map(place, carry), y
 
-    if remat != "none":
-        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
-        step = jax.checkpoint(step, prevent_cse=False, policy=policy)
+    step = jax.checkpoint(step, prevent_cse=False, policy=_POLICIES[remat])
     return jax.lax.scan(step, jax.tree.map(place, init), (state, xs))

@@ -16,7 +16,7 @@ from flax import nnx, struct
 from jax.sharding import Mesh
 
 from fgrpo_jax.model import layers
-from fgrpo_jax.model.attention import Part, attend, attend_blocks, attend_whole, merge
+from fgrpo_jax.model.attention import Keys, Part, attend, attend_blocks, attend_shared, attend_whole, merge
 from fgrpo_jax.model.config import TextConfig
 from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
@@ -95,7 +95,7 @@ class Layer(nnx.Module):
             normed = self.input_norm(x)
             q, k = rotate(self.attn.q(normed), rotation), rotate(self.attn.k(normed), rotation)
             mixed, kept = attention(q, k, self.attn.v(normed))
-            x = x + self.attn.o(mixed)
+            x = layers.keep(x + self.attn.o(mixed))
         with jax.named_scope("mlp"):
             return x + self.mlp(self.post_norm(x)), kept
 
@@ -177,19 +177,12 @@ class TextModel(nnx.Module):
         mesh: Mesh | None = None,
     ) -> jax.Array:
         """Completions x [M, G, T, D] that share the prefix of their prompt -> hidden [M, G, T, D]."""
-        m, g, t, _ = x.shape
         rotation = self.rotation(positions)
 
         def body(layer, x, shared):
             def both(q, k, v):
-                q = self._groups(q)
-                ours = attend(
-                    *(a.reshape(m * g, t, *a.shape[3:]) for a in (q, k, v)),
-                    key_mask=mask.reshape(m * g, t),
-                    causal=True,
-                )
-                theirs = attend(q.reshape(m, g * t, *q.shape[3:]), shared.k, shared.v, key_mask=prefix_mask)
-                return _merge_groups(theirs, ours, groups=g).reshape(m, g, t, -1, q.shape[-1]), None
+                theirs = Keys(shared.k, shared.v, prefix_mask)
+                return attend_shared(self._groups(q), Keys(k, v, mask), theirs).reshape(q.shape), None
 
             return layer(x, rotation, both)
 

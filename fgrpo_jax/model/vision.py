@@ -56,7 +56,7 @@ class Block(nnx.Module):
         q, k = rotate(qkv[:, :, 0], rotation), rotate(qkv[:, :, 1], rotation)
         # One branch runs: window layers never pay for a full softmax.
         mixed = jax.lax.cond(is_full, _full_attention, _window_attention, q, k, qkv[:, :, 2], inputs)
-        x = x + self.attn.proj(mixed)
+        x = layers.keep(x + self.attn.proj(mixed))
         return x + self.mlp(self.norm2(x))
 
 

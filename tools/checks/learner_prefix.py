@@ -37,8 +37,8 @@ def checks(context: runs.Context) -> Iterator[Check]:
         return jnp.sum(weight * (logps + 0.1 * entropy)), logps
 
     found = []
-    for logps_of, attend in ((shared, _blocks()), (repeated, plain)):
-        with _attending(attend):
+    for logps_of, patches in ((shared, _blocks()), (repeated, {"attend": plain})):
+        with _attending(patches):
             run = jax.jit(
                 jax.value_and_grad(functools.partial(loss, logps_of=logps_of), has_aux=True), compiler_options=QUICK
             )
@@ -103,14 +103,14 @@ def plain(q: Any, k: Any, v: Any, *, key_mask: Any, causal: bool = False) -> Any
     return Part(jnp.einsum("bkqts,bskh->btkqh", weights, v), jax.nn.logsumexp(scores, axis=-1))
 
 
-def _blocks() -> Any:
+def _blocks() -> dict[str, Any]:
     from fgrpo_jax.model import attention
 
-    return functools.partial(attention.attend, block=BLOCK)
+    return {name: functools.partial(getattr(attention, name), block=BLOCK) for name in ("attend", "attend_shared")}
 
 
-def _attending(attend: Any) -> Any:
-    """The model attends by `attend`, while it is traced."""
+def _attending(patches: dict[str, Any]) -> Any:
+    """The model attends by these functions, while it is traced."""
     from fgrpo_jax.model import text
 
-    return mock.patch.object(text, "attend", attend)
+    return mock.patch.multiple(text, **patches)
