@@ -225,7 +225,8 @@ def _forward(q: Any, sets: tuple[Keys, ...], orders: tuple[int, ...], block: int
     for keys, order in zip(sets, orders, strict=True):
         rows = _regroup(q, keys.k, q.shape[4:])
         if state is not None:
-            state = (_regroup(state[0], keys.k, q.shape[4:]), *(_regroup(x, keys.k, ()) for x in state[1:]))
+            out, top, total = state
+            state = _regroup(out, keys.k, q.shape[4:]), _regroup(top, keys.k, ()), _regroup(total, keys.k, ())
         keys, starts, size = _blocks(keys, block)
         if starts is None:
             state = _add_block(state, _scores(rows, keys, 0, order), keys.v)
@@ -254,15 +255,20 @@ def _attend_bwd(orders, block, saved, gradients):
     safe = jnp.where(jnp.isneginf(lse), 0.0, lse)
     g_q, g_sets = jnp.zeros((), lse.dtype), []
     for keys, order in zip(sets, orders, strict=True):
-        wide = [_regroup(x, keys.k, q.shape[4:]) for x in (q, g_out)]
-        add, g_k, g_v = _set_gradients(*wide, keys, *(_regroup(x, keys.k, ()) for x in (safe, row)), order, block)
+        rows, g_rows = (_regroup(x, keys.k, q.shape[4:]) for x in (q, g_out))
+        sums = _regroup(safe, keys.k, ()), _regroup(row, keys.k, ())
+        add, g_k, g_v = _set_gradients(rows, g_rows, keys, sums, order=order, block=block)
         g_q = g_q + add.reshape(q.shape)
-        g_sets.append(Keys(g_k.astype(keys.k.dtype), g_v.astype(keys.v.dtype), None))
+        no_gradient: Any = None
+        g_sets.append(Keys(g_k.astype(keys.k.dtype), g_v.astype(keys.v.dtype), no_gradient))
     return g_q.astype(q.dtype), tuple(g_sets)
 
 
-def _set_gradients(q, g_out, keys: Keys, lse, row, order: int, block: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q and of k and v of one set; all in the dtype of lse."""
+def _set_gradients(
+    q: jax.Array, g_out: jax.Array, keys: Keys, sums: tuple[jax.Array, jax.Array], *, order: int, block: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of q and of k and v of one set, in at least float32; `sums` are log-sum-exp and row term of all sets."""
+    lse, row = sums
     dtype, scale, length = lse.dtype, q.shape[-1] ** -0.5, keys.k.shape[3]
 
     def of_block(one: Keys, start: jax.Array | int) -> tuple[jax.Array, jax.Array, jax.Array]:
