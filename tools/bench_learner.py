@@ -219,17 +219,25 @@ def groups(setting: rollouts_bench.Setting, args: argparse.Namespace) -> dict[st
     runs |= {f"alone {size}": Ours(setting, short, Batch.draw(args.prompts, size, args.tokens)) for size in (4, 16)}
     for run in runs.values():
         run()  # compiles
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    times: dict[str, list[rollouts_bench.Times]] = {name: [] for name in runs}
     for _ in range(args.rounds):
         for name, run in runs.items():
-            seconds[name].append(rollouts_bench.timed(run).wall)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    apart = args.prompts * args.tokens * (16 - 4)
-    shared, alone = ((medians[high] - medians[low]) / apart for high, low in (("16", "4"), ("alone 16", "alone 4")))
-    for name, value in medians.items():
-        print(f"G = {name:9} {value:8.2f} s an update")
-    print(f"a token more of a rollout: {1e6 * shared:.0f} µs; in a pass over completions alone {1e6 * alone:.0f} µs")
-    return {"seconds": medians, "marginal_seconds": shared, "alone_seconds": alone, "ratio": shared / alone}
+            times[name].append(rollouts_bench.timed(run))
+    found = {}
+    for clock in ("wall", "cpu"):
+        medians = {name: statistics.median(getattr(one, clock) for one in values) for name, values in times.items()}
+        found[clock] = marginal(medians, apart=args.prompts * args.tokens * (16 - 4))
+        for name, value in medians.items():
+            print(f"G = {name:9} {value:8.2f} s an update, {clock}")
+        more, alone = (1e6 * found[clock][name] for name in ("marginal_seconds", "alone_seconds"))
+        print(f"a token more of a rollout: {more:.0f} µs; in a pass over completions alone {alone:.0f} µs ({clock})")
+    return found
+
+
+def marginal(seconds: dict[str, float], *, apart: int) -> dict[str, Any]:
+    """What a token costs in the steps from 4 to 16 rollouts, which are `apart` tokens."""
+    shared, alone = ((seconds[high] - seconds[low]) / apart for high, low in (("16", "4"), ("alone 16", "alone 4")))
+    return {"seconds": seconds, "marginal_seconds": shared, "alone_seconds": alone, "ratio": shared / alone}
 
 
 def _without_prompt(prompts: PromptBatch) -> PromptBatch:
