@@ -267,7 +267,7 @@ def _attend_bwd(orders, block, saved, gradients):
 def _set_gradients(
     q: jax.Array, g_out: jax.Array, keys: Keys, sums: tuple[jax.Array, jax.Array], *, order: int, block: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q and of k and v of one set, in at least float32; `sums` are log-sum-exp and row term of all sets."""
+    """Gradients of q, k and v of one set, in at least float32; `sums` are the log-sum-exp and row term of all sets."""
     lse, row = sums
     dtype, scale, length = lse.dtype, q.shape[-1] ** -0.5, keys.k.shape[3]
 
