@@ -77,17 +77,11 @@ def _policy(args: argparse.Namespace) -> tuple[Config, setup.Policy, Any, dict[s
     dtype = config.model.param_dtype
     identity = {"hf": str(args.checkpoint or config.model.hf), "revision": config.model.revision}
     if args.checkpoint:
+        params = checkpoint.load_params(args.checkpoint, policy.abstract(dtype))
         folder = checkpoint.resolve(args.checkpoint) / "params"
-        return (
-            config,
-            policy,
-            checkpoint.load_params(args.checkpoint, policy.abstract(dtype)),
-            {
-                **identity,
-                "weights": weights_digest(folder),
-            },
-        )
-    return config, policy, policy.load(dtype), {**identity, "weights": weights_digest(policy.folder)}
+    else:
+        params, folder = policy.load(dtype), policy.folder
+    return config, policy, params, {**identity, "weights": weights_digest(folder)}
 
 
 def weights_digest(folder: Path) -> str:
