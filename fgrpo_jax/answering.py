@@ -31,6 +31,8 @@ from fgrpo_jax import config as configs
 from fgrpo_jax.collect import everywhere
 from fgrpo_jax.config_judge import FREE as JUDGE_FREE
 from fgrpo_jax.config_judge import eval_judge
+from fgrpo_jax.data import buckets as padded
+from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.data.sources import Source, outline
 from fgrpo_jax.data.styles import LETTERS, find_style
@@ -426,6 +428,8 @@ def answer_set(
     size = config.eval.batch_prompts
     if not known.all():
         batches = setup.heldout_batches(config, policy, source=source, workers=config.data.workers)
+        if config.data.buckets.choose:
+            batches.use(chosen(config, batches))
         number = int(np.flatnonzero(~known)[0]) // size
         batches.set_state(batches.get_state() | {"batches_taken": number})
         loop = answer_batches(config, policy, params(), sampler, batches, scorer=scorer, spent=spent)
@@ -439,6 +443,13 @@ def answer_set(
                 number += 1
         batches.close()
     return file.finish(len(source))
+
+
+def chosen(config: configs.Config, batches: PromptIterator) -> Buckets:
+    """The shapes that pad the first `buckets.measure` batches least; the same ones when an evaluation goes on."""
+    given, count = config.data.buckets, min(config.data.buckets.measure, len(batches))
+    steps = tqdm(batches.needs(count), desc="measuring batches", total=count, leave=False)
+    return dataclasses.replace(setup.buckets(config), shapes=padded.choose(steps, count=given.choose))
 
 
 def _require_questions(source: Source, answered: Mapping[int, Answer]) -> None:

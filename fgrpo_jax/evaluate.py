@@ -3,6 +3,8 @@
     python -m fgrpo_jax.evaluate --config=configs/tiny.py --workdir=runs/eval [--hf=DIR_OR_ID | --checkpoint=C]
     python -m fgrpo_jax.evaluate --config=configs/eval.py --config.eval.root=BENCHMARKS --hf=DIR_OR_ID --workdir=W
 
+    python -m fgrpo_jax.evaluate compare W1 W2 [W3 ...]
+
 Without --hf and --checkpoint it evaluates the config's own starting policy; without config.eval.sets the questions are
 those of config.data. Leaves W/eval/SET.jsonl, a line a question with the whole answer, and W/eval/results.json, .md
 and .tex; prints the tables. docs/evaluation.md defines every figure.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +25,7 @@ import jax
 import ml_collections
 from tqdm import tqdm
 
-from fgrpo_jax import __version__, answering, checkpoint, doors, judging, questions, scoring, setup
+from fgrpo_jax import __version__, answering, checkpoint, comparing, doors, judging, questions, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
@@ -174,5 +177,13 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
+def run(argv: Sequence[str] | None = None) -> int:
+    """The door, or with 'compare' as its first word the comparison of evaluated runs."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["compare"]:
+        return doors.run(comparing.main, comparing.parser(), given[1:])
+    return doors.run(main, parser(), given)
+
+
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(run())

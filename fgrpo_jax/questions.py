@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -95,15 +96,20 @@ def heldout_sets(config: Config) -> dict[str, Source]:
       ValueError: an unknown set, one without a folder, or two of one name.
     """
     if not config.eval.sets:
-        return {f"{config.data.source}-{config.data.eval_split}": heldout(config)}
+        return {_file_name(f"{config.data.source}:{config.data.eval_split}"): heldout(config)}
     out: dict[str, Source] = {}
     for asked in config.eval.sets:
-        name = asked.replace(":", "-")
+        name = _file_name(asked)
         if name in out:
             raise ValueError(f"config.eval.sets names '{asked}' twice; drop one")
         whole = _evaluation_set(config, asked)
         out[name] = First(whole, min(config.eval.limit, len(whole))) if config.eval.limit else whole
     return out
+
+
+def _file_name(asked: str) -> str:
+    """'nlvr:hidden[:200]' → 'nlvr-hidden-200'"""
+    return re.sub(r"[^\w.]+", "-", asked).strip("-")
 
 
 def _evaluation_set(config: Config, asked: str) -> Source:

@@ -12,7 +12,7 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import answering, evaluate, metrics
+from fgrpo_jax import answering, evaluate, metrics, questions, setup
 from fgrpo_jax.answering import AnswerFile
 
 QUESTIONS = 10  # three batches of four, the last half filled
@@ -198,6 +198,19 @@ def test_several_sets_with_a_limit(tiny_hf: Path, tmp_path: Path) -> None:
     assert code == 1 and "set config.eval.root or eval.paths.nlvr" in err
     code, _, err = runs.run(evaluate, tmp_path / "w", tiny_hf, eval__sets="('world:a','world:a')")
     assert code == 1 and "names 'world:a' twice" in err
+
+
+def test_shapes_are_chosen_for_the_questions(tiny_hf: Path) -> None:
+    """As training chooses them for its batches; prompts of the tiny world have far fewer tokens than the bucket."""
+    fields = {"data__buckets__choose": 2, "data__buckets__prompt": (), "data__buckets__patches": ()}
+    config = policies.config(tiny_hf, eval__examples=QUESTIONS, **fields)
+    policy = policies.policy(config)
+    batches = setup.heldout_batches(config, policy, source=questions.heldout(config))
+    found = answering.chosen(config, batches).shapes
+    assert 1 <= len(found) <= 2 and max(shape.prompt for shape in found) <= 96
+    batches.use(answering.chosen(config, batches))
+    drawn = [(batch.prompts.tokens.shape[1], batch.prompts.vision.patches.shape[2]) for batch in batches]
+    assert set(drawn) <= {(shape.prompt, shape.patches) for shape in found}
 
 
 # --------------------------------------------------------------------------------------------------- several processes

@@ -31,7 +31,7 @@ FLOORS = {
           fgrpo_jax.config_schema""",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export
           fgrpo_jax.prepare fgrpo_jax.precompile fgrpo_jax.asking fgrpo_jax.preflight fgrpo_jax.report
-          fgrpo_jax.filter fgrpo_jax.selection fgrpo_jax.answering fgrpo_jax.questions
+          fgrpo_jax.filter fgrpo_jax.selection fgrpo_jax.answering fgrpo_jax.comparing fgrpo_jax.questions
           fgrpo_jax.collect fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.judging fgrpo_jax.scoring
           fgrpo_jax.setup""",
 }

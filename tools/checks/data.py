@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import choice, data_bad, data_pipeline, data_sets, runs
+from checks import choice, data_bad, data_evaluate, data_metrics, data_pipeline, data_sets, runs
 from checks.record import Check
 from fgrpo_jax import setup
 
@@ -17,6 +17,8 @@ GROUPS: Mapping[str, Group] = {
     "bad_data": data_bad.checks,
     "prepare_killed": data_bad.killed,
     "pipeline": data_pipeline.checks,
+    "evaluate": data_evaluate.checks,
+    "metrics": data_metrics.checks,
 }
 
 
