@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
-from fgrpo_jax.rewards.judges.local import LocalJudge
+from fgrpo_jax.rewards.judges.local import LocalJudge, tower
 from fgrpo_jax.rewards.judges.protocol import Judge
 from fgrpo_jax.rewards.judges.rules import RulesJudge
-from fgrpo_jax.rewards.judges.scorer import VerdictScorer
+from fgrpo_jax.rewards.judges.scorer import SharedTower, VerdictScorer
 from fgrpo_jax.rewards.sentences import Trivial
 from fgrpo_jax.scoring import Scorer
 
@@ -66,22 +67,47 @@ def _cache(section: JudgeSection, workdir: Path, *, judge: str) -> Cache | None:
 
 
 def _local_judge(config: Config, policy: setup.Policy, section: JudgeSection) -> Judge:
-    """A frozen model beside the policy, on its mesh."""
+    """A frozen model beside the policy, on its mesh, laid out as weights are for sampling: nothing is gathered."""
     folder, dtype = setup.model_folder(section.local.hf, section.local.revision), jnp.dtype(section.local.dtype)
-    model = Model.create(
-        ModelConfig.load(folder),
-        compute_dtype=dtype,
-        unrolled=jax.default_backend() == "cpu",
-        mesh=policy.mesh,
-    )
-    params = weights.load_hf(folder, model, dtype=dtype, shardings=meshes.shardings(model.specs, policy.mesh))
+    mesh = policy.mesh.local_mesh  # each process judges its own rollouts, in its own time
+    model = Model.create(ModelConfig.load(folder), compute_dtype=dtype, mesh=mesh)
+    layout = meshes.shardings(model.specs, mesh, rules=meshes.SAMPLE_RULES)
+    params = weights.load_hf(folder, model, dtype=dtype, shardings=layout)
     return LocalJudge(
-        VerdictScorer(model, params, Processor.load(folder), mesh=policy.mesh),
+        VerdictScorer(model, params, Processor.load(folder), mesh=mesh),
         name=section.local.hf,
         frame=section.frame,
         min_pixels=config.data.min_pixels,
         max_pixels=config.data.max_pixels,
     )
+
+
+def shared_tower(
+    policy: setup.Policy, params: Any, judges: Dispatcher, *, trained: Collection[str]
+) -> SharedTower | None:
+    """What encodes the images of rollouts for sampler and judge; None where the judge must do so by itself.
+
+    The two have one tower where no step of training changes the policy's, both are equal bit for bit, and compute in
+    the same dtype. Only a run of one process has the image tokens of all its rollouts at hand.
+
+    Args:
+      params: the starting policy.
+      trained: paths of the parameters that training changes.
+    """
+    judge = judges.model
+    if not isinstance(judge, LocalJudge) or jax.process_count() > 1:
+        return None
+    mine, theirs = policy.model, judge.scorer.model
+    moves = any(path.startswith("visual/") for path in trained)
+    alike = mine.config.vision == theirs.config.vision and mine.compute_dtype == theirs.compute_dtype
+    if moves or not alike or tower(params) != tower(judge.scorer.params):
+        return None
+    return SharedTower(mine, judge.scorer.bank, mesh=policy.mesh)
+
+
+def compilations(judges: Dispatcher) -> int:
+    """Programs that a judge in this process has compiled."""
+    return judges.model.scorer.compilations if isinstance(judges.model, LocalJudge) else 0
 
 
 def _server_judge(section: JudgeSection) -> Judge:

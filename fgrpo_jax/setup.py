@@ -47,20 +47,36 @@ def model_folder(hf: str, revision: str = "") -> Path:
 
 
 def pinned(config: Config, workdir: Path, *, overwrite: bool = False) -> Config:
-    """The config of a run with the commit of its hub id in it, so that the run can go on from the same weights.
+    """The config of a run with the commits of its hub ids in it, so that the run can go on with the same weights.
 
     A run in `workdir` that began from the same id, asked for without a revision, keeps the commit it began with: the
     hub's main branch may have moved since.
     """
-    if not hub.is_id(config.model.hf):
-        return config
-    name, asked = hub.split(config.model.hf)
-    asked, stored = config.model.revision or asked, workdir / "config.json"
-    if not asked and not overwrite and stored.is_file():
-        before = json.loads(stored.read_text(encoding="utf-8")).get("model", {})
-        asked = before.get("revision", "") if before.get("hf") == name else ""
-    found = hub.find(config.model.hf, revision=asked)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, hf=name, revision=found.revision))
+    stored = workdir / "config.json"
+    before = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() and not overwrite else {}
+
+    def pin(section: Any, *at: str) -> Any:
+        """The section with its `hf` and `revision` as they are to be stored."""
+        if not hub.is_id(section.hf):
+            return section
+        name, asked = hub.split(section.hf)
+        asked, old = section.revision or asked, before
+        for key in at:
+            old = old.get(key, {})
+        if not asked and old.get("hf") == name:
+            asked = old.get("revision", "")
+        return dataclasses.replace(section, hf=name, revision=hub.find(section.hf, revision=asked).revision)
+
+    def pin_judge(judge: Any, *at: str) -> Any:
+        used = judge.backend == "local"
+        return dataclasses.replace(judge, local=pin(judge.local, *at, "local")) if used else judge
+
+    return dataclasses.replace(
+        config,
+        model=pin(config.model, "model"),
+        judge=pin_judge(config.judge, "judge"),
+        eval=dataclasses.replace(config.eval, judge=pin_judge(config.eval.judge, "eval", "judge")),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ from fgrpo_jax.fgrpo.optimizer import Flat
 from fgrpo_jax.records import Rollouts, Signals, TrainState
 from fgrpo_jax.reporting.compare import paired, table
 from fgrpo_jax.rewards.groups import dead
+from fgrpo_jax.rewards.judges.scorer import SharedTower
 from fgrpo_jax.rewards.judges.tally import METRICS
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import generate
@@ -101,6 +102,7 @@ class Run:
     data: PromptIterator
     plan: precompile.Plan
     watch: scoring.Watch
+    tower: SharedTower | None
     over: int = 0
     saturated: set[str] = dataclasses.field(default_factory=set)
 
@@ -121,19 +123,22 @@ class Run:
         if config.eval.examples:
             setup.heldout_batches(config, policy).try_first()
         scorer = judging.scorer(config, policy, workdir, purpose="train")
+        learner, params = setup.learner(config, policy), policy.load(config.model.param_dtype)
+        trained = learner.trained.paths(policy.model.specs)
         return cls(
             config,
             workdir,
             policy,
-            params=policy.load(config.model.param_dtype),
+            params=params,
             sampler=setup.sampler(config, policy, purpose="train"),
             eval_sampler=setup.sampler(config, policy, purpose="eval"),
             scorer=scorer,
             eval_scorer=judging.scorer(config, policy, workdir, purpose="eval", shared=scorer.judges),
-            learner=setup.learner(config, policy),
+            learner=learner,
             data=data,
             plan=plan,
             watch=scoring.Watch(config.judge),
+            tower=judging.shared_tower(policy, params, scorer.judges, trained=trained),
         )
 
     # ------------------------------------------------------------------------------------------------------- the run
@@ -168,6 +173,7 @@ class Run:
                 step=self.learner.step,
                 state=state,
                 reference=reference,
+                tower=self.tower,
             )
         extra = EXTRA if config.algorithm.importance_cap is None else (*EXTRA, *IMPORTANCE)
         extra = (*extra, *(f"reward/custom/{name}" for name in config.rewards.custom))
@@ -262,6 +268,7 @@ class Run:
         parts, scores, row = [], [], 0
         for start in range(0, total, size):
             part = prompts if size == total else jax.tree.map(lambda x, s=start: x[s : s + size], prompts)
+            features = None if self.tower is None else self.tower.encode(params, part, batch.encoded[row : row + size])
             drawn = generate(
                 self.sampler,
                 params,
@@ -270,6 +277,7 @@ class Run:
                 seed=self.config.seed,
                 purpose="train",
                 step=step,
+                features=features,
             )
             rows = slice(row, row + len(drawn.texts))
             row = rows.stop
@@ -280,6 +288,12 @@ class Run:
         spent["sampling"] += sum(part.seconds for part in parts)
         rollouts = jax.tree.map(lambda *xs: np.concatenate(xs), *[part.rollouts for part in parts])
         return rollouts, [text for part in parts for text in part.texts], scores
+
+    @property
+    def _compilations(self) -> int:
+        """Programs of sampler, learner and a judge in this process."""
+        own = self.sampler.compilations + self.learner.step.compilations + judging.compilations(self.scorer.judges)
+        return own + (0 if self.tower is None else self.tower.compilations)
 
     def _dead(self, signals: Signals) -> np.ndarray:
         """bool [M], groups of this process that no advantage can be in."""
@@ -335,7 +349,7 @@ class Run:
             "sampler/tokens_per_second": spent["tokens"] / spent["sampling"],
             "rollout/length": mask.sum(-1).mean(),
             "rollout/truncated": 1.0 - drawn.rollouts.finished.mean(),
-            "compile/count": self.sampler.compilations + self.learner.step.compilations,
+            "compile/count": self._compilations,
             "advantage/share/task": figures["advantage/share"][0],
         }
         for index, constraint in enumerate(self.config.constraints):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import types
 from pathlib import Path
 
 import folders
@@ -16,6 +17,7 @@ import runs
 from huggingface_hub import constants, utils
 
 from fgrpo_jax import checkpoint, convert, doors, evaluate, generate, setup, sft, train
+from fgrpo_jax import config as configs
 from fgrpo_jax.data import hub
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
@@ -233,6 +235,8 @@ def test_every_door_says_what_another_model_is(
 class Stub:
     """A run that claims its workdir and does nothing."""
 
+    scorer = eval_scorer = types.SimpleNamespace(close=lambda: None)
+
     def __init__(self, config: object, workdir: Path) -> None:
         Stub.seen = (config.model.hf, config.model.revision, setup.model_folder(config.model.hf, config.model.revision))
 
@@ -267,3 +271,16 @@ def test_a_pinned_id_is_stored_without_its_suffix(cache: Path, tmp_path: Path) -
     assert setup.pinned(pinned, tmp_path) == pinned
     folder = policies.config("shipped")
     assert setup.pinned(folder, tmp_path) == folder
+
+
+def test_the_hub_ids_of_judges_are_pinned_too(cache: Path, tmp_path: Path) -> None:
+    """Those that are used, and to the commit a run began with."""
+    fields = {"judge__backend": "local", "judge__local__hf": ID, "eval__judge__local__hf": ID}
+    config = policies.config("shipped", **fields)
+    first = setup.pinned(config, tmp_path)
+    assert (first.judge.local.hf, first.judge.local.revision) == (ID, FIRST)
+    assert first.eval == config.eval and first.model == config.model
+    (tmp_path / "config.json").write_text(json.dumps(configs.to_dict(first)))
+    (cache / "refs" / "main").write_text(SECOND)
+    assert setup.pinned(config, tmp_path) == first
+    assert setup.pinned(config, tmp_path, overwrite=True).judge.local.revision == SECOND

@@ -15,6 +15,7 @@ Group = Callable[[runs.Context], Iterator[Check]]
 GROUPS: Mapping[str, Group] = {
     "local": signals_local.parity,
     "local_speed": signals_local.throughput,
+    "local_run": signals_local.training,
     "server": signals_server.misbehaving,
     "gone": signals_server.gone,
     "overlap": signals_server.overlap,

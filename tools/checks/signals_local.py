@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -210,3 +212,35 @@ def _best(run: Any) -> float:
         run()
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def training(context: runs.Context) -> Iterator[Check]:
+    """Steps with the policy's own warm start as judge, by the command; stopped, gone on, and judged by the same."""
+    cache, flags = context.scratch / "programs", {"judge.backend": "local", "judge.local.hf": context.policy}
+    flags |= {"judge.local.dtype": "float32", "optim.schedule": "constant", "checkpoint.every": 1}
+    work, steps = context.scratch / "local", 4
+
+    def run(folder: Path, count: int) -> list[dict[str, Any]]:
+        given = {name.replace(".", "__"): value for name, value in {**flags, "num_steps": count}.items()}
+        runs.door("train", *runs.tiny(context.policy, folder, **given), cache=cache).require()
+        return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    found = run(work, steps)
+    asked = sum(row["judge/requests"] for row in found)
+    yield above(f"local_run/requests to the model in {steps} steps", asked, 0)
+    yield same("local_run/of them failed", sum(row["judge/failed"] for row in found), 0)
+    applicable = [row["constraint/semantic_grounding/applicable"] for row in found]
+    yield above("local_run/rollouts of a step that the model judged by their sentences, fewest", min(applicable), 0)
+    later = found[-1]["compile/count"] - found[0]["compile/count"]
+    yield at_most("local_run/programs compiled after the first step", later, 6)
+    kept = [name for name in found[0] if name.startswith(("constraint/", "reward/", "loss/"))]
+    parts = context.scratch / "local-parts"
+    run(parts, steps // 2)
+    resumed = run(parts, steps)
+    differing = sum(a[name] != b[name] for a, b in zip(found, resumed, strict=True) for name in kept)
+    yield same("local_run/figures of a run stopped half-way that differ from the whole run's", differing, 0)
+    other = context.scratch / "local-again"
+    other.mkdir()
+    shutil.copy(work / "judge.sqlite", other)
+    asked = sum(row["judge/requests"] for row in run(other, steps))
+    yield same("local_run/requests to the model where the verdicts are on file", asked, 0)

@@ -91,6 +91,44 @@ class FeatureBank:
         self.__init__()
 
 
+class SharedTower:
+    """Encodes the images of rollouts, for the sampler and for a judge with the same tower.
+
+    Args:
+      model: the policy.
+      bank: where the image tokens are kept, those of the last batch alone.
+      mesh: over whose batch axes prompts are split.
+    """
+
+    def __init__(self, model: Model, bank: FeatureBank, *, mesh: Mesh) -> None:
+        self.bank = bank
+        self._program = jax.jit(
+            lambda params, vision: model.encode(params, vision), out_shardings=meshes.batch_sharding(mesh)
+        )
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far: one a batch shape."""
+        return self._program._cache_size()  # type: ignore[attr-defined]
+
+    def encode(self, params: Any, prompts: PromptBatch, encoded: Sequence[EncodedPrompt]) -> jax.Array:
+        """Image tokens [M, I·F, D] of prompts on the devices, to be handed to the sampler.
+
+        Args:
+          encoded: the same prompts on the host, by which the judge will know them.
+        """
+        features = self._program(params, prompts.vision)
+        self.bank.clear()
+        self.bank.add(encoded, features, slots=prompts.vision.patches.shape[1])
+        return features
+
+    def compile(self, params: Any, prompts: PromptBatch) -> jax.ShapeDtypeStruct:
+        """Compiles for these shapes (arrays or ShapeDtypeStructs), and tells what `encode` will give."""
+        lowered = self._program.lower(params, prompts.vision)
+        sharding = lowered.compile().output_shardings
+        return jax.ShapeDtypeStruct(lowered.out_info.shape, lowered.out_info.dtype, sharding=sharding)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Family:
     """Prompts that begin alike: their numbers, how many tokens they share, and where their image tokens are kept."""

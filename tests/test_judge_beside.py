@@ -1,0 +1,139 @@
+"""The judge beside the policy: from the config, on the mesh, with the image tokens of the rollout where it may."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import policies
+import pytest
+from checks import signals_local
+
+from fgrpo_jax import judging, setup
+from fgrpo_jax.data.prompts import collate
+from fgrpo_jax.data.world import World
+from fgrpo_jax.rewards.judges import scorer as scorers
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.local import LocalJudge
+from fgrpo_jax.rewards.score import score
+from fgrpo_jax.rollout.sampler import Sampler
+
+EXAMPLES = [World("tiny", flawed=0.0).example(number) for number in range(4)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    config: Any
+    policy: setup.Policy
+    params: Any
+    judges: Dispatcher
+
+    @property
+    def scorer(self) -> scorers.VerdictScorer:
+        assert isinstance(self.judges.model, LocalJudge)
+        return self.judges.model.scorer
+
+    def tower(self, *, trained: tuple[str, ...] = ("text/embed/table",)) -> scorers.SharedTower | None:
+        return judging.shared_tower(self.policy, self.params, self.judges, trained=trained)
+
+    def score(self, encoded: list[Any]) -> Any:
+        """Reference traces, which are right and have several sentences, judged by the model alone."""
+        bare = [dataclasses.replace(example, images=(), scene=None) for example in EXAMPLES]
+        return score(
+            bare,
+            [[example.trace or ""] * 2 for example in EXAMPLES],
+            sizes=[prompt.first_size for prompt in encoded],
+            config=setup.rewards(self.config),
+            judges=self.judges,
+            encoded=encoded,
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return signals_local.random_weights(tiny_hf, tmp_path_factory.mktemp("beside") / "hf")
+
+
+def beside(hf: Path, judge: Path, workdir: Path, **fields: Any) -> Beside:
+    local = {"judge__backend": "local", "judge__local__hf": judge, "judge__local__dtype": "float32"}
+    config = policies.config(hf, **{**local, "judge__precheck": False, **fields})
+    policy = policies.policy(config)
+    return Beside(config, policy, policy.load("float32"), judging.judges(config, policy, config.judge, workdir))
+
+
+@pytest.fixture(scope="module")
+def encoded(folder: Path) -> list[Any]:
+    config = policies.config(folder)
+    encode = setup.encoder(config, policies.policy(config))
+    return [encode(example)[1] for example in EXAMPLES]
+
+
+def test_image_tokens_come_from_the_rollout_and_verdicts_stay(
+    folder: Path, encoded: list[Any], tmp_path: Path, monkeypatch
+) -> None:
+    """The whole way: config, judge, tower, sampler, scores; then what a second start asks of the model: nothing."""
+    monkeypatch.setattr(jax, "jit", _quickly(jax.jit))
+    ours = beside(folder, folder, tmp_path)
+    tower = ours.tower()
+    assert tower is not None
+    prompts = collate(encoded, buckets=setup.buckets(ours.config), pad_id=0)
+    placed = ours.policy.put(prompts)
+    told = tower.compile(ours.params, placed)
+    features = tower.encode(ours.params, placed, encoded)
+    assert (told.shape, told.dtype, told.sharding) == (features.shape, features.dtype, features.sharding)
+    sampler = setup.sampler(ours.config, ours.policy, purpose="train")
+    drawn = [
+        sampler.sample(ours.params, placed, seed=0, purpose="train", step=0, features=given)
+        for given in (features, None)
+    ]
+    tokens, others = (np.asarray(rollouts.tokens) for rollouts in drawn)
+    np.testing.assert_array_equal(tokens, others)
+    found, seen = ours.score(encoded)
+    counts = ours.judges.tally.take()
+    assert ours.scorer.reused > 0 and ours.scorer.encoded == 0
+    assert counts.model > 8 and counts.failed == 0 and seen["judged"].all()
+    assert judging.compilations(ours.judges) == ours.scorer.compilations > 0 and tower.compilations == 1
+    ours.judges.close()
+
+    again = beside(folder, folder, tmp_path)
+    same, _ = again.score(encoded)
+    assert again.judges.tally.take().model == 0 and judging.compilations(again.judges) == 0
+    again.judges.close()
+
+    alone = beside(folder, folder, tmp_path, judge__cache="")
+    own, _ = alone.score(encoded)
+    assert alone.scorer.reused == 0 and alone.scorer.encoded > 0
+    for name in ("values", "mask", "task"):
+        np.testing.assert_array_equal(getattr(same, name), getattr(found, name))
+        np.testing.assert_array_equal(getattr(own, name), getattr(found, name))
+    alone.judges.close()
+
+
+def _quickly(jit: Any) -> Any:
+    """`jax.jit` without optimisation: these programs run once."""
+    return lambda function, **settings: jit(function, **{**settings, "compiler_options": policies.QUICK})
+
+
+def test_another_tower_is_not_shared(folder: Path, tiny_hf: Path, tmp_path: Path) -> None:
+    ours = beside(folder, folder, tmp_path)
+    assert ours.tower() is not None
+    assert ours.tower(trained=("text/embed/table", "visual/merger/norm/scale")) is None
+    moved = jax.tree.map(lambda x: x, ours.params)
+    moved["visual"] = jax.tree.map(lambda x: x * (1 + 1e-6), moved["visual"])
+    assert dataclasses.replace(ours, params=moved).tower() is None
+    assert beside(tiny_hf, folder, tmp_path).tower() is not None, "another language model behind the same tower"
+    assert beside(folder, folder, tmp_path, judge__local__dtype="bfloat16").tower() is None
+    rules = dataclasses.replace(ours, judges=Dispatcher())
+    assert rules.tower() is None and judging.compilations(rules.judges) == 0
+
+
+def test_weights_lie_as_for_sampling(folder: Path, tmp_path: Path) -> None:
+    ours = beside(folder, folder, tmp_path, judge__local__dtype="bfloat16")
+    leaves = jax.tree.leaves(ours.scorer.params)
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("bfloat16")}
+    assert all(leaf.sharding.is_fully_replicated for leaf in leaves)
+    assert isinstance(setup.sampler(ours.config, ours.policy, purpose="eval"), Sampler)
