@@ -7,8 +7,8 @@ import policies
 import pytest
 import runs
 
+from fgrpo_jax import convert, doors, setup
 from fgrpo_jax import filter as door
-from fgrpo_jax import setup
 from fgrpo_jax.data import subsets
 
 COUNT, SIZE = 22, 4
@@ -110,6 +110,21 @@ def test_other_weights_are_refused(quick, finished, folder, tmp_path):
     path, _ = finished
     code, _, err = runs.run(door, path.parent, policies.write(tmp_path / "other", seed=1), **FIELDS)
     assert code == 1 and "weights: " in err
+
+
+def test_a_checkpoint_is_a_policy_of_its_own(quick, finished, folder, tmp_path):
+    """The same weights from a checkpoint draw the same, and the summary names it."""
+    argv = [f"--hf={folder}", f"--out={tmp_path / 'c'}"]
+    assert doors.run(convert.main, convert.parser(), argv) == 0
+    code, _, err = runs.run(door, tmp_path / "run", folder, f"--checkpoint={tmp_path / 'c'}", **FIELDS)
+    assert code == 0, err
+    path, _ = finished
+    right = [[row["right"] for row in lines(where / door.ACCURACIES)] for where in (path, tmp_path / "run" / "filter")]
+    assert right[0] == right[1]
+    summary = json.loads((tmp_path / "run" / "filter" / subsets.SUMMARY).read_text())
+    assert summary["policy"]["hf"] == str(tmp_path / "c")
+    code, _, err = runs.run(door, tmp_path / "x", folder, f"--checkpoint={tmp_path / 'c'}", f"--hf={folder}", **FIELDS)
+    assert code == 1 and "both name a policy" in err
 
 
 def test_the_endless_world_needs_a_number(quick, folder, tmp_path):
