@@ -144,8 +144,8 @@ def test_what_is_written(tmp_path):
 
 
 def test_the_built_in_set_reaches_the_bound(capsys):
-    assert run("rules", "labels", "--count=27", "--by=half", "--least-kappa=0.9") == 0
-    assert "(half held)" in capsys.readouterr().out
+    assert run("rules", "labels", "--count=27", "--by=part", "--least-kappa=0.9") == 0
+    assert "(part held)" in capsys.readouterr().out
     assert run("labels", "labels", "--count=9", "--least-kappa=1.01") == 1
 
 

@@ -16,38 +16,41 @@ from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.parsing import parse
 from fgrpo_jax.rewards.verdict import Verdict
 
-LISTS = {name: value for name, value in vars(words).items() if name.isupper() and isinstance(value, tuple)}
+LISTS = {
+    name: value
+    for name, value in vars(words).items()
+    if name.isupper() and isinstance(value, tuple) and name != "PARTS"
+}
 RULES = RulesJudge(unread="abstain")
 
 
 @pytest.fixture(scope="module")
 def traces():
-    return labelled_set(225)
+    return labelled_set(120)
 
 
 def rating(verdict: Verdict | None) -> Rating:
     return Rating(None, ABSTAINED) if verdict is None else Rating(verdict.value)
 
 
-def test_the_halves_share_no_wording_and_leave_none_out():
+def test_the_parts_share_no_wording_and_leave_none_out():
     for name, wordings in LISTS.items():
-        if name == "HALVES":
-            continue
-        halves = [words.half_of(wordings, half) for half in words.HALVES]
-        assert not set(halves[0]) & set(halves[1]) and sorted((*halves[0], *halves[1])) == sorted(wordings), name
-        assert abs(len(halves[0]) - len(halves[1])) <= 1
-    with pytest.raises(ValueError, match="unknown half 'test'"):
-        words.half_of(words.AT, "test")
+        dev, held, second, blind = (words.part_of(wordings, part) for part in words.PARTS)
+        assert not set(dev) & set(held) and sorted((*dev, *held)) == sorted(wordings), name
+        assert abs(len(dev) - len(held)) <= 1 and second and blind
+        assert not set(second) & set(wordings) and not set(blind) & {*wordings, *second}, name
+    with pytest.raises(ValueError, match="unknown part 'test'"):
+        words.part_of(words.AT, "test")
 
 
 def test_every_kind_and_label_is_there_and_sentences_are_as_parsed(traces):
-    assert len(traces) == 450 and {one.kind for one in traces} == set(KINDS)
+    assert len(traces) == 480 and {one.kind for one in traces} == set(KINDS)
     verdicts = Counter(one.consistency for one in traces)
     assert min(verdicts[v] for v in (Verdict.YES, Verdict.NO, Verdict.UNCERTAIN)) >= 40
     for one in traces:
         parsed = parse(one.response)
         assert parsed.format_ok and parsed.sentences == tuple(sentence.text for sentence in one.sentences)
-        mine = {wording for wordings in LISTS.values() for wording in words.half_of(wordings, one.half)}
+        mine = {wording for wordings in LISTS.values() for wording in words.part_of(wordings, one.part)}
         assert {sentence.wording for sentence in one.sentences} <= mine
         right = task.accuracy(parsed, one.example) == 1.0
         if one.kind in ("consistent_grounded", "inconsistent_ungrounded", "mixed", "corrected"):
@@ -57,14 +60,14 @@ def test_every_kind_and_label_is_there_and_sentences_are_as_parsed(traces):
 
 
 def test_a_trace_is_the_same_at_every_call():
-    assert labelled(3, half="held").response == labelled(3, half="held").response
-    assert labelled(3, half="held").response != labelled(3, half="dev").response
+    assert labelled(3, part="held").response == labelled(3, part="held").response
+    assert labelled(3, part="held").response != labelled(3, part="dev").response
 
 
 def test_the_rules_agree_with_the_labels_where_they_decide(traces):
-    """CORRECTNESS of the judge: kappa of at least 0.95 on each half, abstaining on at most a quarter."""
-    for half in words.HALVES:
-        mine = [one for one in traces if one.half == half]
+    """Kappa of at least 0.95, abstaining on at most a quarter; looser on wordings that were written after the rules."""
+    for part in words.PARTS:
+        mine = [one for one in traces if one.part == part]
         consistency, semantic = [], []
         for one in mine:
             parsed = parse(one.response)
@@ -74,8 +77,9 @@ def test_the_rules_agree_with_the_labels_where_they_decide(traces):
             semantic += [Pair(one.id, rating(verdict), rating(label.verdict)) for verdict, label in judged]
         for pairs in (consistency, semantic):
             found = compare(pairs, draws=10)
-            assert found.kappa is not None and found.kappa >= 0.95, (half, found)
-            assert found.abstained[0] <= 0.25, (half, found)
+            least, most = (0.9, 0.6) if part == "blind" else (0.95, 0.25)  # some 60 cases are decided there
+            assert found.kappa is not None and found.kappa >= least, (part, found)
+            assert found.abstained[0] <= most, (part, found)
 
 
 def test_without_the_structured_question_the_rules_are_right_where_they_decide(traces):
@@ -100,7 +104,7 @@ def test_a_strict_judge_would_call_free_wordings_wrong(traces):
 
 
 def test_rows_go_to_a_file(tmp_path):
-    one = labelled(0, half="dev")
+    one = labelled(0, part="dev")
     write_jsonl(tmp_path / "traces.jsonl", [as_row(one)])
     row = json.loads((tmp_path / "traces.jsonl").read_text())
     assert row["response"] == one.response and row["consistency"] == one.consistency.value
@@ -109,7 +113,7 @@ def test_rows_go_to_a_file(tmp_path):
 
 
 def test_the_option_for_what_is_not_read():
-    example = labelled(0, half="dev").example
+    example = labelled(0, part="dev").example
     parsed = parse("<think>The wobbly purple thing squares the circle's left.</think><answer>A</answer>")
     assert RulesJudge().semantic(example, parsed) == [Verdict.INCORRECT]
     assert RULES.semantic(example, parsed) == [None]

@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from fgrpo_jax import config as configs
 from fgrpo_jax import doors, setup
 from fgrpo_jax.data.images import decode_image
@@ -69,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("a", help="labels, rules, local or server")
     out.add_argument("b", help="likewise; the columns of the tables")
     out.add_argument("--cases", default="world", help="a JSONL file, or 'world' for the labelled set (%(default)s)")
-    out.add_argument("--count", type=int, default=300, help="world: traces of each half (%(default)s)")
-    out.add_argument("--by", default="", help="agreement also by a tag of the cases: half or kind, or one of yours")
+    out.add_argument("--count", type=int, default=300, help="world: traces of each part (%(default)s)")
+    out.add_argument("--by", default="", help="agreement also by a tag of the cases: part or kind, or one of yours")
     out.add_argument(
         "--unread", choices=UNREAD, default="abstain", help="rules: sentences they can't read (%(default)s)"
     )
@@ -111,7 +109,7 @@ def _verdict(found: Mapping[str, Any], least: float | None) -> int:
 
 # --------------------------------------------------------------------------------------------------------------- cases
 def world_entries(count: int) -> Iterator[Entry]:
-    """The labelled set of the built-in world, `count` traces of each half of its wordings."""
+    """The labelled set of the built-in world, `count` traces of each part of its wordings."""
     for one in labelled_set(count):
         yield _entry(as_row(one), one.example)
 
@@ -181,7 +179,7 @@ def _entry(row: Mapping[str, Any], example: Example) -> Entry:
     consistency = row.get("consistency")
     return Entry(
         id=str(row.get("id", example.id)),
-        tags={name: str(row[name]) for name in ("half", "kind", "source", *row.get("tags", {})) if name in row}
+        tags={name: str(row[name]) for name in ("part", "kind", "source", *row.get("tags", {})) if name in row}
         | {str(name): str(value) for name, value in row.get("tags", {}).items()},
         case=Case(example, parsed, ImageSize(width, height, width, height)),
         response=row["response"],
@@ -227,7 +225,7 @@ def _labels(entry: Entry) -> Said:
     return Said(consistency, None if entry.sentences is None else [Rating(word) for word in entry.sentences])
 
 
-def _by_model(name: str, raw: ConfigDict, entries: Sequence[Entry]) -> list[Said]:
+def _by_model(name: str, raw: Any, entries: Sequence[Entry]) -> list[Said]:
     raw.judge.backend = name
     config = configs.load(raw)
     with tempfile.TemporaryDirectory(prefix="fgrpo-audit-") as scratch:  # so that no earlier run's cache answers

@@ -53,7 +53,7 @@ class Labelled:
 
     Attributes:
       id: unique in the set.
-      half: of the wordings, 'dev' or 'held'.
+      part: of the wordings: 'dev', 'held', 'second' or 'blind'.
       kind: one of KINDS.
       example: the question; boxes of the response are in the frame of its image as published.
       response: '<think>..</think><answer>..</answer>'.
@@ -62,7 +62,7 @@ class Labelled:
     """
 
     id: str
-    half: str
+    part: str
     kind: str
     example: Example
     response: str
@@ -81,18 +81,18 @@ class Fact:
     negated: bool = False
 
 
-def labelled(index: int, *, half: str, difficulty: str = "easy", seed: int = 7) -> Labelled:
-    """Trace `index` of a half, the same at every call; the kinds take turns."""
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, words.HALVES.index(half), index))))
+def labelled(index: int, *, part: str, difficulty: str = "easy", seed: int = 7) -> Labelled:
+    """Trace `index` of a part, the same at every call; the kinds take turns."""
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, words.PARTS.index(part), index))))
     example = World(difficulty, split_seed=seed).example(index, split="validation", with_trace=False)
     kind = KINDS[index % len(KINDS)]
-    return _Writer(example, half, difficulty, rng).write(kind, f"{half}-{index}")
+    return _Writer(example, part, difficulty, rng).write(kind, f"{part}-{index}")
 
 
 def labelled_set(count: int = 300, *, difficulty: str = "easy", seed: int = 7) -> list[Labelled]:
-    """`count` traces of each half."""
+    """`count` traces of each part."""
     return [
-        labelled(index, half=half, difficulty=difficulty, seed=seed) for half in words.HALVES for index in range(count)
+        labelled(index, part=part, difficulty=difficulty, seed=seed) for part in words.PARTS for index in range(count)
     ]
 
 
@@ -125,10 +125,10 @@ def _thing(name: str, scene: Scene) -> SceneObject:
 class _Writer:
     """Writes one trace."""
 
-    def __init__(self, example: Example, half: str, difficulty: str, rng: np.random.Generator) -> None:
+    def __init__(self, example: Example, part: str, difficulty: str, rng: np.random.Generator) -> None:
         assert example.scene is not None and example.query is not None
         self.example, self.scene, self.query = example, example.scene, example.query
-        self.half, self.margin, self.rng = half, DIFFICULTIES[difficulty].margin, rng
+        self.part, self.margin, self.rng = part, DIFFICULTIES[difficulty].margin, rng
         self.gold = ord(example.answer) - ord("A")
         self.names = [name_of(thing) for thing in self.scene.objects]
         self.out: list[Sentence] = []
@@ -153,7 +153,7 @@ class _Writer:
         answered, verdict = self._end(kind, claimed)
         shown = letter(answered) if self._chance(0.5) else self.example.options[answered]
         response = f"<think>{' '.join(s.text for s in self.out)}</think><answer>{shown}</answer>"
-        return Labelled(id, self.half, kind, self.example, response, verdict, tuple(self.out))
+        return Labelled(id, self.part, kind, self.example, response, verdict, tuple(self.out))
 
     def _end(self, kind: str, claimed: int) -> tuple[int, Verdict]:
         """Writes what follows the facts: (the answer, whether the reasoning entails it)."""
@@ -183,7 +183,7 @@ class _Writer:
         return bool(self.rng.random() < share)
 
     def _pick(self, wordings: tuple[str, ...]) -> str:
-        mine = words.half_of(wordings, self.half)
+        mine = words.part_of(wordings, self.part)
         return mine[int(self.rng.integers(len(mine)))]
 
     def _other(self, avoid: int | None = None) -> int:
@@ -317,7 +317,7 @@ class _Writer:
         return found[int(self.rng.integers(len(found)))] if found else ""
 
     def _state(self, fact: Fact) -> None:
-        """A sentence for a fact, by a wording of this half."""
+        """A sentence for a fact, by a wording of this part."""
         if fact.negated or (fact.kind == "side" and self._chance(0.12)):
             plain = dataclasses.replace(fact, negated=False)
             denied = plain if fact.negated else dataclasses.replace(fact, relation=OPPOSITE[fact.relation])
@@ -393,7 +393,7 @@ def as_row(one: Labelled) -> dict[str, Any]:
     """One line of a labelled JSONL file, as docs/signals.md describes it."""
     return {
         "id": one.id,
-        "half": one.half,
+        "part": one.part,
         "kind": one.kind,
         "example": one.example.id,
         "question": one.example.question,

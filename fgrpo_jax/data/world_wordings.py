@@ -1,7 +1,8 @@
 """Other ways to say what traces of the built-in world say: the wordings of the labelled set that judges are audited on.
 
-They were written before, and apart from, what the rules can read beyond the world's own grammar. Those rules were then
-developed on one half of each list alone (`half_of`), and the other half shows how far they carry.
+They were written before what the rules can read beyond the world's own grammar. Those rules were then developed on the
+part 'dev' of each list; the part 'held', the other half, was only ever counted. SECOND was written when the rules were
+done, in two lots, each counted once (docs/signals.md has the figures) and then developed on; BLIND last, only counted.
 
 Placeholders: {a}, {b}, {c} are names with an article ('the red circle'), {A}, {B} the same at the start of a sentence,
 {box} a <bbox>, and the rest are words of the relation from the tables below.
@@ -10,9 +11,8 @@ Placeholders: {a}, {b}, {c} are names with an article ('the red circle'), {A}, {
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 
-HALVES = ("dev", "held")
+PARTS = ("dev", "held", "second", "blind")
 
 HORIZONTAL = (
     "To the {side} of {b} you find {a}.",
@@ -215,6 +215,7 @@ SIDES = {
         "bottom": "bottom",
         "below": "below",
         "lower": "lower",
+        "down": "down",
     },
     "below": {
         "higher": "lower",
@@ -225,6 +226,7 @@ SIDES = {
         "bottom": "top",
         "below": "above",
         "lower": "higher",
+        "down": "up",
     },
 }
 SIZES = {
@@ -249,6 +251,7 @@ SIZES = {
 }
 DISTANCES = {
     "nearest": {
+        "near": "near",
         "nearer": "nearer",
         "to": "to",
         "shortest": "shortest",
@@ -258,6 +261,7 @@ DISTANCES = {
         "tofar": "from",
     },
     "farthest": {
+        "near": "far",
         "nearer": "farther",
         "to": "from",
         "shortest": "greatest",
@@ -269,13 +273,216 @@ DISTANCES = {
 }
 
 
-def half_of(wordings: Sequence[str], half: str) -> tuple[str, ...]:
-    """Every other wording of a list in the order of their checksums: which half one is in nobody chose.
+SECOND: dict[tuple[str, ...], tuple[str, ...]] = {
+    HORIZONTAL: (
+        "{A} stands {side} of {b}.",
+        "Look to the {side} of {b}: there is {a}.",
+        "With respect to {b}, {a} is the object on the {side}.",
+        "{A} lies farther towards the {side} border than {b} does.",
+        "One has to move {other} from {a} to get to {b}.",
+        "Your eyes wander {side} from {b} until they meet {a}.",
+        "{B} is located on the {other} of {a}.",
+        "Next to {b}, on its {side}, is {a}.",
+        "{A} has its place to the {side} of {b}.",
+        "Walk {side} from {b} and you end up at {a}.",
+        "When you compare the two, {a} is further {side} and {b} further {other}.",
+        "The thing on the {side} of {b} is {a}.",
+    ),
+    VERTICAL: (
+        "{A} is drawn {higher} than {b}.",
+        "{B} can be seen {below} {a}.",
+        "Scanning from {top} to {bottom}, one sees {a} first and then {b}.",
+        "{A} hangs {above} {b}.",
+        "The vertical position of {a} is {higher} than the one of {b}.",
+        "{B} lies further {down} than {a}.",
+        "{A} can be found {above} {b}.",
+        "{A} floats {above} {b}.",
+        "In height, {a} is {higher} than {b}.",
+        "The {higher} of {a} and {b} is {a}.",
+        "You have to look {up} from {b} to see {a}.",
+        "{B} is situated {below} {a}.",
+    ),
+    SIZE: (
+        "{A} is the {bigger} object when put beside {b}.",
+        "{B} is {smaller} in comparison with {a}.",
+        "Between {a} and {b}, {a} has the {larger} area.",
+        "Measured by area, {a} comes out {bigger} than {b}.",
+        "{A} clearly has the {bigger} surface, {b} the {smaller}.",
+        "I judge {a} to be {bigger} than {b}.",
+        "{B} appears {smaller} than {a}.",
+        "As to size, {a} is {bigger} than {b}.",
+    ),
+    NEAREST: (
+        "You will not find anything {nearer} {to} {r} than {a}.",
+        "{A} is the object with the {shortest} way to {r}.",
+        "Seen from {r}, nothing is {nearer} than {a}.",
+        "The {nearest} thing {to} {r} is {a}.",
+        "The object that lies {nearest} {to} {r} is {a}.",
+        "{A} is {nearest} {to} {r} among all objects.",
+        "All other objects are {farther} {tofar} {r} than {a}.",
+        "There is no object {nearer} {to} {r} than {a}.",
+    ),
+    BETWEEN: (
+        "{A} lies somewhere on the stretch from {b} to {c}.",
+        "{B} is on one side of {a}, {c} on the other side.",
+        "{A} is wedged between {b} and {c}.",
+        "Connecting {b} with {c} one crosses {a}.",
+        "{B}, then {a}, then {c}: that is the order.",
+        "{A} stands in the middle of {b} and {c}.",
+        "{A} keeps {b} and {c} apart.",
+        "Somewhere between {b} and {c} there is {a}.",
+    ),
+    INSIDE: (
+        "{A} fits entirely into {b}.",
+        "{B} goes all around {a}.",
+        "Within {b} one can see {a}.",
+        "{A} is placed in {b}.",
+        "{A} is located within {b}.",
+        "{B} contains {a} completely.",
+        "{A} does not stick out of {b}, it is inside it.",
+        "Inside {b} I see {a}.",
+    ),
+    COUNT: (
+        "Altogether, the scene has {n} {nkinds}.",
+        "{N} is the number of {kinds}.",
+        "One can count {n} {nkinds} here.",
+        "I can make out {n} {nkinds}.",
+        "My count of {kinds} is {n}.",
+        "Exactly {n} {nkinds} can be seen.",
+        "We have {n} {nkinds} in this scene.",
+        "In the picture, in total, I see {n} {nkinds}.",
+    ),
+    EXISTS: (
+        "There happens to be {an}.",
+        "I can make out {an}.",
+        "The scene contains {an}.",
+        "You can also see {an}.",
+        "{An} is there.",
+        "I notice {an}.",
+        "In the image there is {an}.",
+        "{An} is part of the picture.",
+    ),
+    AT: (
+        "{A} fills {box}.",
+        "Inside {box} there is {a}.",
+        "{box}: that is {a}.",
+        "I locate {a} at {box}.",
+        "{A}: {box}.",
+        "{A} can be found at {box}.",
+        "{box} is the place of {a}.",
+        "The bounding box around {a} reads {box}.",
+    ),
+    DENIALS: (
+        "No, it isn't so that {claim}.",
+        "The statement that {claim} is not true.",
+        "I deny that {claim}.",
+        "It is false that {claim}.",
+        "I would not say that {claim}.",
+        "Clearly it is not true that {claim}.",
+    ),
+    CONCLUSIONS: (
+        "Everything points to {o}, so that is my answer.",
+        "I settle on {L}.",
+        "Answer: {L}.",
+        "So {o} is what I answer.",
+        "My final choice is {o}.",
+        "With that, {L} wins.",
+        "The right option is {L}.",
+        "So I pick {o}.",
+        "This means {o}.",
+        "In the end I go for ({L}).",
+        "Final answer: {o}.",
+        "Therefore {L} must be right.",
+    ),
+    ELIMINATIONS: (
+        "{o} does not work.",
+        "It is certainly not {o}.",
+        "{L} drops out.",
+        "So not {o}.",
+        "{L} is wrong.",
+        "We can cross out {L}.",
+    ),
+    HEDGES: (
+        "I am torn between {o} and {p}.",
+        "{o} or {p}, I am not sure.",
+        "Whether {o} or {p}, I cannot say.",
+        "It may be {o}, it may be {p}.",
+        "Maybe {o}, or maybe {p}.",
+        "Both {o} and {p} are possible answers.",
+    ),
+    CORRECTIONS: (
+        "Looking closer, {claim}.",
+        "Oh, that was wrong; {claim}.",
+        "I take that back, {claim}.",
+        "Correction: {claim}.",
+        "No, wait, {claim}.",
+        "I made a mistake: {claim}.",
+    ),
+    IDLE: (
+        "Let's see what is asked.",
+        "I start with the objects named.",
+        "Here comes the deciding step.",
+        "Time to compare the objects.",
+        "I will check the picture first.",
+        "This is straightforward.",
+    ),
+}
+"""Wordings written after the first rules were done, by list."""
+BLIND: dict[tuple[str, ...], tuple[str, ...]] = {
+    HORIZONTAL: (
+        "{A} rests {side} of {b}.",
+        "{A} is {side} and {b} is {other}.",
+        "Facing the picture, one sees {a} to the {side} of {b}.",
+        "If anything, {a} is {side} of {b}.",
+        "The {side} one of the pair is {a}, the {other} one is {b}.",
+        "{B} has its {side} side towards {a}.",
+    ),
+    VERTICAL: (
+        "{A} shows up {above} {b}.",
+        "{B} is {lower} than {a} in the image.",
+        "The spot of {a} is {above} the spot of {b}.",
+        "Going {down} from {a} leads to {b}.",
+    ),
+    SIZE: (
+        "{A} is of {larger} size than {b}.",
+        "Compared to {a}, {b} is {smaller}.",
+        "{A} is {bigger} and {b} {smaller}.",
+        "Of both, {a} has the {larger} area.",
+    ),
+    NEAREST: (
+        "For {r} the {nearest} object is {a}.",
+        "{A} has the {shortest} distance of all to {r}.",
+        "No other object is as {near} {to} {r} as {a}.",
+        "{A} is {nearer} {to} {r} than any other object.",
+    ),
+    BETWEEN: (
+        "{A} is found between {b} and {c}.",
+        "{A} blocks the way from {b} to {c}.",
+        "To get from {b} to {c} one goes past {a}.",
+    ),
+    INSIDE: ("{A} is an object within {b}.", "{A} is drawn in the area of {b}.", "{B} includes {a}."),
+    COUNT: ("I arrive at {n} {nkinds}.", "{N} {nkinds} show up.", "The {kinds} add up to {n}."),
+    EXISTS: ("{An} shows up.", "There's also {an}.", "Then there is {an}."),
+    AT: ("{A} covers {box}.", "For {a} the box is {box}.", "{A} starts and ends in {box}."),
+    DENIALS: ("It cannot be said that {claim}.", "It's untrue that {claim}."),
+    CONCLUSIONS: ("I answer {o}.", "So {L} is correct.", "That is why I choose {o}.", "The answer: {o}."),
+    ELIMINATIONS: ("The answer can't be {L}.", "{o} is not it."),
+    HEDGES: ("I'd say {o} or {p}.", "It's either {o} or {p}."),
+    CORRECTIONS: ("Hmm, no: {claim}.", "Actually, {claim}."),
+    IDLE: ("I look at the objects one after the other.", "So what do we have?"),
+}
+"""Wordings written last, by list: no rule has been changed since they were."""
+
+
+def part_of(wordings: tuple[str, ...], part: str) -> tuple[str, ...]:
+    """The wordings of a part: for 'dev' and 'held' every other one of a list in the order of their checksums.
 
     Raises:
-      ValueError: unknown half.
+      ValueError: unknown part.
     """
-    if half not in HALVES:
-        raise ValueError(f"unknown half {half!r} of the wordings; one of {', '.join(HALVES)}")
+    if part not in PARTS:
+        raise ValueError(f"unknown part {part!r} of the wordings; one of {', '.join(PARTS)}")
+    if part in ("second", "blind"):
+        return (SECOND if part == "second" else BLIND)[wordings]
     order = sorted(wordings, key=lambda wording: zlib.crc32(wording.encode()))
-    return tuple(order[HALVES.index(half) :: 2])
+    return tuple(order[PARTS.index(part) :: 2])

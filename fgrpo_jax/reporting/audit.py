@@ -26,7 +26,7 @@ class Shown:
 
     Attributes:
       id: of the response.
-      tags: facts that agreement is also given by, such as {'half': 'held'}.
+      tags: facts that agreement is also given by, such as {'part': 'held'}.
       question, options, gold, response: texts; `gold` is a letter or ''.
       image: uint8 [height, width, 3], or None where there is none at hand.
       boxes, gold_boxes: of the reasoning and of the example, in pixels of the image.

@@ -105,7 +105,8 @@ def _hidden_claim(sentence: str) -> Reading | None:
     for turn in itertools.islice(re.finditer(r"[:,;]|\b(?:that|say|note|state|add)\b", sentence), 4):
         rest = _read(sentence[turn.end() :].strip(" :,;"))
         if any(claim.kind != "conclusion" for claim in rest.claims):
-            return rest
+            denied = re.search(r"\b(?:not|never|deny|doubt|reject|refuse|cannot)\b|n't\b", sentence[: turn.start()])
+            return Reading((), False, True) if denied else rest
     return None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fgrpo_jax.rewards.answers import is_denied, mentions, plain
+from fgrpo_jax.rewards.words import SEEN_WORDS
 
 Stance = Literal["commits", "denies", "hedges"]
 
@@ -35,16 +36,22 @@ _CUE = re.compile(
     r"therefore|thus|hence|consequently|accordingly|so|must be|has to be|leads? (?:me |us )?to|points? (?:me |us )?to|"
     r"speaks? for|settles?|settle (?:on|for)|decide (?:on|for)|final|finally|means|it is|it's|that is|that's|this is|"
     r"which is|is (?:right|correct|true)|result|statement|sentence|claim|indicates?|implies|favou?rs?|matches|makes|"
-    r"gives|say|suggests?|going for|looking for|opt for)\b"
+    r"gives|wins|say|suggests?|go(?:ing)? for|looking for|opt for)\b"
+)
+_STRONG = re.compile(
+    r"\b(?:answers?|options?|choices?|choose|chose|pick|select|correct|conclude|conclusion|"
+    r"rules? out|ruled out|exclude\w*|cross(?:ed)? out|go(?:ing)? (?:for|with)|settle (?:on|for)|opt for|final)\b|"
+    r"\b(?:is|be) (?:right|wrong)$"
 )
 _HEDGE = re.compile(
     r"\b(?:could|may|might|perhaps|maybe|possibly|either|can(?:no|')t tell|can not tell|hard to (?:tell|say)|"
-    r"not sure|unsure|unclear|undecided|uncertain|equally|both|possible|plausible|likely|or|whether|ambiguous|guess)\b"
+    r"not sure|unsure|unclear|undecided|uncertain|equally|both|possible|plausible|likely|or|"
+    r"whether|ambiguous|guess|torn)\b"
 )
 _DENY = re.compile(
     r"\b(?:can(?:no|')t be|can not be|cannot|not|isn't|never|rules? out|ruled out|exclud\w+|eliminat\w+|discard\w*|"
-    r"reject\w*|dismiss\w*|wrong|incorrect|false|impossible|leaves? \S+(?: \S+){0,3} out|out of the question|"
-    r"neither|nor|no longer|(?:is|are|drops?|falls?) out)\b"
+    r"reject\w*|cross(?:ed)? out|dismiss\w*|wrong|incorrect|false|impossible|leaves? \S+(?: \S+){0,3} out|"
+    r"out of the question|neither|nor|no longer|(?:is|are|drops?|falls?) out|does not work|doesn't work)\b"
 )
 _CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming|were)\b")
 _LETTER = re.compile(
@@ -52,26 +59,7 @@ _LETTER = re.compile(
     r"(?P<open>\()?\b(?P<letter>[A-Z])\b(?P<close>\))?(?P<after>\s{1,2}[a-z]+)?"
 )
 _TAG = re.compile(r"<\s{0,3}/?\s{0,3}[A-Za-z!]")  # markup in a reasoning is no statement, whatever it encloses
-_VERBS = frozenset(
-    (
-        "is",
-        "was",
-        "fits",
-        "must",
-        "can",
-        "cannot",
-        "could",
-        "seems",
-        "it",
-        "as",
-        "or",
-        "and",
-        "but",
-        "then",
-        "would",
-        "in",
-    )
-)
+_VERBS = frozenset(("is", "was", "fits", "must", "can", "cannot", "could", "seems", "it", "as", "or", "and", "wins"))
 _LONGEST = 400
 
 
@@ -86,17 +74,25 @@ def commitment(sentence: str, options: Sequence[str]) -> Commitment | None:
     if not named:
         return None
     every = frozenset(named)
-    if _HEDGE.search(_without(text, options)):
+    rest = _without(text, options)
+    strong = _STRONG.search(rest) is not None
+    if not strong and not SEEN_WORDS.isdisjoint(re.findall(r"\w+", rest)):
+        return None  # a statement about the image that happens to hold the words of an option
+    if _HEDGE.search(rest):
         return Commitment("hedges", every)
     kept = frozenset(option for option, denied in named.items() if not denied)
     if kept and len(kept) < len(every):  # 'not A but B'
         return Commitment("commits", kept) if len(kept) == 1 else None
-    denied = _DENY.search(_without(text, options)) is not None
-    if denied:
+    if _DENY.search(rest):
         return Commitment("denies", every)
-    if len(every) > 1 or not (_CUE.search(_without(text, options)) or text == plain(options[next(iter(every))])):
+    if len(every) > 1 or not (_CUE.search(rest) or text == plain(options[next(iter(every))])):
         return None
     return Commitment("commits", every)
+
+
+def names_an_option(sentence: str, options: Sequence[str]) -> bool:
+    """Whether a sentence holds the text or the letter of an option, denied or not."""
+    return bool(_named(sentence, plain(sentence), options))
 
 
 def _named(sentence: str, text: str, options: Sequence[str]) -> dict[int, bool]:
@@ -124,11 +120,9 @@ def _is_letter(match: re.Match[str]) -> bool:
     if match["open"] and match["close"]:
         return True
     after = (match["after"] or "").strip()
-    if match["letter"] in "AI" and after and after not in _VERBS:
-        return False
     if match["letter"] == "I":
         return match["cue"] is not None and not after
-    return match["cue"] is not None or not after or after in _VERBS
+    return match["letter"] != "A" or not after or after in _VERBS
 
 
 def _without(text: str, options: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from typing import Literal
 from fgrpo_jax.records import Box, Query
 from fgrpo_jax.rewards.answers import choose, is_denied, mentions, plain
 from fgrpo_jax.rewards.claims import Claim, read
-from fgrpo_jax.rewards.commitments import Commitment, commitment
+from fgrpo_jax.rewards.commitments import Commitment, commitment, names_an_option
 from fgrpo_jax.rewards.dialects import in_paper_notation
 from fgrpo_jax.rewards.parsing import Parsed, answer_index
 from fgrpo_jax.rewards.relations import OPPOSITE, distance, holds, is_between, is_inside
@@ -115,7 +115,8 @@ def _step(sentence: str, options: Sequence[str]) -> _Step:
     stance = _stated(reading.claims, options)
     if stance is None and not facts:
         stance = commitment(sentence, options)
-    dark = not reading.understood and stance is None and not _TRIVIAL(sentence)
+    unread = not reading.understood and stance is None
+    dark = unread and (not _TRIVIAL(sentence) or names_an_option(sentence, options))
     return _Step(facts, stance, dark, plain(sentence))
 
 
@@ -194,7 +195,9 @@ def _by_argument(steps: Sequence[_Step], options: Sequence[str], answered: int, 
     argument = _Argument(query, options, [claim for step in steps for claim in step.claims])
     touching = [i for i, step in enumerate(steps) if any(argument.touches(claim) for claim in step.claims)]
     decided = touching[-1] if touching else -1
-    if any(step.dark and argument.may_concern(step.text) for step in steps[decided + 1 :]):
+    # A later claim stands in the place of an earlier one; but not of one about the other axis.
+    open_to_doubt = steps if query.family == "compound" else steps[decided + 1 :]
+    if any(step.dark and argument.may_concern(step.text) for step in open_to_doubt):
         return None
     entailed = argument.entailed()
     # What was concluded before the last word on the matter is out of date.

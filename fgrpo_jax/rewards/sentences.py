@@ -30,6 +30,7 @@ TRIVIAL_PREFIXES = (
     *("the answer", "the final answer", "the correct answer", "the right answer", "the best answer", "my answer"),
     *("the correct option", "the right option", "the best option", "the correct choice", "answer", "final answer"),
     *("looking at", "wait", "hmm", "okay", "ok", "alright", "right,", "good", "great", "done", "in conclusion"),
+    *("time to", "i start", "i begin", "here comes", "here is how", "that should be enough", "that is enough"),
 )
 _FILLERS = re.compile(
     r"^(?:(?:so|thus|therefore|hence|then|now|and|but|first|firstly|second|secondly|third|next|finally|okay|ok|well|hmm|"

@@ -15,6 +15,7 @@ import re
 
 from fgrpo_jax.rewards.claims import Claim, Reading, Symbols, Thing, is_visual, read, take_conclusion
 from fgrpo_jax.rewards.relations import OPPOSITE
+from fgrpo_jax.rewards.words import COLORS, SHAPES, SIZES
 
 _LEAD = re.compile(
     r"^(?:(?:wait|actually|no(?=\s?[,;:.—-])|hold on|hmm|oh|sorry|correction|scratch that|"
@@ -28,10 +29,13 @@ _LEAD = re.compile(
 _FALSE = r"(?:true|right|correct|the case|so)"
 _UNTRUE = r"(?:false|wrong|untrue|incorrect|not true|not right|not correct|not the case)"
 _DENIED = re.compile(
-    rf"^(?:no, )?(?:it (?:is|'s) not {_FALSE} that|"
+    rf"^(?:no, )?(?:(?:i|we) (?:deny|dispute|reject) that|it is a (?:lie|mistake) (?:that|to say that)|"
+    rf"the (?:statement|claim|idea|assertion) that(?= .* is {_UNTRUE}[.!]?$)|"
+    rf"it (?:is|'s) not {_FALSE} that|"
     rf"it (?:is|would be|'s) {_UNTRUE} (?:that|to (?:say|claim|think) that)|"
     rf"(?:one|i|we|you) (?:can|could|do|would)(?: ?not|n't) (?:say|see|find|claim|think) that|"
-    rf"nobody (?:can|could) say that) (?P<claim>.+?)(?:[;,] (?:it|that) is not (?:so|{_FALSE}))?[.!]?$",
+    rf"nobody (?:can|could) say that) (?P<claim>.+?)"
+    rf"(?:[;,] (?:it|that) is not (?:so|{_FALSE})| is {_UNTRUE})?[.!]?$",
     re.IGNORECASE,
 )
 _HEDGE = re.compile(
@@ -64,12 +68,12 @@ _EXTENT = _words("room space area pixels surface extent big large small size dim
 _BETWEEN = _words("between middle flanked separates separate gap halfway midway amid sandwiched side")
 _INSIDE = _words(
     "inside within interior enclosed encloses enclose surrounded surrounds contained contains contain encircles "
-    "encircled holds in into outline"
+    "encircled holds in into outline around"
 )
 _NEAR = _words("nearest closest shortest smallest nearer closer")
 _FAR = _words("farthest furthest greatest largest longest remotest farther further biggest")
 _SUPERLATIVES = _words("nearest closest farthest furthest remotest")
-_GAPS = _words("distance gap")
+_GAPS = _words("distance gap way")
 _GROUND = _words("of than from with beside against where")
 _SIZE_ADJECTIVES = {"big": "larger", "large": "larger", "tall": "larger", "small": "smaller", "tiny": "smaller"}
 
@@ -81,7 +85,7 @@ def read_widely(sentence: str) -> Reading:
     if strict.understood or len(sentence) > 400 or sentence.rstrip().endswith("?"):
         return strict
     text = " ".join(sentence.replace("’", "'").split())
-    text = text.replace("isn't", "is not").replace("n't", " not")
+    text = _NO_NUMBER.sub("someone", text.replace("isn't", "is not").replace("n't", " not"))
     text = _LEAD.sub("", text) or text
     denied = _DENIED.match(text)
     if denied:
@@ -91,12 +95,18 @@ def read_widely(sentence: str) -> Reading:
     if inner.understood and body:
         return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
     remark = _REMARK.match(body)
-    if remark and not (is_visual(remark[1]) or _HEDGE.search(remark[1]) or _NEGATION.search(remark[1].lower())):
+    if remark and _is_idle(remark[1]):
         inner = read(remark[2][:1].upper() + remark[2][1:])
         if inner.understood and inner.claims:
             return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
     claim = _statement(body)
     return strict if claim is None else Reading((claim, *conclusions), True, is_visual(sentence))
+
+
+def _is_idle(remark: str) -> bool:
+    """Whether what stands before a comma changes nothing in what follows: only words that are known to."""
+    words = re.findall(r"\w+", remark.lower())
+    return _IDLE.issuperset(words) and not _NEGATION.search(remark.lower())
 
 
 def _negated(reading: Reading, otherwise: Reading) -> Reading:
@@ -115,6 +125,8 @@ def _statement(text: str) -> Claim | None:
     if symbols is None:
         return None
     marks = _Marks(symbols)
+    if not (marks.boxes or _KNOWN.issuperset(word for word in symbols.line.split() if not _SYMBOL.match(word))):
+        return None  # one thing and one box can't be taken for much else, whatever the verb
     for look in (marks.location, marks.between, marks.extreme, marks.inside, marks.compared, marks.count, marks.exists):
         claim, final = look()
         if claim is not None or final:
@@ -122,9 +134,62 @@ def _statement(text: str) -> Claim | None:
     return None
 
 
+_SYMBOL = re.compile(r"[RBN]\d+$|\W$")
+_THINGS = "|".join((*COLORS, *SHAPES, *SIZES, "object", "shape"))
+_NO_NUMBER = re.compile(
+    rf"(?<!number )(?<!to )(?<!get )(?<!find )(?<!are )\bone\b(?=[ ,])(?! (?:of|{_THINGS})\b)", re.IGNORECASE
+)
+"""The pronoun: 'one finds', 'the left one and ..'."""
+_IDLE = _words(
+    "on in at with by to from of the a an this that my our your it its i we you someone again closer close "
+    "closely careful carefully second another further last final first look looking glance inspection view "
+    "thought thoughts reflection check checking fact truth reality all now then here there so well yes indeed "
+    "clearly obviously evidently actually really finally next upon after before having seen looked checked "
+    "counted found said being is was as know knows measured measuring compared comparing relative see sees "
+    "result results settled take back once more end sum"
+)
+_KNOWN = (
+    _IDLE
+    | frozenset(_RELATION_OF)
+    | _EXTENT
+    | _BETWEEN
+    | _INSIDE
+    | _NEAR
+    | _FAR
+    | _GAPS
+    | _GROUND
+    | _words(
+        "and or but for than not no nothing none nobody never neither nor s also too both just only very still "
+        "somewhat much quite rather same other others else everything everyone anything something someone every "
+        "each any these those them they their he she which who what where whose one ones two are be been were "
+        "am has have had having do does did will can may must need needs sit sits stand stands lie lies rest "
+        "rests hang hangs appear appears stay stays located placed situated positioned drawn put set found "
+        "shown seen visible present marked kept laid occupies occupy fills covers spans takes exceeds falls "
+        "short size sizes object objects thing things shape shapes item items picture image scene photo drawing "
+        "place position positions location spot point edge border side sides corner region area box bounding "
+        "boxes frame line way path gap stretch space outline hand go goes going come comes coming move moves "
+        "moving run runs running get gets getting reach reaches reaching meet meets meeting bring brings lead "
+        "leads leading pass passes passing cross crosses crossing arrive arrives start starts starting scan "
+        "scanning read reading travel connecting connects joining joins join linking wander until towards "
+        "toward through along across around about away off out up down near next beside among between directly "
+        "exactly entirely completely fully wholly totally all always horizontal horizontally vertical "
+        "vertically further farther far distance distances neighbour neighbor neighbours as like such because "
+        "since while whereas if order sequence then first last before after us me him her contains containing "
+        "includes include included holds keep keeps keeping encloses see sees spots count counts counting "
+        "counted number numbers total totals altogether make makes making made find finds finding notice "
+        "notices observe discover locate locates points happen happens mark marks height width depth surface "
+        "part walk walks walking end ends float floats hover hovers judge consider compare compares turn turns "
+        "follow follows apart reads borders bordering belongs step steps sight eye arrange arranged row ahead "
+        "behind over rank ranks rise rises sink sinks land lands looks eyes wedged fits shows show presents "
+        "respect regard regards comparison pair couple three case true false lower upper column middle centre "
+        "center midst flanked separated separates encircled big large small tall tiny measured measures when"
+    )
+)
+"""Words that change nothing beyond what is looked for: a sentence with any other word is not read."""
+
 _SHOWN = re.compile(
     r"\b(?:seen|see|spot|visible|includes?|included|shows?|shown|appears?|exists?|here|among|somewhere|there|present|"
-    r"one of|find|found|notice|have|picture|image|scene)\b"
+    r"one of|find|found|notice|have|make out|picture|image|scene)\b"
 )
 _NO_NUMBERS = tuple(
     (re.compile(pattern), word)
@@ -186,7 +251,7 @@ class _Marks:
         if len(self.things) != 3 or len(self.places) != 3:
             return None, len(self.things) > 3
         pair = self._pair()
-        marked = self.has(_BETWEEN) or re.search(r"\b(?:line|way|path|going|moving)\b", self.text)
+        marked = self.has(_BETWEEN) or re.search(r"\b(?:line|way|path|stretch|going|moving|connecting)\b", self.text)
         if pair is None or self.negated or not marked:
             return None, True
         middle = next(thing for thing in self.things if thing not in pair)
@@ -194,7 +259,7 @@ class _Marks:
 
     def _pair(self) -> tuple[Thing, Thing] | None:
         """'b and c', 'b on one side and c', 'from b to c', 'b from c'."""
-        joint = r"(?: (?:on|to|at) one side)?(?: ,)? and(?: (?:on|to|at) other side)?| to| towards?| from"
+        joint = r"(?: (?:on|to|at) one side)?(?: ,)? and(?: (?:on|to|at) other side)?| to| towards?| from| with"
         found = re.search(rf"R(\d+)(?:{joint}) R(\d+)", self.text)
         return (self.symbols.things[int(found[1])], self.symbols.things[int(found[2])]) if found else None
 
@@ -203,10 +268,11 @@ class _Marks:
         near, far = self.has(_NEAR), self.has(_FAR)
         gap = self.has(_GAPS)
         superlative = self.has(_SUPERLATIVES) or gap
-        comparative = re.search(r"\b(?:nearer|closer|farther|further)\b.*\b(?:to|from) R", self.text)
+        comparative = re.search(r"\b(?:nearer|closer|farther|further)\b", self.text)
+        comparative = comparative is not None and not self.has(frozenset(_RELATION_OF))
         if (not superlative and not comparative) or near == far or len(self.things) != 2 or len(self.places) != 2:
             return None, False
-        nobody = re.search(r"\b(?:no|nothing|none)\b", self.text)
+        nobody = re.search(r"\b(?:no|nothing|none)\b|\bnot\b.*\banything\b", self.text)
         everybody = re.search(r"\b(?:everything|everyone|all|every|each)\b(?: other)?", self.text)
         if comparative and not superlative:
             than = re.search(r"\bthan R(\d+)", self.text)
@@ -234,7 +300,10 @@ class _Marks:
             return None, False
         (_, first), (_, second) = self.places
         holder = re.search(r"\b(?:in|inside|within|of|by|into|enclosed in) R(\d+)", self.text)
-        active = re.search(r"R(\d+) (?:\w+ly )?(?:encloses|surrounds|contains|encircles|holds) ", self.text)
+        active = re.search(
+            r"R(\d+) (?:\w+ly )?(?:encloses|surrounds|contains|encircles|holds|(?:goes|runs|is) (?:all )?around) ",
+            self.text,
+        )
         owner = re.search(r"^R\d+ (?:has|with|keeps) R\d+ (?:\w+ )?(?:in|inside|within)(?: it| its \w+)?$", self.text)
         if self.negated or (holder is not None) + (active is not None) + (owner is not None) != 1:
             return None, True
@@ -280,7 +349,7 @@ class _Marks:
         kinds = set(found)
         travelled = re.search(r"\bfrom (\w+) to (\w+)\b", self.text)
         if travelled and {travelled[1], travelled[2]} <= set(_RELATION_OF):
-            if "comes before" in self.text or "is before" in self.text:
+            if re.search(r"\b(?:comes|is) before\b|\bfirst (?:and )?then\b|\bR\d+ first\b", self.text):
                 return found[0]
             return OPPOSITE[found[0]] if re.search(r"\b(?:comes|is) after\b", self.text) else None
         if re.search(r"\b(?:farther|further) from \w+ (?:edge|border|side)", self.text):
@@ -299,7 +368,7 @@ class _Marks:
         if pair:  # 'of a and b, the left one is a'
             rest = [thing for at, thing in self.places if at >= len(self.text[: pair.end()].split())]
             return self.other(rest[0]) if len(set(rest)) == 1 else None
-        if re.search(r"\b(?:its|it)\b", self.text) and re.match(r"R\d+ (?:has|is|with|sees)\b", self.text):
+        if re.search(r"\b(?:its|it)\b", self.text) and re.match(r"R\d+ (?:(?:has|with|sees) R|is\b)", self.text):
             if re.match(r"R\d+ is\b", self.text) and not re.search(r"\bits\b.*\bby R", self.text):
                 return None
             return self.places[0][1]
@@ -310,7 +379,9 @@ class _Marks:
             if re.search(r"\b(?:position|place|location|centre|center) of$", earlier):
                 continue  # 'the position of a is left of that of b'
             behind = before in _GROUND or before in _HEADS or self._owns_a_side(at)
-            if behind or re.search(r"(?:relative|compared|next) ?(?:to|with)?$|before$", earlier):
+            if behind or re.search(
+                r"(?:relative|compared|next|respect) ?(?:to|with)?$|before$|first (?:and )?then$", earlier
+            ):
                 found.append(thing)
         grounds = list(dict.fromkeys(found))
         if len(grounds) == 1:

@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from checks import choice, runs, signals_local, signals_server
+from checks import choice, runs, signals_local, signals_server, signals_text
 from checks.record import Check
 from fgrpo_jax import setup
 
 Group = Callable[[runs.Context], Iterator[Check]]
 
 GROUPS: Mapping[str, Group] = {
+    **signals_text.GROUPS,
     "local": signals_local.parity,
     "local_speed": signals_local.throughput,
     "local_run": signals_local.training,
