@@ -144,6 +144,7 @@ def _judge(*, backend: str = "rules") -> ConfigDict:
     judge = ConfigDict()  # who says whether a reasoning is consistent (R_C) and grounded (R_S); docs/judges.md
     judge.backend = backend  # rules (exact, known scenes) | none (R_S masked, R_C by rules) | local | server
     judge.precheck = True  # rules decide the clear cases of consistency before a model is asked
+    judge.unread = "incorrect"  # sentences rules can't read: incorrect (gibberish gains nothing) | abstain (masked)
     judge.frame = "processed"  # boxes as the judge speaks them: processed | original (pixels) | unit (0..1) | thousand
     judge.max_failure_rate = 0.2  # the run saves a checkpoint and stops when more of its requests to a model fail,
     judge.min_failures = 20  # and no fewer than these did,

@@ -61,6 +61,7 @@ class LocalSection:
 class JudgeSection:
     backend: Literal["rules", "none", "local", "server"]
     precheck: bool
+    unread: Literal["incorrect", "abstain"]
     frame: Literal["processed", "original", "unit", "thousand"]
     max_failure_rate: Fraction
     min_failures: Count

@@ -39,7 +39,7 @@ def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir:
     Raises:
       ValueError: the judge is not there, or not as the section says.
     """
-    rules = RulesJudge(box_iou_correct=config.rewards.box_iou_correct)
+    rules = RulesJudge(box_iou_correct=config.rewards.box_iou_correct, unread=section.unread)
     trivial = Trivial(prefixes=section.trivial_prefixes, words=section.visual_words)
     settings: dict[str, Any] = {"rules": rules, "precheck": section.precheck, "trivial": trivial}
     if not section.asks_a_model:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fgrpo_jax import config as configs
-from fgrpo_jax import doors, setup
+from fgrpo_jax import doors, judging, setup
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.world import find_example
 from fgrpo_jax.data.world_labelled import as_row, labelled_set
@@ -229,7 +229,7 @@ def _by_model(name: str, raw: Any, entries: Sequence[Entry]) -> list[Said]:
     raw.judge.backend = name
     config = configs.load(raw)
     with tempfile.TemporaryDirectory(prefix="fgrpo-audit-") as scratch:  # so that no earlier run's cache answers
-        judges = setup.judges(config, config.judge, Path(scratch))
+        judges = judging.judges(config, setup.policy(config), config.judge, Path(scratch))
         return _opinions(dataclasses.replace(judges, oracle=False, precheck=False), entries)
 
 
