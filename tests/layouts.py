@@ -183,7 +183,7 @@ def _sat(folder: Path, split: str, *, count: int) -> None:
 # -------------------------------------------------------------------------------------------------------- training sets
 def _vgr(folder: Path) -> None:
     rows = []
-    for index, (name, options) in enumerate((("coco/train2017/1.jpg", False), ("ai2d/images/1.jpg", True))):
+    for name, options in (("coco/train2017/1.jpg", False), ("ai2d/images/1.jpg", True)):
         save_picture(folder / name, size=(100, 80))
         asking = "What is on the table?\nAnswer the question using a single word or phrase."
         if options:
@@ -193,7 +193,7 @@ def _vgr(folder: Path) -> None:
         thought = "<think>The cup <sot>[0.1, 0.25, 0.5, 0.75]<eot> stands beside a plate.</think>"
         turns = [("human", f"<image>\n{asking}"), ("gpt", f"{thought}\n{'A' if options else 'cup'}")]
         conversations = [{"from": who, "value": said} for who, said in turns]
-        rows.append({"id": f"{index}", "image": name, "conversations": conversations})
+        rows.append({"id": "1", "image": name, "conversations": conversations})  # an image's id, not a row's
     turn = pa.struct([("from", pa.string()), ("value", pa.string())])
     save_table(folder / "vgr.parquet", rows, {"id": pa.string(), "image": pa.string(), "conversations": pa.list_(turn)})
 

@@ -154,6 +154,27 @@ def test_vgr_pseudo_boxes_become_pixels(written):
     assert opened_one.boxes == ((10.0, 20.0, 50.0, 60.0),)  # of 100x80 pixels
     assert (opened_one.answer, opened_one.options) == ("cup", ()) and chosen.options == ("oak", "wolf")
     assert (opened_one.images[0] != chosen.images[0]).any()  # both are called 1.jpg
+    assert (opened_one.id, chosen.id) == ("vgr-vgr-1", "vgr-vgr-2")  # the published ids are of images
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("<think>A <sot>[0.1, 0.1, 0.2, 0.2]<eot>.</think><answer>cup</answer>", "cup"),
+        ("<think>A.</think>\ncup <sot>[0.1, 0.1, 0.2, 0.2]<eot>", "cup"),
+        ("It stands there, so the answer is cup.", None),
+    ],
+)
+def test_vgr_answers(response, answer, tmp_path):
+    folder = layouts.write("vgr", tmp_path)
+    rows = pq.read_table(folder / "vgr.parquet").to_pylist()
+    rows[0]["conversations"][1]["value"] = response
+    layouts.save_table(folder / "vgr.parquet", rows, dict(_fields(folder / "vgr.parquet")))
+    if answer is None:
+        with pytest.raises(ValueError, match="row 1: no answer: neither tags"):
+            open_set("vgr", folder)
+    else:
+        assert open_set("vgr", folder)[0].answer == answer
 
 
 def test_viscot_boxes_do_not_count_and_the_folder_decides(written):

@@ -38,16 +38,11 @@ def read_vgr(root: pathlib.Path, split: str) -> Rows:
 
 def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     asking, reasoning = _turns(record)
-    tagged = _ANSWER.search(reasoning)
-    plain_answer = tagged[1] if tagged else record.fields.get("answer") or reasoning.rpartition("</think>")[2]
-    answer = _REGION.sub("", str(plain_answer)).strip()
-    if not answer:
-        raise record.bad("no answer after the reasoning; remove the row", kind="missing field")
+    answer = _vgr_answer(record, reasoning)
     regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
     question, options, answer = asked(record, asking, answer=answer, sure=False)
-    name = record.fields.get("id") or f"{record.path.stem}-{record.number}"
     example = Example(
-        id=f"vgr-{name}",
+        id=f"vgr-{record.path.stem}-{record.number}",  # published ids are those of images, which several rows share
         images=(),
         question=question,
         options=options,
@@ -56,6 +51,16 @@ def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
         tags={"split": split},
     )
     return [Published(example, FileImages((finder.find(record.text("image"), record.place),)), record.place, "unit")]
+
+
+def _vgr_answer(record: Record, reasoning: str) -> str:
+    """What stands in answer tags, in a column of its own, or after the reasoning."""
+    tagged = _ANSWER.search(reasoning)
+    found = tagged[1] if tagged else record.fields.get("answer") or reasoning.partition("</think>")[2]
+    answer = _REGION.sub("", str(found)).strip()
+    if not answer:
+        raise record.bad("no answer: neither tags, nor a column, nor text after </think>", kind="missing field")
+    return answer
 
 
 def _turns(record: Record) -> tuple[str, str]:
