@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fgrpo_jax.data.world import World
+from fgrpo_jax.records import ImageSize
 from fgrpo_jax.rewards.grounding import ciou, mean_iou, pair_score, spatial
 from fgrpo_jax.rewards.relations import iou
+from fgrpo_jax.rewards.score import RewardConfig, judge_one
 
 A = (0.0, 0.0, 10.0, 10.0)
 
@@ -67,6 +70,42 @@ def test_counts_of_boxes_that_differ():
         spatial([A], [])
 
 
+NO_BOXES = (
+    (math.nan, 0.0, 5.0, 5.0),
+    (0.0, 0.0, math.inf, 5.0),
+    (-math.inf, 0.0, 5.0, 5.0),
+    (0.0, 0.0, 1e200, 1e200),  # finite, but its square is not
+    (0.0, 0.0, 1e308, 1e308),
+    (5.0, 0.0, 5.0, 5.0),
+    (5.0, 5.0, 0.0, 0.0),
+)
+
+
+@pytest.mark.parametrize("mapping", ["clamp", "shift"])
+@pytest.mark.parametrize("box", NO_BOXES)
+def test_what_is_no_box_counts_as_a_prediction_and_matches_nothing(box, mapping):
+    assert spatial([box], [A], mapping=mapping) == 0.0
+    assert spatial([box, A], [A], mapping=mapping) == 0.5
+    assert spatial([A, box, box], [A], mapping=mapping, dedupe=True) == 0.5
+    assert mean_iou([box, A], [A]) == 0.5
+
+
+def test_boxes_out_of_the_image_are_taken_as_they_are():
+    """No clipping: it would make a box that covers everything as good as one that covers the image."""
+    inside, beyond = spatial([(0.0, 0.0, 20.0, 20.0)], [A]), spatial([(-10.0, -10.0, 20.0, 20.0)], [A])
+    assert 0.0 < beyond < inside < 1.0
+    assert spatial([(-50.0, -50.0, -40.0, -40.0)], [A]) == 0.0
+    assert 0.0 < spatial([(-50.0, -50.0, -40.0, -40.0)], [A], mapping="shift") < 0.5  # CIoU below 0 still tells
+
+
+def test_repeats_and_dedupe_in_both_mappings():
+    for mapping in ("clamp", "shift"):
+        assert spatial([A, A], [A, A], mapping=mapping) == 1.0  # the gold set may hold one box twice
+        assert spatial([A, A], [A], mapping=mapping, dedupe=True) == 1.0
+        assert spatial([A, A], [A], mapping=mapping) == 0.5
+    assert spatial([], [A], dedupe=True) == 0.0 and mean_iou([], [A]) == 0.0
+
+
 def test_the_assignment_is_the_best_of_all():
     rng = np.random.default_rng(0)
     for _ in range(30):
@@ -92,3 +131,17 @@ def test_a_greedy_assignment_would_lose():
     straight = (ciou(predicted[0], gold[0]) + ciou(predicted[1], gold[1])) / 2
     assert spatial(predicted, gold) == pytest.approx(straight, abs=1e-12)
     assert mean_iou(predicted, gold) == pytest.approx((6 / 14 + 9 / 11) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "numbers", ["0,0,1e200,1e200", "-1e308,0,1e308,9", "1e300,1e300,1e301,1e301", "1e-300,0,2e-300,1"]
+)
+def test_a_rollout_with_monstrous_boxes_is_scored(numbers):
+    """Through the whole of scoring: parsing, the oracle, consistency from boxes, CIoU."""
+    for index, family in enumerate(("left_right", "larger", "nearest", "between", "inside")):
+        example = World("easy", families={family: 1.0}).example(index, with_trace=False)
+        names = [f"{thing.color} {thing.shape}" for thing in example.scene.objects]
+        claims = " ".join(f"The {name} is at <bbox>[{numbers}]</bbox>." for name in names)
+        size = ImageSize(example.scene.width, example.scene.height, 280, 280)
+        judged = judge_one(example, f"<think>{claims}</think><answer>A</answer>", size, config=RewardConfig())
+        assert judged.spatial == 0.0 and judged.semantic == 0.0

@@ -13,6 +13,8 @@ from fgrpo_jax.rewards.parsing import is_proper
 from fgrpo_jax.rewards.relations import iou
 
 MAPPINGS = ("clamp", "shift")
+FARTHEST = 1e9
+"""Pixels from the origin beyond which a predicted corner lies in no image; squares of such numbers may overflow."""
 
 
 def ciou(a: Box, b: Box) -> float:
@@ -52,7 +54,8 @@ def spatial(
 ) -> float:
     """R_G in [0, 1]: (1 / max(N, M)) Σ score over the assignment of N predicted to M gold boxes.
 
-    Degenerate and inverted predictions count in N and match nothing; repeated ones count in N unless `dedupe`.
+    Predictions that are degenerate, inverted, not finite or beyond FARTHEST count in N and match nothing; repeated ones
+    count in N unless `dedupe`. Boxes that reach out of the image are taken as they are: CIoU is less for it.
 
     Raises:
       ValueError: no gold boxes (the signal is then not applicable), a degenerate one, or an unknown mapping.
@@ -76,8 +79,12 @@ def _matrix(predicted: Sequence[Box], gold: Sequence[Box], score: Callable[[Box,
     """float64 [N, M]; rows of improper predictions are 0."""
     if not gold:
         raise ValueError("no gold boxes: spatial grounding is not applicable, mask the signal instead")
-    rows = [[score(box, other) if is_proper(box) else 0.0 for other in gold] for box in predicted]
+    rows = [[score(box, other) if _is_usable(box) else 0.0 for other in gold] for box in predicted]
     return np.array(rows, dtype=np.float64).reshape(len(predicted), len(gold))
+
+
+def _is_usable(box: Box) -> bool:
+    return is_proper(box) and all(abs(side) <= FARTHEST for side in box)  # False for NaN, too
 
 
 def _assigned(scores: np.ndarray) -> float:
