@@ -439,9 +439,10 @@ class Run:
         )
 
     def _evaluate(self, params: Any, label: str) -> list[evaluate.Answer]:
-        return evaluate.evaluate(
-            self.config, self.policy, params, self.eval_sampler, scorer=self.eval_scorer, label=label
-        )
+        scorer = self.eval_scorer
+        answers = evaluate.evaluate(self.config, self.policy, params, self.eval_sampler, scorer=scorer, label=label)
+        scorer.judges.tally.take()  # it may be the judge of training: what it did here is no part of a step
+        return answers
 
     def _evaluate_once(self, when: str, params: Any) -> None:
         """W/eval/WHEN.jsonl, unless it is there already or evaluation is off."""
