@@ -372,6 +372,7 @@ def resume_free(config: Config) -> tuple[str, ...]:
     free += ("rollout.compact", *(f"{at}.{name}" for at in ("judge", "eval.judge") for name in config_judge.FREE))
     free += ("data.filter", "data.length_cache", "data.difficulty.*", "data.mix.*.path")
     free += ("eval.sets", "eval.root", "eval.paths.*", "eval.limit", "eval.resamples")
+    free += ("rewards.custom_concurrency", "rewards.custom_timeout")
     return (*free, "num_steps") if config.optim.schedule == "constant" else free
 
 

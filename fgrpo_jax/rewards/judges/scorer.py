@@ -33,8 +33,8 @@ PATCHES = tuple(64 << power for power in range(11))
 MEMBERS = (1, 4, 16)
 """Members of a shared beginning that are computed together; a family is cut into such parts where that costs least."""
 
-COUNTS = (1, *(count // 8 for count in LENGTHS if count <= 4096))
-"""1, 2, 3, 4, 6, ...: families of a batch on each device."""
+COUNTS = (1, 4, 16, 64, 256)
+"""Families of a batch on each device: few, since each number is a program of its own."""
 
 AHEAD = 2
 """Batches that are prepared while devices are still at one: no more, since their images lie there already."""
