@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--rollouts", type=int, default=8, help="rollouts a prompt (default 8)")
     out.add_argument("--tokens", type=int, default=128, help="new tokens a rollout (default 128)")
     out.add_argument("--rounds", type=int, default=3, help="alternating rounds (default 3)")
-    out.add_argument("--threads", type=int, default=os.cpu_count(), help="torch's threads (default: all cores)")
+    out.add_argument("--threads", type=int, default=0, help="torch's threads; 0 takes the better of 1 and all cores")
     out.add_argument("--groups", action="store_true", help="cost against the number of rollouts, without torch")
     return out
 
@@ -121,12 +121,13 @@ class Ours:
 def against_torch(setting: rollouts_bench.Setting, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Seconds an update of both, the ratio, and the two ratios it is the product of."""
     batch = Batch.draw(args.prompts, args.rollouts, args.tokens)
-    ours, theirs = Ours(setting, setting.prompts, batch), Torch(setting, batch, folder, args.threads)
+    ours, theirs = Ours(setting, setting.prompts, batch), Torch(setting, batch, folder)
     ours()  # compiles
     theirs()
     apart = abs(ours.loss - theirs.loss)
     if apart > 1e-4:
         raise RuntimeError(f"the two sides do not compute the same loss: {ours.loss} and {theirs.loss}")
+    threads = theirs.choose(args.threads)
     rounds = []
     for number in range(args.rounds):
         pair = rollouts_bench.timed(ours), rollouts_bench.timed(theirs)
@@ -140,27 +141,27 @@ def against_torch(setting: rollouts_bench.Setting, args: argparse.Namespace, fol
         "prompt_tokens": length,
         "jax_seconds": statistics.median(ours.wall for ours, _ in rounds),
         "torch_seconds": statistics.median(theirs.wall for _, theirs in rounds),
+        "torch_threads": threads,
         "ratio": ratio,
         "ratio_cpu_time": statistics.median(theirs.cpu / ours.cpu for ours, theirs in rounds),
         "ratio_of_tokens": tokens,
         "ratio_a_token": ratio / tokens,
         "loss_apart": apart,
     }
-    print(f"transformers on torch   {found['torch_seconds']:8.2f} s an update")
-    print(f"fgrpo_jax               {found['jax_seconds']:8.2f} s an update")
-    print(f"ratio                   {ratio:8.2f} = {tokens:.2f} in tokens × {ratio / tokens:.2f} a token")
-    print(f"ratio in CPU time       {found['ratio_cpu_time']:8.2f}")
+    print(f"transformers on torch, {threads} threads  {found['torch_seconds']:8.2f} s an update")
+    print(f"fgrpo_jax                         {found['jax_seconds']:8.2f} s an update")
+    print(f"ratio                             {ratio:8.2f} = {tokens:.2f} in tokens × {ratio / tokens:.2f} a token")
+    print(f"ratio in CPU time                 {found['ratio_cpu_time']:8.2f}")
     return found
 
 
 class Torch:
     """The same update by transformers, every rollout in a row of its own."""
 
-    def __init__(self, setting: rollouts_bench.Setting, batch: Batch, folder: Path, threads: int):
+    def __init__(self, setting: rollouts_bench.Setting, batch: Batch, folder: Path):
         import torch
         import transformers
 
-        torch.set_num_threads(threads)
         kind: Any = transformers.Qwen2_5_VLForConditionalGeneration
         self.model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").train()
         self.model.model.visual.requires_grad_(False)
@@ -168,6 +169,18 @@ class Torch:
         self.optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=DECAY, betas=(0.9, 0.999), eps=1e-8)
         self.weights, self.batch, self.loss = weights, batch, 0.0
         self.inputs = [rollouts_bench.torch_inputs([one], pad_id=setting.processor.pad_id) for one in setting.encoded]
+
+    def choose(self, threads: int) -> int:
+        """Runs on so many threads from now on; 0 is the better of 1 and all cores."""
+        import torch
+
+        seconds = {}
+        for number in [threads] if threads else sorted({1, os.cpu_count() or 1}):
+            torch.set_num_threads(number)
+            seconds[number] = rollouts_bench.timed(self).wall
+        best = min(seconds, key=lambda number: seconds[number])
+        torch.set_num_threads(best)
+        return best
 
     def __call__(self) -> None:
         import torch
