@@ -140,6 +140,23 @@ def _rewards() -> ConfigDict:
     return rewards
 
 
+def _server() -> ConfigDict:
+    server = ConfigDict()
+    server.url = ""  # up to /v1, such as http://localhost:8000/v1; never with a key in it
+    server.model = ""  # the name under which the endpoint serves it
+    server.key_env = ""  # NAME of the environment variable that holds the API key; "" sends none
+    server.image = "processed"  # images are sent as the policy saw them (processed) or as published (original)
+    server.max_tokens = 16  # of an answer, which is one word; one that is cut off is a failure
+    server.extra = ""  # JSON object of further fields of each request; null takes a field out
+    server.connect_timeout = 10.0  # seconds to reach the server,
+    server.timeout = 60.0  # of one attempt, however slowly bytes may trickle,
+    server.deadline = 180.0  # and of a judgement with all its attempts and waits
+    server.retries = 4  # further attempts after time-outs, 408, 429, 5xx, dropped connections, broken JSON
+    server.backoff = 0.5  # seconds before the first of them, doubled each time, with jitter, up to 30
+    server.requests_per_minute = 0  # at most, over all processes of the run; 0 is no limit
+    return server
+
+
 def _judge(*, backend: str = "rules") -> ConfigDict:
     judge = ConfigDict()  # who says whether a reasoning is consistent (R_C) and grounded (R_S); docs/judges.md
     judge.backend = backend  # rules (exact, known scenes) | none (R_S masked, R_C by rules) | local | server
@@ -157,19 +174,7 @@ def _judge(*, backend: str = "rules") -> ConfigDict:
     judge.local.hf = ""  # HF folder or hub id
     judge.local.revision = ""  # of a hub id: branch, tag or commit
     judge.local.dtype = "bfloat16"  # float32 | bfloat16: of its weights and activations
-    judge.server = ConfigDict()  # any OpenAI-compatible chat endpoint: vLLM, SGLang, hosted
-    judge.server.url = ""  # up to /v1, such as http://localhost:8000/v1; never with a key in it
-    judge.server.model = ""  # the name under which the endpoint serves it
-    judge.server.key_env = ""  # NAME of the environment variable that holds the API key; "" sends none
-    judge.server.image = "processed"  # images are sent as the policy saw them (processed) or as published (original)
-    judge.server.max_tokens = 16  # of an answer, which is one word; one that is cut off is a failure
-    judge.server.extra = ""  # JSON object of further fields of each request; null takes a field out
-    judge.server.connect_timeout = 10.0  # seconds to reach the server,
-    judge.server.timeout = 60.0  # of one attempt, however slowly bytes may trickle,
-    judge.server.deadline = 180.0  # and of a judgement with all its attempts and waits
-    judge.server.retries = 4  # further attempts after time-outs, 408, 429, 5xx, dropped connections, broken JSON
-    judge.server.backoff = 0.5  # seconds before the first of them, doubled each time, with jitter, up to 30
-    judge.server.requests_per_minute = 0  # at most, over all processes of the run; 0 is no limit
+    judge.server = _server()  # any OpenAI-compatible chat endpoint: vLLM, SGLang, hosted
     return judge
 
 
@@ -260,6 +265,10 @@ def _mesh() -> ConfigDict:
 def _eval() -> ConfigDict:
     evaluation = ConfigDict()
     evaluation.judge = _judge(backend="same")  # as config.judge; backend may be "same": the judge of training
+    evaluation.extractor = ConfigDict()  # who reads the answer in a response; docs/evaluation.md
+    evaluation.extractor.backend = "rules"  # rules | server: a language model, as in the paper's evaluation
+    evaluation.extractor.concurrency = 32  # requests under way at once
+    evaluation.extractor.server = _server()  # its endpoint; images are not sent
     evaluation.examples = 500  # held-out questions, tried before and after training; 0 skips it
     evaluation.sets = ()  # of `evaluate`, such as ("mmvp", "nlvr:hidden"); () is data.source with data.eval_split
     evaluation.root = ""  # folder that holds one folder a set, by its name

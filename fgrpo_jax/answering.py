@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import json
 import os
@@ -37,9 +38,12 @@ from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.data.sources import Source, outline
 from fgrpo_jax.data.styles import LETTERS, find_style
 from fgrpo_jax.records import Example, Signals
+from fgrpo_jax.rewards.answers import same_answer
 from fgrpo_jax.rewards.dialects import find_dialect
+from fgrpo_jax.rewards.judges.extraction import Extracted, Extractor
 from fgrpo_jax.rewards.parsing import Parsed, answer_index, answer_text, parse
 from fgrpo_jax.rewards.score import score
+from fgrpo_jax.rewards.task import gold_index
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.scoring import THREADS, Scored, Scorer
@@ -53,7 +57,7 @@ FREE = (
     *("rollout.group_size", "rollout.temperature", "rollout.batch_prompts", "rollout.compact", "rollout.logp_*"),
     *("eval.examples", "eval.limit", "eval.every", "eval.batch_prompts", "eval.sets", "eval.root", "eval.paths.*"),
     "eval.resamples",
-    *(f"eval.judge.{name}" for name in JUDGE_FREE),
+    *(f"eval.{who}.{name}" for who in ("judge", "extractor") for name in JUDGE_FREE),
 )
 """Config fields on which no answer and no judgement of it depends, as patterns."""
 
@@ -300,6 +304,7 @@ def answer_batches(
     *,
     scorer: Scorer,
     spent: Spent,
+    extractor: Extractor | None = None,
 ) -> Iterator[list[Answer]]:
     """One judged answer for each real prompt of each batch, in order; judged while the next batches are drawn.
 
@@ -307,12 +312,13 @@ def answer_batches(
     the same draws, and differences are paired.
     """
     began = time.perf_counter()
+    scored = score if extractor is None else functools.partial(read_by, extractor)
     waiting: collections.deque[tuple[Batch, Generation, Future[Scored]]] = collections.deque()
 
     def finished() -> list[Answer]:
-        batch, drawn, scored = waiting.popleft()
+        batch, drawn, future = waiting.popleft()
         asked = time.perf_counter()
-        rows = _answers(config, batch, drawn, scored.result())
+        rows = _answers(config, batch, drawn, future.result())
         spent.judging += time.perf_counter() - asked
         spent.tokens += sum(row["tokens"] for row in rows)
         spent.answers += len(rows)
@@ -338,7 +344,9 @@ def answer_batches(
         if not spent.first:
             spent.first, spent.first_data = time.perf_counter() - began, spent.data
         # Only so many at once that their images do not fill the memory.
-        waiting.append((batch, drawn, scorer.submit(score, batch.examples, batch.encoded, drawn.texts, drawn.rollouts)))
+        waiting.append(
+            (batch, drawn, scorer.submit(scored, batch.examples, batch.encoded, drawn.texts, drawn.rollouts))
+        )
         while waiting and (len(waiting) > THREADS or waiting[0][2].done()):
             yield finished()
     while waiting:
@@ -359,9 +367,9 @@ def _answers(config: configs.Config, batch: Batch, drawn: Generation, scored: Sc
             "truncated": float(not drawn.rollouts.finished[row, 0]),
             "words": len(parsed.think.split()),
         }
-        out.append(
-            {**_asked(example), "text": text, **_read(example, parsed), **_judged(signals, seen, row), **lengths}
-        )
+        said = {"text": text, **_read(example, parsed)}
+        told = _told(example, seen["extracted"][row, 0], said["read"]) if "extracted" in seen else {}
+        out.append({**_asked(example), **said, **_judged(signals, seen, row), **lengths, **told})
     return out
 
 
@@ -382,6 +390,29 @@ def _read(example: Example, parsed: Parsed) -> Answer:
         return {"read": answer_text(parsed)}
     chosen = answer_index(parsed, example.options)
     return {"read": None if chosen is None else LETTERS[chosen]}
+
+
+def read_by(
+    extractor: Extractor, examples: Sequence[Example], texts: Sequence[Sequence[str]], **settings: Any
+) -> Scored:
+    """`score` with what the extractor read besides, in diagnostics 'extracted', [M, 1] of `Extracted`."""
+    signals, seen = score(examples, texts, **settings)
+    read = np.empty((len(texts), 1), object)
+    read[:, 0] = extractor(examples, [group[0] for group in texts])
+    return signals, seen | {"extracted": read}
+
+
+def _told(example: Example, extracted: Extracted, by_rules: str | None) -> Answer:
+    """What the extractor changes of an answer; where it failed, rules have read it, and that is counted."""
+    if extracted.error:
+        return {"read_by_rules": by_rules, "extractor_failed": 1}
+    read = extracted.read
+    if example.options:
+        right = read == LETTERS[gold_index(example)]
+    else:
+        right = read is not None and same_answer(read, example.answer)
+    told = {"read": read, "answered": read is not None, "accuracy": float(right)}
+    return {**told, "read_by_rules": by_rules, "extractor_failed": 0}
 
 
 def _judged(signals: Signals, seen: Mapping[str, np.ndarray], row: int) -> Answer:
@@ -410,12 +441,14 @@ def answer_set(
     *,
     scorer: Scorer,
     spent: Spent,
+    extractor: Extractor | None = None,
 ) -> list[Answer]:
     """All answers of a set: those that are on file, and the others, appended as they come.
 
     Args:
       params: called for the parameters, once, and only when something is left to answer.
       spent: to which times are added.
+      extractor: who reads answers; None for the rules.
 
     Raises:
       ValueError: the answers on file are of other questions, or of another policy or protocol.
@@ -432,7 +465,9 @@ def answer_set(
             batches.use(chosen(config, batches))
         number = int(np.flatnonzero(~known)[0]) // size
         batches.set_state(batches.get_state() | {"batches_taken": number})
-        loop = answer_batches(config, policy, params(), sampler, batches, scorer=scorer, spent=spent)
+        loop = answer_batches(
+            config, policy, params(), sampler, batches, scorer=scorer, spent=spent, extractor=extractor
+        )
         with tqdm(total=len(source), initial=int(known.sum()), desc=file.name, unit="answer", leave=False) as bar:
             for answers in loop:
                 whole = slice(number * size, (number + 1) * size)

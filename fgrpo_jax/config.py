@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from fgrpo_jax import config_judge, config_rules
 from fgrpo_jax.config_data import check_source
-from fgrpo_jax.config_judge import EvalJudgeSection, JudgeSection
+from fgrpo_jax.config_judge import EvalJudgeSection, ExtractorSection, JudgeSection
 from fgrpo_jax.config_schema import AtLeast, Between, MoreThan, build, nearest, plain
 from fgrpo_jax.data.styles import find_style
 
@@ -232,6 +232,7 @@ class MeshSection:
 @dataclasses.dataclass(frozen=True)
 class EvalSection:
     judge: EvalJudgeSection
+    extractor: ExtractorSection
     examples: CountOrZero
     sets: tuple[str, ...]
     root: str

@@ -84,6 +84,13 @@ class EvalJudgeSection(JudgeSection):
     backend: Literal["same", "rules", "none", "local", "server"]
 
 
+@dataclasses.dataclass(frozen=True)
+class ExtractorSection:
+    backend: Literal["rules", "server"]
+    concurrency: Count
+    server: ServerSection
+
+
 def eval_judge(config: Config) -> JudgeSection:
     """The judge of evaluations: `config.eval.judge`, or the training judge where that says 'same'."""
     return config.judge if config.eval.judge.backend == "same" else config.eval.judge
@@ -103,11 +110,18 @@ def check_judges(config: Config) -> None:
     check_judge(config.judge, at="config.judge")
     if config.eval.judge.backend != "same":
         check_judge(config.eval.judge, at="config.eval.judge")
+    if config.eval.extractor.backend == "server":
+        _check_server(config.eval.extractor.server, at="config.eval.extractor")
 
 
 def check_judge(judge: JudgeSection, *, at: str) -> None:
     if judge.backend == "server":
-        _check_server(judge, at=at)
+        _check_server(judge.server, at=at)
+        if {judge.frame, judge.server.image} == {"processed", "original"}:
+            raise ValueError(
+                f"{at}.frame='{judge.frame}' gives boxes in pixels of another image than server.image="
+                f"'{judge.server.image}'; use one name for both, or a frame without pixels (unit, thousand)"
+            )
     if judge.backend == "local" and not judge.local.hf:
         raise ValueError(f"{at}.backend='local' needs {at}.local.hf, the folder or hub id of a Qwen2.5-VL")
     if judge.backend == "local" and judge.frame != "processed":
@@ -120,8 +134,7 @@ def check_judge(judge: JudgeSection, *, at: str) -> None:
             raise ValueError(f"{at}.{name} holds {odd[0]!r}; give lower-case texts without spaces around them")
 
 
-def _check_server(judge: JudgeSection, *, at: str) -> None:
-    server = judge.server
+def _check_server(server: ServerSection, *, at: str) -> None:
     url = urllib.parse.urlsplit(server.url)
     shown = server.url if "@" not in server.url and "?" not in server.url else "…"  # there may be a key in it
     if url.scheme not in ("http", "https") or not url.hostname:
@@ -140,11 +153,6 @@ def _check_server(judge: JudgeSection, *, at: str) -> None:
         raise ValueError(f"{at}.server.key_env is no name of an environment variable; give the name, never the key")
     if server.deadline < server.timeout:
         raise ValueError(f"{at}.server.deadline={server.deadline} is below timeout={server.timeout}; raise it")
-    if {judge.frame, server.image} == {"processed", "original"}:
-        raise ValueError(
-            f"{at}.frame='{judge.frame}' gives boxes in pixels of another image than server.image='{server.image}'; "
-            "use one name for both, or a frame without pixels (unit, thousand)"
-        )
     try:
         body = server.body
     except json.JSONDecodeError as error:

@@ -56,7 +56,11 @@ def main(args: argparse.Namespace) -> None:
     named = _named(config, policy, args.checkpoint)
     load, sampler = _loader(config, policy, args.checkpoint), setup.sampler(config, policy, purpose="eval")
     found = []
-    with contextlib.closing(judging.scorer(config, policy, args.workdir, purpose="eval")) as scorer:
+    with contextlib.ExitStack() as stack:
+        scorer = stack.enter_context(contextlib.closing(judging.scorer(config, policy, args.workdir, purpose="eval")))
+        extractor = judging.extractor(config)
+        if extractor is not None:
+            stack.enter_context(contextlib.closing(extractor))
         for name, source in sets.items():
             spent = Spent()
             file = AnswerFile(
@@ -66,11 +70,16 @@ def main(args: argparse.Namespace) -> None:
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
             )
-            answers = answering.answer_set(config, policy, load, sampler, source, file, scorer=scorer, spent=spent)
+            answers = answering.answer_set(
+                config, policy, load, sampler, source, file, scorer=scorer, spent=spent, extractor=extractor
+            )
             found.append(results.of_set(name, answers, resamples=config.eval.resamples))
             tqdm.write(f"{name}: {spent.line()}")
     if jax.process_index() == 0:
-        report(args.workdir / "eval", found, protocol(config, policy, named, judge=scorer.judges.about))
+        about = {"backend": "rules"} if extractor is None else extractor.about
+        report(
+            args.workdir / "eval", found, protocol(config, policy, named, judge=scorer.judges.about, extractor=about)
+        )
 
 
 def evaluate(
@@ -93,7 +102,12 @@ def evaluate(
 
 # ----------------------------------------------------------------------------------------------------- what is reported
 def protocol(
-    config: configs.Config, policy: setup.Policy, named: Mapping[str, Any], *, judge: Mapping[str, str]
+    config: configs.Config,
+    policy: setup.Policy,
+    named: Mapping[str, Any],
+    *,
+    judge: Mapping[str, str],
+    extractor: Mapping[str, str],
 ) -> dict[str, Any]:
     """What moves scores, as it stands in every result file."""
     sampling, style = config.rollout, find_style(config.data.prompt)
@@ -115,7 +129,7 @@ def protocol(
         },
         "compute_dtype": config.model.compute_dtype,
         "param_dtype": config.model.param_dtype,
-        "extractor": "rules",
+        "extractor": dict(extractor),
         "judge": dict(judge),
         "resamples": config.eval.resamples,
         "version": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax import setup
 from fgrpo_jax.config import Config
-from fgrpo_jax.config_judge import WORKDIR, JudgeSection, eval_judge
+from fgrpo_jax.config_judge import WORKDIR, JudgeSection, ServerSection, eval_judge
 from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
@@ -21,12 +21,16 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.extraction import Extractor
 from fgrpo_jax.rewards.judges.local import LocalJudge, tower
 from fgrpo_jax.rewards.judges.protocol import Judge
 from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.judges.scorer import SharedTower, VerdictScorer
 from fgrpo_jax.rewards.sentences import Trivial
 from fgrpo_jax.scoring import Scorer
+
+if TYPE_CHECKING:
+    from fgrpo_jax.rewards.judges.server import ServerJudge
 
 
 def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir: Path) -> Dispatcher:
@@ -112,17 +116,20 @@ def compilations(judges: Dispatcher) -> int:
 
 def _server_judge(section: JudgeSection) -> Judge:
     """The judge behind an endpoint, which was seen to be there."""
+    return _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
+
+
+def _endpoint(server: ServerSection, *, frame: str, concurrency: int) -> ServerJudge:
     try:
         from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs httpx
     except ImportError as error:
-        raise ValueError(f"judge.backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
-    server = section.server
+        raise ValueError(f"backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
     judge = ServerJudge(
         Settings(
             url=server.url,
             model=server.model,
             key_env=server.key_env,
-            frame=section.frame,
+            frame=frame,
             image=server.image,
             max_tokens=server.max_tokens,
             body=server.body,
@@ -132,7 +139,7 @@ def _server_judge(section: JudgeSection) -> Judge:
             retries=server.retries,
             backoff=server.backoff,
             requests_per_minute=server.requests_per_minute / jax.process_count(),
-            concurrency=section.concurrency,
+            concurrency=concurrency,
         )
     )
     try:
@@ -141,6 +148,18 @@ def _server_judge(section: JudgeSection) -> Judge:
         judge.close()
         raise
     return judge
+
+
+def extractor(config: Config) -> Extractor | None:
+    """Who reads answers in `evaluate`; None for the rules.
+
+    Raises:
+      ValueError: its endpoint is not there.
+    """
+    section = config.eval.extractor
+    if section.backend == "rules":
+        return None
+    return Extractor(_endpoint(section.server, frame="processed", concurrency=section.concurrency))
 
 
 def scorer(

@@ -42,7 +42,7 @@ def test_answers_and_results_are_written(whole: tuple[Path, str], tiny_hf: Path)
     protocol, of_set = found["protocol"], found["sets"]["world-heldout"]
     assert (of_set["questions"], protocol["temperature"]) == (6, 1.0)
     assert protocol["policy"]["name"] == str(tiny_hf) and protocol["pixels"] == {"min": 84 * 84, "max": 112 * 112}
-    assert protocol["extractor"] == "rules" and protocol["judge"]["backend"] == "rules"
+    assert protocol["extractor"] == {"backend": "rules"} and protocol["judge"]["backend"] == "rules"
     for name in ("accuracy", "format", "semantic_grounding", "spatial_grounding", "box_iou"):
         defined = [answer[name] for answer in answers if answer[name] is not None]
         assert of_set["figures"][name]["value"] == (pytest.approx(np.mean(defined)) if defined else None)

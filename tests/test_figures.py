@@ -68,7 +68,13 @@ def test_a_table_made_by_hand() -> None:
     counts = {name: estimate.count for name, estimate in found.figures.items()}
     assert (counts["inconsistency"], counts["inconsistency_correct"]) == (4, 2)
     assert (counts["semantic_grounding"], counts["spatial_grounding"], counts["box_iou"]) == (3, 1, 0)
-    assert found.counts == {"unparsed": 1, "truncated": 1, "judge_failed": 1, "units_not_whole": 0}
+    assert found.counts == {
+        "unparsed": 1,
+        "truncated": 1,
+        "judge_failed": 1,
+        "extractor_failed": 0,
+        "units_not_whole": 0,
+    }
     assert found.json["figures"]["box_iou"] == {"value": None, "low": None, "high": None, "count": 0}
 
 

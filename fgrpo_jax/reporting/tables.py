@@ -165,6 +165,7 @@ def notes(found: Sequence[SetResult], protocol: Mapping[str, Any]) -> list[str]:
         for what, text in (
             ("unparsed", "answers could not be read and count as wrong"),
             ("truncated", "answers were cut off"),
+            ("extractor_failed", "answers the extractor could not read, and rules have"),
             ("judge_failed", "judgements failed and are out of inconsistency"),
             ("units_not_whole", "units are not whole and are out of the official accuracy"),
         ):

@@ -19,7 +19,7 @@ import random
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -119,6 +119,14 @@ class ServerJudge:
 
         return self._run(ask_all()).result() if requests else []
 
+    def chat(self, turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """(what was said, why there is nothing) to each (system turn, user turn), in order; texts alone."""
+
+        async def ask_all() -> list[tuple[str, str]]:
+            return await asyncio.gather(*(self._chat(system, user) for system, user in turns))
+
+        return self._run(ask_all()).result() if turns else []
+
     def check(self) -> None:
         """Sees that the server is there and serves the model.
 
@@ -164,18 +172,25 @@ class ServerJudge:
         """One request, in its turn. Its clock runs from then on: thousands may wait for a few to be through."""
         async with self._free:
             began = time.perf_counter()
-            out = await self._attempts(request)
+            answer, why = await self._attempts(lambda: self._body(request))
+            out = Judgement(None, error=why) if why else self._read(answer, request)
             return dataclasses.replace(out, seconds=time.perf_counter() - began)
 
-    async def _attempts(self, request: Request) -> Judgement:
-        """As many attempts as it takes and as there may be."""
+    async def _chat(self, system: str, user: str) -> tuple[str, str]:
+        async with self._free:
+            answer, why = await self._attempts(lambda: self._packed(system, user))
+        said, error, _ = ("", why, {}) if why else self._said(answer)
+        return said, error
+
+    async def _attempts(self, pack: Callable[[], bytes]) -> tuple[Any, str]:
+        """(the JSON of an answer, '') after as many attempts as it takes and as there may be, or (None, why not)."""
         s, ends, said = self.settings, time.monotonic() + self.settings.deadline, ""
         if (why := self._gate.shut) is not None:
-            return Judgement(None, error=self._clean(why))
+            return None, self._clean(why)
         try:
-            body = await asyncio.to_thread(self._body, request)  # encoding images takes its time
+            body = await asyncio.to_thread(pack)  # encoding images takes its time
         except ValueError as error:
-            return Judgement(None, error=self._clean(str(error)))
+            return None, self._clean(str(error))
         for attempt in range(s.retries + 1):
             try:
                 await self._gate.turn(ends)
@@ -190,12 +205,12 @@ class ServerJudge:
                 await asyncio.sleep(pause)
             except Final as error:
                 self._gate.answered()
-                return Judgement(None, error=self._clean(str(error)))
+                return None, self._clean(str(error))
             else:
                 self._gate.answered()
-                return self._read(answer, request)
+                return answer, ""
         self._gate.failed(said)
-        return Judgement(None, error=self._clean(f"attempts: {attempt + 1}, the last one: {said}"))
+        return None, self._clean(f"attempts: {attempt + 1}, the last one: {said}")
 
     async def _attempt(self, body: bytes, *, left: float) -> Any:
         """The JSON of one answer.
@@ -228,19 +243,26 @@ class ServerJudge:
         except ValueError:
             raise Passing(f"an answer of {len(text)} bytes that is no JSON") from None
 
-    def _read(self, answer: Any, request: Request) -> Judgement:
-        """The verdict of an answer, or why there is none."""
+    def _said(self, answer: Any) -> tuple[str, str, dict[str, Any]]:
+        """(what was said, why that is nothing, the tokens of it)."""
         tokens_in, tokens_out = _usage(answer)
         told: dict[str, Any] = {"tokens_in": tokens_in, "tokens_out": tokens_out}
         try:
             (choice,) = answer["choices"]
             said, end = choice["message"]["content"], choice.get("finish_reason")
         except (KeyError, TypeError, ValueError, AttributeError):
-            return Judgement(None, error="an answer without one choice, its message and its content", **told)
+            return "", "an answer without one choice, its message and its content", told
         if end == "length":
-            return Judgement(None, error=f"an answer cut off at {self.settings.max_tokens} tokens", **told)
+            return "", f"an answer cut off at {self.settings.max_tokens} tokens", told
         if not isinstance(said, str) or not said.strip():
-            return Judgement(None, error="an empty answer", **told)
+            return "", "an empty answer", told
+        return said, "", told
+
+    def _read(self, answer: Any, request: Request) -> Judgement:
+        """The verdict of an answer, or why there is none."""
+        said, why, told = self._said(answer)
+        if why:
+            return Judgement(None, error=why, **told)
         verdict = prompts.read_verdict(said, request.kind)
         if verdict is None:
             return Judgement(None, error=self._clean(f"no verdict: {said[:80]!r}"), **told)
@@ -252,12 +274,16 @@ class ServerJudge:
         Raises:
           ValueError: the request is too long, or its images can't be sent.
         """
-        s, prompt = self.settings, prompts.render(request, frame=self.settings.frame)
+        prompt = prompts.render(request, frame=self.settings.frame)
         content: Any = prompt.text
         if prompt.images:
             shown = [{"type": "image_url", "image_url": {"url": url}} for url in self._pictures.of(request)]
             content = [*shown, {"type": "text", "text": prompt.text}]
-        messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]
+        return self._packed(prompt.system, content)
+
+    def _packed(self, system: str, content: Any) -> bytes:
+        s = self.settings
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
         fields = {
             "model": s.model,
             "messages": messages,
