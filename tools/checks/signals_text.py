@@ -132,9 +132,9 @@ def _unsteady(count: int) -> int:
         for dialect in DIALECTS.values():
             try:
                 parsed = parse(text, dialect=dialect)
-                answer_index(parsed, SIDES), open_answer(parsed), precheck(parsed, SIDES)
+                _ = answer_index(parsed, SIDES), open_answer(parsed), precheck(parsed, SIDES)
                 for sentence in parsed.sentences:
-                    read(sentence), read_widely(sentence)
+                    _ = read(sentence), read_widely(sentence)
                 bad += parse(text, dialect=dialect) != parsed
             except Exception:  # whatever it is, it is what is counted here
                 bad += 1
@@ -148,7 +148,7 @@ def _round_trips(count: int) -> tuple[float, float]:
     for _ in range(count):
         width, height = (int(side) for side in rng.integers(1, 4000, size=2))
         cells = [int(28 * side) for side in rng.integers(1, 120, size=2)]
-        size = ImageSize(width, height, *cells, max(1, width // 2), max(1, height // 2))
+        size = ImageSize(width, height, cells[0], cells[1], max(1, width // 2), max(1, height // 2))
         for src, dst in itertools.permutations(FRAMES_OF_BOXES, 2):
             sides = np.array(extent(size, src) * 2)
             box: Box = tuple(rng.uniform(0, 1, size=4) * sides)  # pyright: ignore[reportAssignmentType]
