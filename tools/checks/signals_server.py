@@ -35,7 +35,7 @@ JUDGE: dict[str, Any] = {
     "judge.backend": "server",
     "judge.precheck": False,  # else the rules decide most of it
     "judge.server.model": scripted_judge.MODEL,
-    "judge.server.timeout": 4.0,
+    "judge.server.timeout": 2.5,
     "judge.server.deadline": 30.0,
     "judge.server.backoff": 0.05,
     "judge.server.retries": 2,
@@ -52,7 +52,7 @@ def misbehaving(context: runs.Context) -> Iterator[Check]:
 
     What the server says, when it says something, is that all is well. So a 0 could only be a failure turned into one.
     """
-    judge = scripted_judge.Judge(plan=_spread(TROUBLE), pause=6.0, retry_after=1, answer=agreeable)
+    judge = scripted_judge.Judge(plan=_spread(TROUBLE), pause=4.0, retry_after=1, answer=agreeable)
     workdir = context.scratch / "trouble"
     with scripted_judge.serve(judge):
         flags = _flags(context, workdir, judge, num_steps=30, **{"judge.max_failure_rate": 0.6})
