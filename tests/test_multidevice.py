@@ -18,6 +18,7 @@ import pytest
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax import setup
 from fgrpo_jax.records import Rollouts, Signals
+from fgrpo_jax.rollout.generate import own_rows
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
 
@@ -113,3 +114,12 @@ def test_a_learned_policy_draws_the_same_tokens_on_both(sides: tuple[Side, Side,
     unequal = int((ours.tokens != theirs.tokens).any(-1).sum())
     assert unequal == 0, f"{unequal} of {M * G} rollouts differ; a tie of perturbed scores below 1e-4 would be one"
     assert eight.sampler.compilations == 1
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 1, 8)], ids=str)
+def test_rows_of_a_process_come_back_in_their_order(shape: tuple[int, int, int]) -> None:
+    """Split over the prompts, and copied over the tensor axis: every row once. Here one process holds all devices."""
+    mesh = meshes.make_mesh(*shape)
+    rows = np.arange(16 * 3).reshape(16, 3)
+    placed = jax.make_array_from_process_local_data(meshes.batch_sharding(mesh), rows)
+    np.testing.assert_array_equal(own_rows(placed), rows)

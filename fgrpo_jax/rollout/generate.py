@@ -21,7 +21,7 @@ class Generation:
     """Rollouts on the host.
 
     Attributes:
-      rollouts: numpy leaves, shapes as in `Rollouts`.
+      rollouts: numpy leaves, shapes as in `Rollouts`; with several processes, of this one's prompts.
       texts: [M][G] decoded completions, without special tokens.
       tokens: completion tokens drawn, each rollout's EOS included.
       seconds: from the call to the arrival of the arrays; the first call of a batch shape includes its compilation.
@@ -68,7 +68,7 @@ def generate(
     """
     start = time.perf_counter()
     drawn = sampler.sample(params, prompts, seed=seed, purpose=purpose, step=step, features=features)
-    rollouts = jax.device_get(drawn)
+    rollouts = jax.device_get(drawn) if jax.process_count() == 1 else jax.tree.map(own_rows, drawn)
     seconds = time.perf_counter() - start
     bad = ~np.isfinite(rollouts.logps).all(axis=-1)
     if bad.any():
@@ -81,6 +81,15 @@ def generate(
         tokens=int(rollouts.mask.sum()),
         seconds=seconds,
     )
+
+
+def own_rows(array: jax.Array) -> np.ndarray:
+    """The prompts of this process, of an array whose leading axis is split over the devices of several processes.
+
+    They stand in the order in which `jax.make_array_from_process_local_data` took them.
+    """
+    parts = {shard.index[0].start or 0: shard for shard in array.addressable_shards}  # replicas hold the same rows
+    return np.concatenate([np.asarray(parts[start].data) for start in sorted(parts)])
 
 
 def decode_texts(rollouts: Rollouts, decode: Decode) -> tuple[tuple[str, ...], ...]:
