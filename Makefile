@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/tiny
+WORKERS ?= 2  # processes of the test suite; each takes some 3 GB
 
 .PHONY: demo test test-slow smoke lint format clean
 
@@ -30,7 +31,7 @@ demo: $(VENV)/.ready-run  ## FGRPO on the built-in world from the shipped policy
 	$(BIN)/python -m fgrpo_jax.train --config=configs/tiny.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.ready-test  ## the whole suite but the tests marked slow
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-slow: $(VENV)/.ready-test  ## the tests marked slow: mutations, long runs
 	$(BIN)/python -m pytest -q -m slow

@@ -44,7 +44,7 @@ class Judge:
 
     Attributes:
       plan: what each request meets, in turn; names of `BEHAVIOURS`.
-      latency: seconds before any answer.
+      latency: seconds before any answer but a 429, which comes at once.
       pause: seconds of the behaviours that dawdle; more than the time-out of whoever asks.
       retry_after: seconds that a 429 asks for; as a date with `dated`.
       answer: body of a request → text of a good answer.
@@ -106,7 +106,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         behaviour = self.judge.next(body, dict(self.headers))
         try:
-            time.sleep(self.judge.latency)
+            time.sleep(0.0 if behaviour == "status_429" else self.judge.latency)
             BEHAVIOURS[behaviour](self, body)
         except OSError:  # whoever asked has gone, as they may
             self.close_connection = True
@@ -229,7 +229,7 @@ def serve(judge: Judge, *, port: int = 0) -> Iterator[Judge]:
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     out.add_argument("--plan", default="good", help=f"steps with commas between: {', '.join(BEHAVIOURS)} (%(default)s)")
-    out.add_argument("--latency", type=float, default=0.0, help="seconds before any answer (%(default)s)")
+    out.add_argument("--latency", type=float, default=0.0, help="seconds before any answer but a 429 (%(default)s)")
     out.add_argument("--pause", type=float, default=2.0, help="seconds of the behaviours that dawdle (%(default)s)")
     out.add_argument("--port", type=int, default=0, help="0 takes a free one (%(default)s)")
     return out
