@@ -185,7 +185,7 @@ class Model:
         """
         text = self._bind(params).text
         x = text.embed(tokens, dtype=self.compute_dtype)
-        length = jax.tree.leaves(cache)[0].shape[-2]
+        length = jax.tree.leaves(cache)[-1].shape[-2]  # of values: keys may be turned
         columns, t = jnp.arange(length), jnp.asarray(t, jnp.int32)
         if start is None:
             index = jnp.broadcast_to(t, tokens.shape)
@@ -211,11 +211,13 @@ class Model:
         return jax.tree.map(lambda x: x.reshape(1, *rows, *x.shape[1:]), cache) if self.unrolled else cache
 
     def empty_cache(self, prompts: int, group: int, length: int, dtype: Any) -> Any:
-        """Zeros KV [L, M, G, K, Tmax, H] for `decode`; where `unrolled`, L of them with one layer each."""
+        """Zeros KV [L, M, G, K, Tmax, H] for `decode`; where `unrolled`, L of one layer each with keys turned."""
         text = self.config.text
         shape = (prompts, group, text.num_kv_heads, length, text.head_dim)
-        zeros = lambda layers: KV(*(jnp.zeros((layers, *shape), dtype) for _ in "kv"))  # noqa: E731
-        return tuple(zeros(1) for _ in range(text.num_layers)) if self.unrolled else zeros(text.num_layers)
+        if not self.unrolled:
+            return KV(*(jnp.zeros((text.num_layers, *shape), dtype) for _ in "kv"))
+        turned = (*shape[:3], text.head_dim, length)
+        return tuple(KV(*(jnp.zeros((1, *s), dtype) for s in (turned, shape))) for _ in range(text.num_layers))
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """float32 [..., V] of hidden [..., D]. Use `token_logps` where only some log-probs are needed."""

@@ -16,7 +16,16 @@ from flax import nnx, struct
 from jax.sharding import Mesh
 
 from fgrpo_jax.model import layers
-from fgrpo_jax.model.attention import Keys, Part, attend, attend_blocks, attend_shared, attend_whole, merge
+from fgrpo_jax.model.attention import (
+    Keys,
+    Part,
+    attend,
+    attend_blocks,
+    attend_shared,
+    attend_turned,
+    attend_whole,
+    merge,
+)
 from fgrpo_jax.model.config import TextConfig
 from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
@@ -32,7 +41,8 @@ CACHE_BLOCK = 256
 class KV:
     """Rotated keys and values of every layer: [L, M, S, K, H] for prompts, [L, M, G, K, T, H] for completions.
 
-    Completions have their columns beside the head's width, which is how a step's product wants to read them.
+    Completions have their columns beside the head's width, which is how a step's product wants to read them; where
+    layers run one by one keys are turned besides, [1, M, G, K, H, T] (`attend_turned`).
     """
 
     k: jax.Array
@@ -49,7 +59,7 @@ class Unrolled:
     """
 
     layers: tuple[Any, ...]  # L states of a Layer
-    prefix: tuple[KV, ...]  # L times [M, K, S, H]
+    prefix: tuple[KV, ...]  # L times k [M, K, H, S], v [M, K, S, H]
 
 
 @struct.dataclass
@@ -144,6 +154,15 @@ class TextModel(nnx.Module):
         sections = config.mrope_section
         return text_rotation(positions, head_dim=config.head_dim, theta=config.rope_theta, sections=sections)
 
+    def _once(self, positions: jax.Array, column: jax.Array) -> Rotation:
+        """`rotation` as a result that stands in memory: behind a branch, which is taken always.
+
+        XLA on CPU would fuse sines and cosines into all layers that are not a loop, and compute them anew for each
+        layer and head; an optimization barrier does not hold there.
+        """
+        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(self.rotation, positions))
+        return jax.lax.cond(column >= 0, self.rotation, lambda _: none, positions)
+
     def _groups(self, q: jax.Array) -> jax.Array:
         """[..., N, H] -> [..., K, Q, H]."""
         config = self.config
@@ -196,7 +215,7 @@ class TextModel(nnx.Module):
         numbers = range(self.config.num_layers)
         return Unrolled(
             layers=tuple(jax.tree.map(lambda x, i=i: x[i], stacked) for i in numbers),
-            prefix=tuple(jax.tree.map(lambda x, i=i: jnp.swapaxes(x[i], 1, 2), prefix) for i in numbers),
+            prefix=tuple(KV(jnp.moveaxis(prefix.k[i], 1, 3), jnp.swapaxes(prefix.v[i], 1, 2)) for i in numbers),
         )
 
     def decode(
@@ -221,22 +240,22 @@ class TextModel(nnx.Module):
           positions: int32 [M, G, 3].
           written: bool [M·G, T], columns of the cache that hold a token of the row.
           prefix: KV [L, M, S, K, H], or what `unroll` made of it.
-          cache: KV [L, M, G, K, T, H]; where `prefix` is unrolled, L times [M·G, K, T, H].
+          cache: KV [L, M, G, K, T, H]; where `prefix` is unrolled, L times k [M·G, K, H, T] and v [M·G, K, T, H].
           places: where the rows stand when they are not those of [M, G] in order.
         """
-        rotation = self.rotation(positions)
+        rotation = self._once(positions, column) if isinstance(prefix, Unrolled) else self.rotation(positions)
 
         def over_prefix(q: jax.Array, shared: KV) -> Part:
             """Queries [M, T, K, Q, H] over the prefixes of a layer."""
             if isinstance(prefix, Unrolled):
-                return attend_whole(q, shared.k, shared.v, key_mask=prefix_mask)
+                return attend_turned(q, shared.k, shared.v, key_mask=prefix_mask)
             return attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
 
         def attention(cache: KV, index: jax.Array | None, shared: KV) -> Attend:
             """Over layer `index` of the cache (None: of one layer) and its prefix; keeps the cache."""
 
             def both(q, k, v):
-                new = KV(*(_write(c, row, index, column) for c, row in ((cache.k, k), (cache.v, v))))
+                new = KV(_write(cache.k, k, index, column, axis=3), _write(cache.v, v, index, column, axis=2))
                 q = self._groups(q)
                 ours = _attend_cache(q.reshape(-1, 1, *q.shape[2:]), new, index, written=written)
                 if places is None:
@@ -269,23 +288,28 @@ class TextModel(nnx.Module):
 
 
 def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array | None, *, written: jax.Array) -> Part:
-    """Attention of q [B, 1, K, Q, H], B = M·G, over one layer of the cache [L, M, G, K, T, H], or [B, K, T, H]."""
-    length = cache.k.shape[-2]
+    """Attention of q [B, 1, K, Q, H], B = M·G, over layer `layer` of the cache, or a cache of one layer (None)."""
+    length = cache.v.shape[-2]
 
-    def columns(cache: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
-        """[B, K, size, H]"""
+    def columns(cache: jax.Array, start: jax.Array | int, size: int, *, axis: int) -> jax.Array:
+        """[B, K, size, H], or [B, K, H, size] where `axis` of one layer's columns is 3."""
         if layer is None:
-            return jax.lax.dynamic_slice_in_dim(cache, start, size, axis=2) if size < length else cache
+            return jax.lax.dynamic_slice_in_dim(cache, start, size, axis=axis) if size < length else cache
         at, sizes = (layer, 0, 0, 0, start, 0), (1, *cache.shape[1:4], size, cache.shape[5])
         return jax.lax.dynamic_slice(cache, at, sizes).reshape(q.shape[0], cache.shape[3], size, -1)
 
+    def both(start: jax.Array | int, size: int) -> tuple[jax.Array, jax.Array]:
+        return columns(cache.k, start, size, axis=3), columns(cache.v, start, size, axis=2)
+
     if length <= CACHE_BLOCK:
-        return attend_whole(q, columns(cache.k, 0, length), columns(cache.v, 0, length), key_mask=written)
+        whole = attend_turned if layer is None else attend_whole
+        return whole(q, *both(0, length), key_mask=written)
 
     def read(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         # The last block is moved back to end with the cache; what it repeats of the one before is masked.
         start = jnp.minimum(number * CACHE_BLOCK, length - CACHE_BLOCK)
-        k, v = (jnp.swapaxes(columns(c, start, CACHE_BLOCK), 1, 2) for c in (cache.k, cache.v))
+        k, v = both(start, CACHE_BLOCK)
+        k, v = jnp.moveaxis(k, 3, 1) if layer is None else jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
         mask = jax.lax.dynamic_slice_in_dim(written, start, CACHE_BLOCK, axis=1)
         return k, v, mask & (start + jnp.arange(CACHE_BLOCK) >= number * CACHE_BLOCK)
 
@@ -326,12 +350,12 @@ def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(lambda x, index: jnp.take(x, index, axis=0, mode="clip"))(x, index)
 
 
-def _write(cache: jax.Array, row: jax.Array, layer: jax.Array | None, t: jax.Array) -> jax.Array:
-    """Put row [M, G, K, H] at (layer, :, :, :, t) of cache [L, M, G, K, T, H], or at (:, :, t) of [M·G, K, T, H]."""
+def _write(cache: jax.Array, row: jax.Array, layer: jax.Array | None, t: jax.Array, *, axis: int) -> jax.Array:
+    """Put row [M, G, K, H] at (layer, :, :, :, t) of cache [L, M, G, K, T, H]; or at t of `axis` of one layer's."""
     zero, t = jnp.zeros((), jnp.int32), jnp.asarray(t, jnp.int32)
     if layer is None:
-        row = row.reshape(cache.shape[0], *row.shape[2:])[:, :, None]
-        return jax.lax.dynamic_update_slice(cache, row.astype(cache.dtype), (zero, zero, t, zero))
+        row = jnp.expand_dims(row.reshape(cache.shape[0], *row.shape[2:]), axis)
+        return jax.lax.dynamic_update_slice_in_dim(cache, row.astype(cache.dtype), t, axis)
     start = (layer.astype(jnp.int32), zero, zero, zero, t, zero)
     return jax.lax.dynamic_update_slice(cache, row[None, :, :, :, None].astype(cache.dtype), start)
 
