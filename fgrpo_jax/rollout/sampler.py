@@ -2,8 +2,8 @@
 
 The G rollouts of a prompt attend to one shared prefix KV and to their own suffix cache, which lives in the loop's carry
 and is written in place. Without compaction all of it is a single jitted function made once a `Sampler`, and nothing
-returns to the host before the last token. With it the loop ends when a quarter of the rows have, the host reads a
-count, and the living rows go on in a smaller batch (`compaction`).
+returns to the host before the last token. With it the loop ends when the living rows fit a smaller batch, the host
+reads a count, and they go on there (`compaction`).
 
 Every token can be reproduced: its noise is a function of (seed, purpose, step, prompt id, occurrence, group index,
 token index) alone, so batch order, batch size, device count, compaction and restarts do not change it (`noise`).
