@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -218,10 +217,10 @@ def training(context: runs.Context) -> Iterator[Check]:
     """Steps with the policy's own warm start as judge, by the command; stopped, gone on, and judged by the same."""
     cache, flags = context.scratch / "programs", {"judge.backend": "local", "judge.local.hf": context.policy}
     flags |= {"judge.local.dtype": "float32", "optim.schedule": "constant", "checkpoint.every": 1}
-    work, steps = context.scratch / "local", 4
+    work, steps = context.scratch / "local", 2
 
-    def run(folder: Path, count: int) -> list[dict[str, Any]]:
-        given = {name.replace(".", "__"): value for name, value in {**flags, "num_steps": count}.items()}
+    def run(folder: Path, count: int, **more: Any) -> list[dict[str, Any]]:
+        given = {name.replace(".", "__"): value for name, value in {**flags, "num_steps": count, **more}.items()}
         runs.door("train", *runs.tiny(context.policy, folder, **given), cache=cache).require()
         return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -239,8 +238,6 @@ def training(context: runs.Context) -> Iterator[Check]:
     resumed = run(parts, steps)
     differing = sum(a[name] != b[name] for a, b in zip(found, resumed, strict=True) for name in kept)
     yield same("local_run/figures of a run stopped half-way that differ from the whole run's", differing, 0)
-    other = context.scratch / "local-again"
-    other.mkdir()
-    shutil.copy(work / "judge.sqlite", other)
-    asked = sum(row["judge/requests"] for row in run(other, steps))
+    again = run(context.scratch / "local-again", steps, **{"judge.cache": work / "judge.sqlite"})
+    asked = sum(row["judge/requests"] for row in again)
     yield same("local_run/requests to the model where the verdicts are on file", asked, 0)
