@@ -102,6 +102,34 @@ def everywhere(values: Any) -> np.ndarray:
     return mine[None] if jax.process_count() == 1 else np.asarray(multihost_utils.process_allgather(mine))
 
 
+SUMMED = ("sampler/tokens", "sampler/tokens_per_second", "rollout/dead_groups", "rollout/resampled", "judge/failed")
+"""Metrics that count what a process has of its own; of those named *_max the largest is taken, of others the mean."""
+
+
+def together(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Metrics of one step over all processes, each of which has as many prompts; None where no process has a value."""
+    if jax.process_count() == 1:
+        return values
+    mine = [np.nan if value is None else float(value) for value in values.values()]
+    every = np.asarray(everywhere(np.array(mine, np.float32)), np.float64)
+    return {name: _joined(name, found[~np.isnan(found)]) for name, found in zip(values, every.T, strict=True)}
+
+
+def _joined(name: str, found: np.ndarray) -> float | int | None:
+    if not found.size:
+        return None
+    if name in SUMMED:
+        value = found.sum()
+    else:
+        value = found.max() if name.endswith("_max") else found.mean()
+    return int(value) if value == int(value) else float(value)
+
+
+def suffix() -> str:
+    """What a process adds to the names of files that each writes for itself; nothing for the first."""
+    return f".{jax.process_index()}" if jax.process_index() else ""
+
+
 def redrawn(prompts: PromptBatch, earlier: Iterable[np.ndarray]) -> PromptBatch:
     """Prompts of a further draw of a step: occurrences go on from the draws before, so that no noise comes twice.
 

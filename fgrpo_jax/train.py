@@ -28,7 +28,7 @@ from tqdm import tqdm
 from fgrpo_jax import checkpoint, doors, evaluate, judging, metrics, precompile, scoring, setup
 from fgrpo_jax import config as configs
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.collect import Collected, anywhere, everywhere, redrawn
+from fgrpo_jax.collect import Collected, anywhere, everywhere, redrawn, suffix, together
 from fgrpo_jax.data.buckets import padding
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.learner import Learner
@@ -39,7 +39,7 @@ from fgrpo_jax.rewards.groups import dead
 from fgrpo_jax.rewards.judges.scorer import SharedTower
 from fgrpo_jax.rewards.judges.tally import METRICS
 from fgrpo_jax.rewards.score import score
-from fgrpo_jax.rollout.generate import generate
+from fgrpo_jax.rollout.generate import fetched, generate
 from fgrpo_jax.rollout.sampler import Sampler
 
 SHOWN = {
@@ -180,11 +180,12 @@ class Run:
         names = metrics.train_names([c.name for c in config.constraints], extra=extra)
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
             log, figures = (
-                stack.enter_context(metrics.JsonlWriter(self.workdir / name, resume_step=start))
-                for name in ("metrics.jsonl", "eval.jsonl")
+                stack.enter_context(metrics.JsonlWriter(self.workdir / f"{name}{suffix()}.jsonl", resume_step=start))
+                for name in ("metrics", "eval")
             )
             self.watch.recall(metrics.read_jsonl(log.path))
-            board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if config.log.tensorboard else None
+            first = config.log.tensorboard and jax.process_index() == 0
+            board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if first else None
             if board is not None:
                 stack.enter_context(contextlib.closing(board))
             steps = range(start, config.num_steps)
@@ -223,7 +224,7 @@ class Run:
             state, figures, logps = self.learner.step(
                 state, reference, prompts, self.policy.put(batch.rollouts), signals
             )
-            figures, logps = jax.device_get((figures, logps))
+            figures, logps = jax.device_get(figures), fetched(logps)
         values = self._values(step, figures, drawn, spent)
         values |= {"rollout/dead_groups": int(self._dead(batch.signals).sum()), "rollout/resampled": replaced}
         values |= scoring.custom_means(drawn.seen)
@@ -235,7 +236,7 @@ class Run:
         values |= {f"time/{phase}": spent[phase] for phase in ("data", "rollout", "reward", "learner")}
         if self.config.log.rollouts:
             self._write_rollouts(step, batch, figures["constraint/lambda"])
-        return state, metrics.row(names, values)
+        return state, metrics.row(names, together(values))
 
     # ------------------------------------------------------------------------------------------------------ one step
     def _collect(
@@ -404,8 +405,7 @@ class Run:
         names = [c.name for c in self.config.constraints]
         lines = batch.lines(step + 1, dict(zip(names, map(float, lam), strict=True)))
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        suffix = f".{jax.process_index()}" if jax.process_count() > 1 else ""
-        evaluate.write_atomically(self.workdir / "rollouts" / f"{step + 1:06d}{suffix}.jsonl", text)
+        evaluate.write_atomically(self.workdir / "rollouts" / f"{step + 1:06d}{suffix()}.jsonl", text)
 
     # --------------------------------------------------------------------------------------------- around the steps
     def _guard_updates(self, state: TrainState, reference: Flat, checkpoints: checkpoint.Checkpoints) -> None:

@@ -10,6 +10,7 @@ from checks import learner_memory as memory
 from checks.record import exit_code
 
 from fgrpo_jax.model import vocabulary
+from fgrpo_jax.model.qwen2_5_vl import Model
 
 
 def test_no_wide_buffer_and_no_growth_with_the_vocabulary() -> None:
@@ -42,3 +43,25 @@ def test_a_chunk_of_logits_has_constant_room() -> None:
     assert vocabulary.rows(640) == 1024
     for vocab in (64_007, 151_936, 152_064):
         assert vocab * vocabulary.rows(vocab) <= vocabulary.ROOM < vocab * (vocabulary.rows(vocab) + 1)
+
+
+def test_each_remat_policy_keeps_less_than_the_one_before() -> None:
+    """Temporary bytes of a backward pass of 8 layers: everything kept, products kept, inputs of layers kept."""
+    base = memory.model(vocab=512)
+    text = dataclasses.replace(base.config.text, num_layers=8)
+    shapes = {
+        "tokens": jax.ShapeDtypeStruct((2, 128, text.hidden_size), jnp.float32),
+        "positions": jax.ShapeDtypeStruct((2, 128, 3), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((2, 128), jnp.bool_),
+    }
+    held = {}
+    for remat in ("none", "dots", "full"):
+        model = Model.create(dataclasses.replace(base.config, text=text), remat=remat)
+
+        def loss(params, tokens, positions, mask, model=model):
+            hidden, _ = model.modules(params).text.prefix(tokens, positions, mask, remat=model.remat)
+            return jnp.sum(hidden**2)
+
+        compiled = jax.jit(jax.grad(loss)).lower(model.abstract(), *shapes.values()).compile()
+        held[remat] = compiled.memory_analysis().temp_size_in_bytes
+    assert held["none"] > 1.05 * held["dots"] and held["dots"] > 1.5 * held["full"], held

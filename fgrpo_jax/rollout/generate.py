@@ -68,7 +68,7 @@ def generate(
     """
     start = time.perf_counter()
     drawn = sampler.sample(params, prompts, seed=seed, purpose=purpose, step=step, features=features)
-    rollouts = jax.device_get(drawn) if jax.process_count() == 1 else jax.tree.map(own_rows, drawn)
+    rollouts = fetched(drawn)
     seconds = time.perf_counter() - start
     bad = ~np.isfinite(rollouts.logps).all(axis=-1)
     if bad.any():
@@ -81,6 +81,11 @@ def generate(
         tokens=int(rollouts.mask.sum()),
         seconds=seconds,
     )
+
+
+def fetched(tree: Any) -> Any:
+    """Arrays by prompt on the host as numpy; with several processes, the prompts of this one."""
+    return jax.device_get(tree) if jax.process_count() == 1 else jax.tree.map(own_rows, tree)
 
 
 def own_rows(array: jax.Array) -> np.ndarray:
