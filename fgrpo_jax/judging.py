@@ -121,7 +121,7 @@ def _server_judge(section: JudgeSection) -> Judge:
 
 def _endpoint(server: ServerSection, *, frame: str, concurrency: int) -> ServerJudge:
     try:
-        from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs httpx
+        from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs aiohttp
     except ImportError as error:
         raise ValueError(f"backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
     judge = ServerJudge(

@@ -11,6 +11,7 @@ import itertools
 import json
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from PIL import Image
 from test_rewards_score import EXAMPLE, RIGHT, SIZE
 
 from fgrpo_jax.records import ImageSize
-from fgrpo_jax.rewards.judges import gate, server
+from fgrpo_jax.rewards.judges import gate, pictures, server
 from fgrpo_jax.rewards.judges.protocol import Judgement, Request
 from fgrpo_jax.rewards.parsing import parse
 from fgrpo_jax.rewards.verdict import Verdict
@@ -106,6 +107,44 @@ def test_images_are_sent_as_the_policy_saw_them_or_as_published() -> None:
         assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (width, SIZE.height)
 
 
+def test_images_are_encoded_once_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    encode = pictures.data_urls
+
+    def watched(request: Request, **more: Any) -> list[str]:
+        made.append(request.example.id)
+        time.sleep(0.05)  # all of them ask before it is through
+        return encode(request, **more)
+
+    monkeypatch.setattr(pictures, "data_urls", watched)
+    other = dataclasses.replace(EXAMPLE, id="other")
+    requests = [*many(12), *(dataclasses.replace(request, example=other) for request in many(3))]
+    asked = ask("good", requests=requests)
+    assert all(not judgement.failed for judgement in asked.judgements) and made == [EXAMPLE.id, "other"]
+    assert len({json.dumps(body["messages"][1]["content"][0]) for body in asked.server.bodies}) == 1
+
+
+def test_an_image_of_megabytes_is_sent_whole() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), np.uint8)
+    example = dataclasses.replace(EXAMPLE, images=(noise,))
+    request = dataclasses.replace(semantic(), example=example, size=ImageSize(1200, 900, 1200, 900))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asked = ask("good", requests=[request])
+    assert not asked.judgements[0].failed, asked.errors
+    url = asked.server.bodies[0]["messages"][1]["content"][0]["image_url"]["url"]
+    sent = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    np.testing.assert_array_equal(np.asarray(sent), noise)
+
+
+def test_connections_are_kept_and_cookies_are_not() -> None:
+    """A cookie of a balancer would send all that follows to one replica."""
+    asked = ask("cookie", requests=many(40))
+    assert all(not judgement.failed for judgement in asked.judgements)
+    assert not any("Cookie" in headers for headers in asked.server.headers)
+    assert 1 <= asked.server.connections <= QUICK["concurrency"]
+
+
 def test_further_fields_and_fields_taken_out() -> None:
     body = ask("good", body={"max_tokens": None, "max_completion_tokens": 2000, "seed": 3}).server.bodies[0]
     assert "max_tokens" not in body and (body["max_completion_tokens"], body["seed"]) == (2000, 3)
@@ -122,10 +161,10 @@ def test_done_is_told_of_each_judgement_as_it_comes() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- what may pass
-PASSING = ["status_429", "status_500", "status_503", "drop", "drop_midway", "truncated", "html", "slow", "trickle"]
+PASSING = ["status_429", "status_500", "status_503", "drop", "drop_midway", "truncated", "html", "slow", "no_http"]
 
 
-@pytest.mark.parametrize("behaviour", [*PASSING, "headers_trickle"])
+@pytest.mark.parametrize("behaviour", [*PASSING, "trickle", "headers_trickle"])
 def test_what_may_pass_is_tried_again(behaviour: str) -> None:
     asked = ask(behaviour, behaviour, "good", server__pause=4.0, server__retry_after=0, timeout=0.6)
     assert asked.judgements[0].verdict is not None, asked.errors
@@ -149,6 +188,7 @@ FINAL = {
     "huge": "more than 2,000,000 bytes",
     "status_400": "status 400",
     "status_401": "status 401",
+    "elsewhere": "status 307",
 }
 
 

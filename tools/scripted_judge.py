@@ -52,6 +52,7 @@ class Judge:
       times: when each came, on the monotonic clock.
       headers: of every request.
       most: most requests that were under way at once.
+      connections: so many were opened.
     """
 
     plan: Sequence[str] = ("good",)
@@ -64,6 +65,7 @@ class Judge:
     times: list[float] = dataclasses.field(default_factory=list)
     headers: list[dict[str, str]] = dataclasses.field(default_factory=list)
     most: int = 0
+    connections: int = 0
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -73,6 +75,11 @@ class Judge:
         self._lock = threading.Lock()
         self._steps = itertools.cycle(self.plan)
         self._now = 0
+
+    def came(self) -> None:
+        """A connection was opened."""
+        with self._lock:
+            self.connections += 1
 
     def next(self, body: dict[str, Any], headers: dict[str, str]) -> str:
         """The behaviour that this request meets."""
@@ -92,7 +99,12 @@ class Judge:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for the first's receipt
     judge: Judge
+
+    def setup(self) -> None:
+        super().setup()
+        self.judge.came()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing."""
@@ -143,6 +155,11 @@ def _drop_midway(handler: _Handler, body: dict[str, Any]) -> None:
     handler.end_headers()
     handler.wfile.write(whole[: len(whole) // 2])
     handler.wfile.flush()
+    handler.close_connection = True
+
+
+def _no_http(handler: _Handler, body: dict[str, Any]) -> None:
+    handler.wfile.write(b"what?\r\n\r\n")
     handler.close_connection = True
 
 
@@ -199,6 +216,9 @@ BEHAVIOURS: dict[str, Callable[[_Handler, dict[str, Any]], None]] = {
     "cut_off": lambda h, body: h.say("CORRECT", end="length"),
     "no_choices": lambda h, body: h.reply(200, b'{"choices": []}'),
     "huge": lambda h, body: h.reply(200, b" " * 3_000_000),
+    "no_http": _no_http,
+    "elsewhere": lambda h, body: h.reply(307, b"", Location=h.judge.url + "/elsewhere"),
+    "cookie": lambda h, body: h.reply(200, _completion(h.judge.answer(body)), Set_Cookie="replica=1; Path=/"),
 }
 """What a request may meet."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections.abc import Iterator, Sequence
@@ -105,37 +106,43 @@ def gone(context: runs.Context) -> Iterator[Check]:
 
 
 def overlap(context: runs.Context) -> Iterator[Check]:
-    """Twenty steps with a judge that takes 200 ms a call against one that takes none."""
-    seconds: dict[float, list[float]] = {0.0: [], 0.2: []}
-    trained: dict[float, list[Any]] = {}
-    exposed = 0.0
-    for latency in seconds:
-        workdir = context.scratch / f"latency{latency:g}"
+    """Twenty steps with a judge that takes 200 ms a call against one that takes none; each twice, in turns.
+
+    What else the machine does only ever adds time: of each step, whose work is the same in all runs, the faster of its
+    two turns counts.
+    """
+    seconds: dict[float, list[list[float]]] = {0.0: [], 0.2: []}
+    trained: list[list[Any]] = []
+    rows: list[dict[str, Any]] = []
+    for turn, latency in itertools.product(range(2), seconds):
+        workdir = context.scratch / f"latency{latency:g}_{turn}"
         with scripted_judge.serve(scripted_judge.Judge(latency=latency)) as judge:
             flags = _flags(context, workdir, judge, num_steps=20, **BIG)
             done = runs.door("train", *flags, cache=context.scratch / "cache").require()
         rows = metrics.read_jsonl(workdir / "metrics.jsonl")[1:]  # the first step compiles
-        parts = [f"time/{part}" for part in ("data", "rollout", "reward", "learner")]
-        seconds[latency] = [sum(row[part] for part in parts) for row in rows]
-        trained[latency] = [row["loss/total"] for row in rows]
-        exposed = _mean(rows, "time/reward")
-        yield holds(f"overlap/seconds_latency_{latency:g}", True, round(done.seconds, 1), "told")
-    instant, slow = (sum(seconds[latency]) for latency in (0.0, 0.2))
+        seconds[latency].append([sum(row[f"time/{part}"] for part in PARTS) for row in rows])
+        trained.append([row["loss/total"] for row in rows])
+        told = {"all": round(done.seconds, 1), "of 19 steps": round(sum(seconds[latency][-1]), 2)}
+        told |= {part: round(_mean(rows, f"time/{part}"), 3) for part in PARTS}
+        yield holds(f"overlap/seconds_latency_{latency:g}_{turn}", True, told, "told; parts a step")
+    instant, slow = (sum(map(min, *turns)) for turns in seconds.values())
     yield at_most("overlap/wall_time_ratio", round(slow / instant, 3), 1.15)
-    yield holds("overlap/seconds_waited_a_step", True, round(exposed, 3), "told")
     yield at_least("overlap/latency_p50", _mean(rows, "judge/latency_p50"), 0.2)
-    yield holds("overlap/same_training", trained[0.0] == trained[0.2], trained[0.2][-1], "bit-equal losses")
+    yield holds("overlap/requests_a_step", True, _mean(rows, "judge/requests"), "told")
+    yield holds("overlap/same_training", all(losses == trained[0] for losses in trained), trained[0][-1], "bit-equal")
 
+
+PARTS = ("data", "rollout", "reward", "learner")
 
 BIG = {
-    "data.prompts_per_step": 16,
-    "rollout.batch_prompts": 4,
+    "data.prompts_per_step": 64,
+    "rollout.batch_prompts": 8,
     "rollout.group_size": 8,
     "judge.concurrency": 256,
     "judge.cache": "",
     "judge.server.timeout": 10.0,
 }
-"""A step of several seconds in four parts: what is left to wait for at its end is one part's judging."""
+"""A step of some seconds in eight parts: at its end the last part's judging is left to wait for, some 250 ms."""
 
 
 def restart(context: runs.Context) -> Iterator[Check]:

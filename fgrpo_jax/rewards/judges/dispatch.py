@@ -230,7 +230,7 @@ class Dispatcher:
             if store is not None and not judgement.failed:
                 store.put(rest[index], judgement)
 
-        answers = self.model.judge([requests[key] for key in rest], done=keep)
+        answers = self.model.judge([requests[key] for key in rest], done=None if store is None else keep)
         if len(answers) != len(rest):
             raise ValueError(f"judge {dict(self.model.identity)} gave {len(answers)} judgements for {len(rest)}")
         return out | dict(zip(rest, answers, strict=True))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
-import threading
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,9 @@ from fgrpo_jax.rewards.judges.protocol import Request
 
 
 class Pictures:
-    """Images as they are sent, the newest kept: all sentences about an example show the same.
+    """Images as they are sent, each encoded once and the newest kept: all sentences about an example show the same.
+
+    For one event loop: encoding runs in threads beside it.
 
     Args:
       image: as for `data_urls`.
@@ -23,21 +25,21 @@ class Pictures:
 
     def __init__(self, image: str) -> None:
         self._image = image
-        self._lock = threading.Lock()
-        self._kept: dict[int, tuple[Request, list[str]]] = {}  # with the request, so that no id is given twice
+        self._kept: dict[int, tuple[Request, asyncio.Future[list[str]]]] = {}  # with the request, which keeps its id
 
-    def of(self, request: Request) -> list[str]:
-        """Data URLs of the images of a request."""
+    async def of(self, request: Request) -> list[str]:
+        """Data URLs of the images of a request.
+
+        Raises:
+          ValueError: the images can't be sent.
+        """
         key = id(request.example)
-        with self._lock:
-            found = self._kept.get(key)
-        if found is None:
-            found = request, data_urls(request, image=self._image)
-            with self._lock:
-                self._kept[key] = found
-                for old in list(self._kept)[: -self.KEPT]:
-                    del self._kept[old]
-        return found[1]
+        if key not in self._kept:
+            work = asyncio.to_thread(data_urls, request, image=self._image)
+            self._kept[key] = request, asyncio.ensure_future(work)
+            for old in list(self._kept)[: -self.KEPT]:
+                del self._kept[old]
+        return await asyncio.shield(self._kept[key][1])  # whoever gives up, the others still want it
 
 
 def data_urls(request: Request, *, image: str) -> list[str]:

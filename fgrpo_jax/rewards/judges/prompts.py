@@ -15,8 +15,11 @@ import hashlib
 import json
 import re
 import string
+import threading
 import unicodedata
 from collections.abc import Mapping
+
+import numpy as np
 
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.dialects import in_paper_notation, text_in
@@ -135,9 +138,34 @@ def _pixels(request: Request) -> list[object]:
     if not arrays and encoded is not None:
         arrays = list(encoded.patches)
     sizes = [request.size] if encoded is None else encoded.sizes
-    hashes = [f"{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}" for array in arrays]
+    hashes = [_HASHES.of(array) for array in arrays]
     named = [] if arrays else [example.source, example.id]
     return [hashes, named, [dataclasses.astuple(size) for size in sizes]]
+
+
+class _Hashes:
+    """Hashes of the arrays last asked about: a step asks of one image as often as there are sentences about it."""
+
+    KEPT = 64
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[int, tuple[np.ndarray, str]] = {}  # with the array, so that no other gets its id
+
+    def of(self, array: np.ndarray) -> str:
+        """What tells the array apart, its shape included."""
+        with self._lock:
+            known = self._known.pop(id(array), None)
+        if known is None:
+            known = array, f"{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
+        with self._lock:
+            self._known[id(array)] = known  # as the newest
+            for old in list(self._known)[: -self.KEPT]:
+                del self._known[old]
+        return known[1]
+
+
+_HASHES = _Hashes()
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import json
 import os
 import random
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import httpx
+import aiohttp
 
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.gate import Final, Gate, Passing, retry_after
@@ -32,6 +33,7 @@ from fgrpo_jax.rewards.judges.protocol import Done, Judgement, Request
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts, but for what Retry-After asks
 MOST_BYTES = 2_000_000  # of an answer; a verdict is one word
+IDLE = 4.0  # seconds a connection is kept unused: vLLM closes it after five, and a request must not meet that
 AGAIN = frozenset((408, 425, 429, *range(500, 600)))
 
 
@@ -149,14 +151,15 @@ class ServerJudge:
     def _run(self, work: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _open(self) -> httpx.AsyncClient:
+    async def _open(self) -> aiohttp.ClientSession:
         s = self.settings
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._free = asyncio.Semaphore(s.concurrency)
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(s.timeout, connect=s.connect_timeout),
-            limits=httpx.Limits(max_connections=s.concurrency, max_keepalive_connections=s.concurrency),
+        return aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
+            connector=aiohttp.TCPConnector(limit=s.concurrency, keepalive_timeout=IDLE),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=s.connect_timeout),  # `_attempt` has the total
+            cookie_jar=aiohttp.DummyCookieJar(),  # a balancer's cookie would send everything to one replica
+            trust_env=True,  # proxies, as other programs find them
         )
 
     async def _shut(self) -> None:
@@ -164,7 +167,7 @@ class ServerJudge:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._client.aclose()
+        await self._client.close()
         await asyncio.sleep(0.01)  # connections take a turn of the loop to close
         await self._loop.shutdown_default_executor()
 
@@ -177,18 +180,21 @@ class ServerJudge:
             return dataclasses.replace(out, seconds=time.perf_counter() - began)
 
     async def _chat(self, system: str, user: str) -> tuple[str, str]:
+        async def pack() -> bytes:
+            return self._packed(system, user)
+
         async with self._free:
-            answer, why = await self._attempts(lambda: self._packed(system, user))
+            answer, why = await self._attempts(pack)
         said, error, _ = ("", why, {}) if why else self._said(answer)
         return said, error
 
-    async def _attempts(self, pack: Callable[[], bytes]) -> tuple[Any, str]:
+    async def _attempts(self, pack: Callable[[], Awaitable[bytes]]) -> tuple[Any, str]:
         """(the JSON of an answer, '') after as many attempts as it takes and as there may be, or (None, why not)."""
         s, ends, said = self.settings, time.monotonic() + self.settings.deadline, ""
         if (why := self._gate.shut) is not None:
             return None, self._clean(why)
         try:
-            body = await asyncio.to_thread(pack)  # encoding images takes its time
+            body = await pack()
         except ValueError as error:
             return None, self._clean(str(error))
         for attempt in range(s.retries + 1):
@@ -224,18 +230,22 @@ class ServerJudge:
         url = f"{self.settings.url.rstrip('/')}/chat/completions"
         try:
             async with asyncio.timeout(limit):  # of the whole attempt: bytes that trickle never run into a read limit
+                # No redirect is followed: the key and the images are for the address that was named.
                 headers = {"Content-Type": "application/json"}
-                async with self._client.stream("POST", url, content=body, headers=headers) as response:
+                sent = io.BytesIO(body)  # written in parts: other requests need not wait for one with large images
+                async with self._client.post(url, data=sent, headers=headers, allow_redirects=False) as response:
                     text = await _content(response)
-        except (TimeoutError, httpx.TimeoutException):
+        except aiohttp.ConnectionTimeoutError:
+            raise Passing(f"no connection within {self.settings.connect_timeout:.3g} s") from None
+        except TimeoutError:
             raise Passing(f"no answer within {limit:.3g} s") from None
-        except httpx.TransportError as error:
-            raise Passing(f"{type(error).__name__}: {error}") from None
-        except httpx.HTTPError as error:
+        except aiohttp.InvalidURL as error:
             raise Final(f"{type(error).__name__}: {error}") from None
-        if response.status_code != 200:
-            what = f"status {response.status_code}: {text[:200].decode(errors='replace')}"
-            if response.status_code in AGAIN:
+        except aiohttp.ClientError as error:
+            raise Passing(f"{type(error).__name__}: {error}") from None
+        if response.status != 200:
+            what = f"status {response.status}: {text[:200].decode(errors='replace')}"
+            if response.status in AGAIN:
                 raise Passing(what, wait=retry_after(response.headers.get("Retry-After")))
             raise Final(what)
         try:
@@ -268,7 +278,7 @@ class ServerJudge:
             return Judgement(None, error=self._clean(f"no verdict: {said[:80]!r}"), **told)
         return Judgement(verdict, **told)
 
-    def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request) -> bytes:
         """The JSON that is sent.
 
         Raises:
@@ -277,7 +287,7 @@ class ServerJudge:
         prompt = prompts.render(request, frame=self.settings.frame)
         content: Any = prompt.text
         if prompt.images:
-            shown = [{"type": "image_url", "image_url": {"url": url}} for url in self._pictures.of(request)]
+            shown = [{"type": "image_url", "image_url": {"url": url}} for url in await self._pictures.of(request)]
             content = [*shown, {"type": "text", "text": prompt.text}]
         return self._packed(prompt.system, content)
 
@@ -297,23 +307,23 @@ class ServerJudge:
         s, at = self.settings, "config.judge.server"
         url = f"{s.url.rstrip('/')}/models"
         try:
-            async with asyncio.timeout(s.timeout), self._client.stream("GET", url) as response:
+            async with asyncio.timeout(s.timeout), self._client.get(url, allow_redirects=False) as response:
                 text = await _content(response)
-        except (TimeoutError, httpx.HTTPError, Passing, Final) as error:
+        except (TimeoutError, aiohttp.ClientError, Passing, Final) as error:
             what = self._clean(str(error)) or type(error).__name__
             raise ValueError(
                 f"the judge at {s.url} does not answer ({what}); start the server, or correct {at}.url"
             ) from None
-        if response.status_code in (401, 403):
+        if response.status in (401, 403):
             named = f"the key in {s.key_env}" if s.key_env else "a request without a key"
             raise ValueError(
-                f"the judge at {s.url} refuses {named} (status {response.status_code}); set the environment variable "
+                f"the judge at {s.url} refuses {named} (status {response.status}); set the environment variable "
                 f"that {at}.key_env names"
             )
-        served = _served(text) if response.status_code == 200 else None
+        served = _served(text) if response.status == 200 else None
         if not served:
             # Some have no such list, or an empty one; whether the model is there then shows in the first request.
-            warnings.warn(f"{url} gives no list of models (status {response.status_code})", stacklevel=2)
+            warnings.warn(f"{url} gives no list of models (status {response.status})", stacklevel=2)
         elif s.model not in served:
             raise ValueError(
                 f"the judge at {s.url} does not serve {s.model!r} but {', '.join(served[:8])}; correct {at}.model"
@@ -336,9 +346,9 @@ def _key(name: str) -> str:
     return key
 
 
-async def _content(response: httpx.Response) -> bytes:
+async def _content(response: aiohttp.ClientResponse) -> bytes:
     out = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         out += chunk
         if len(out) > MOST_BYTES:
             raise Final(f"an answer of more than {MOST_BYTES:,} bytes")
