@@ -24,6 +24,17 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "configs" / "default.py"
 VOCAB = 512
+SMALL_TEXT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 48,
+    "mrope_section": (2, 1, 1),
+}
+"""Fields of the smallest `TextConfig` that has everything: grouped queries and positions in three parts."""
+
 QUICK = {"xla_backend_optimization_level": 0}
 """Compiler options for programs that are compiled for longer than they run."""
 
@@ -64,16 +75,10 @@ def write(folder: Path, *, seed: int = 0) -> Path:
     tokenizer = tokenizers.train([*texts, *(e.trace or "" for e in examples)], vocab_size=VOCAB)
     ids = {name: index for name, index in tokenizers.token_ids(tokenizer).items() if name != "vision_token_id"}
     text = TextConfig(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=48,
+        **SMALL_TEXT,
         vocab_size=VOCAB,
         rope_theta=10000.0,
         rms_norm_eps=1e-6,
-        mrope_section=(2, 1, 1),
         tie_word_embeddings=True,
     )
     vision = VisionConfig(

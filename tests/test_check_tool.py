@@ -10,6 +10,8 @@ from checks import algebra, readme_run, refusals, runs
 from checks.fingerprint import ROOT, files, fingerprint
 from checks.record import Check, above, at_least, at_most, between, exit_code, holds, same, skipped
 
+from fgrpo_jax import setup
+
 GOOD, BAD, UNTRIED = holds("a", True, 1, "b"), holds("a", False, 1, "b"), skipped("a", "no data", "b")
 
 
@@ -150,7 +152,7 @@ def test_half_written_files_are_seen(tmp_path: Path):
 @pytest.mark.parametrize("area", check.AREAS)
 def test_every_area_runs_the_groups_it_names(area: str, tmp_path: Path, monkeypatch):
     module = check.AREAS[area]
-    monkeypatch.setattr(module.setup, "model_folder", lambda name: tmp_path)
+    monkeypatch.setattr(setup, "model_folder", lambda name: tmp_path)
 
     def names(*argv: str) -> list[str]:
         return [name for name, _ in module.groups(check.parser().parse_args([area, *argv]), tmp_path)]
@@ -160,7 +162,7 @@ def test_every_area_runs_the_groups_it_names(area: str, tmp_path: Path, monkeypa
 
 
 def test_groups_can_be_chosen(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(check.main_area.setup, "model_folder", lambda name: tmp_path)
+    monkeypatch.setattr(setup, "model_folder", lambda name: tmp_path)
 
     def names(*argv: str) -> list[str]:
         args = check.parser().parse_args(["main", *argv])

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from policies import SMALL_TEXT
 
 from fgrpo_jax import doors
 from fgrpo_jax import generate as door
@@ -26,16 +27,10 @@ TEXTS = ["The red circle is left of the blue square. What is it?", "user assista
 
 def small_config(vocab: int, ids: dict[str, int]) -> ModelConfig:
     text = TextConfig(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=48,
+        **SMALL_TEXT,
         vocab_size=vocab,
         rope_theta=10000.0,
         rms_norm_eps=1e-6,
-        mrope_section=(2, 1, 1),
         tie_word_embeddings=True,
     )
     vision = VisionConfig(

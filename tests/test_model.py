@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from policies import SMALL_TEXT
 
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -19,14 +20,8 @@ from fgrpo_jax.records import PromptBatch, VisionInputs
 
 TINY = ModelConfig(
     text=TextConfig(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=48,
+        **SMALL_TEXT,
         vocab_size=70,
-        mrope_section=(2, 1, 1),
     ),
     vision=VisionConfig(
         depth=2, hidden_size=16, num_heads=2, intermediate_size=20, out_hidden_size=32, fullatt_block_indexes=(1,)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from policies import SMALL_TEXT
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
@@ -28,15 +29,9 @@ EOS, PAD = 1, 0
 G, T = 3, 7
 CONFIG = ModelConfig(
     text=TextConfig(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=48,
+        **SMALL_TEXT,
         vocab_size=VOCAB,
         rope_theta=10000.0,
-        mrope_section=(2, 1, 1),
         tie_word_embeddings=True,
     ),
     vision=VisionConfig(

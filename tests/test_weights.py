@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from policies import SMALL_TEXT
 from safetensors.numpy import load_file, save_file
 
 from fgrpo_jax.model import leaves, weights, weights_out
@@ -20,14 +21,8 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 
 CONFIG = ModelConfig(
     text=TextConfig(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        intermediate_size=48,
+        **SMALL_TEXT,
         vocab_size=70,
-        mrope_section=(2, 1, 1),
         rms_norm_eps=1e-6,
     ),
     vision=VisionConfig(

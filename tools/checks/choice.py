@@ -1,12 +1,15 @@
-"""Which groups of an area run: --only and --skip, the same for all areas."""
+"""Which groups of an area run, and on what: --only and --skip, the same for all areas; --policy and --nlvr for some."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
+from checks import runs
 from checks.record import Check
+from fgrpo_jax import setup
 
 ContextT = TypeVar("ContextT")
 
@@ -24,3 +27,16 @@ def chosen(
     for name, group in groups.items():
         if name in (args.only or groups) and name not in args.skip:
             yield name, lambda group=group: group(context)
+
+
+def add_policy_flags(parser: argparse.ArgumentParser, groups: Mapping[str, object]) -> None:
+    """--policy and --nlvr beside those of `add_flags`, for areas whose groups take a `runs.Context`."""
+    nlvr = runs.ROOT.parent / "shared/data/nlvr"
+    parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
+    parser.add_argument("--nlvr", type=Path, default=nlvr, help="NLVR as published (%(default)s)")
+    add_flags(parser, groups)
+
+
+def context(args: argparse.Namespace, scratch: Path, *, results: Path) -> runs.Context:
+    """What groups are run on, by the flags of `add_policy_flags`."""
+    return runs.Context(scratch, setup.model_folder(args.policy).absolute(), args.nlvr, results)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from checks import choice, data_bad, data_evaluate, data_metrics, data_pipeline, data_sets, runs
 from checks.record import Check
-from fgrpo_jax import setup
 
 Group = Callable[[runs.Context], Iterator[Check]]
 
@@ -24,15 +23,10 @@ GROUPS: Mapping[str, Group] = {
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of this area."""
-    parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
-    parser.add_argument(
-        "--nlvr", type=Path, default=runs.ROOT.parent / "shared/data/nlvr", help="NLVR as published (%(default)s)"
-    )
-    choice.add_flags(parser, GROUPS)
+    choice.add_policy_flags(parser, GROUPS)
 
 
 def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
     """(name, what runs it) of each group that is asked for."""
-    figures = runs.ROOT / "docs/checks/data.json"
-    context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), args.nlvr, figures)
+    context = choice.context(args, scratch, results=runs.ROOT / "docs/checks/data.json")
     yield from choice.chosen(args, GROUPS, context)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from checks import algebra, choice, devices, heldout, nlvr, readme_run, refusals, resume, roundtrip, runs
 from checks.record import Check, below
-from fgrpo_jax import metrics, setup
+from fgrpo_jax import metrics
 
 Group = Callable[[runs.Context], Iterator[Check]]
 
@@ -41,19 +41,15 @@ GROUPS: Mapping[str, Group] = {
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of this area."""
-    root = runs.ROOT
+    out = runs.ROOT / "docs/checks/main.json"
     parser.add_argument("--full", action="store_true", help="the README's command for three seeds, and only its checks")
-    parser.add_argument("--out", type=Path, default=root / "docs/checks/main.json", help="its figures (%(default)s)")
-    parser.add_argument("--policy", default=setup.SHIPPED, help="HF folder of the policy under test (%(default)s)")
-    parser.add_argument(
-        "--nlvr", type=Path, default=root.parent / "shared/data/nlvr", help="NLVR as published (%(default)s)"
-    )
-    choice.add_flags(parser, GROUPS)
+    parser.add_argument("--out", type=Path, default=out, help="its figures (%(default)s)")
+    choice.add_policy_flags(parser, GROUPS)
 
 
 def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
     """(name, what runs it) of each group that is asked for."""
-    context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), args.nlvr, args.out)
+    context = choice.context(args, scratch, results=args.out)
     if args.full:
         yield "readme_run", lambda: _full(context)
         return
