@@ -116,6 +116,19 @@ def on_batch(x: jax.Array, mesh: Mesh | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, batch_sharding(mesh))
 
 
+def looked_up(x: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Rows [M, ..., D] of an embedding table, split by prompts.
+
+    They come split in D as the table is. One exchange brings them over, by way of prompts over the axis that D is not
+    split over; told only where to end, the partitioner puts the whole array on every device, and warns of it.
+    """
+    if mesh is None or not splits(mesh, batch=x.shape[0], width=x.shape[-1]):
+        return x
+    others = tuple(axis for axis in BATCH_AXES if axis != WEIGHT_AXIS)
+    by_width = PartitionSpec(others, *[None] * (x.ndim - 2), WEIGHT_AXIS)
+    return on_batch(jax.lax.with_sharding_constraint(x, NamedSharding(mesh, by_width)), mesh)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The whole array on every device: multipliers, step counters."""
     return NamedSharding(mesh, PartitionSpec())

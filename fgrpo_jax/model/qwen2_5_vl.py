@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
+from fgrpo_jax import mesh as meshes
 from fgrpo_jax.model import layers, vocabulary
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
@@ -129,7 +130,7 @@ class Model:
         `features` [M, I·F, D] feed the tokens whose `image_slot` is not negative.
         """
         text = self._bind(params).text
-        x = text.embed(prompts.tokens, dtype=self.compute_dtype)
+        x = meshes.looked_up(text.embed(prompts.tokens, dtype=self.compute_dtype), self.mesh)
         if features.shape[1]:
             rows = jnp.take_along_axis(features, jnp.maximum(prompts.image_slot, 0)[..., None], axis=1)
             x = jnp.where((prompts.image_slot >= 0)[..., None], rows.astype(x.dtype), x)
@@ -156,7 +157,7 @@ class Model:
           prefix_mask: bool [M, S], the prompts' mask.
         """
         text = self._bind(params).text
-        x = text.embed(tokens, dtype=self.compute_dtype)
+        x = meshes.looked_up(text.embed(tokens, dtype=self.compute_dtype), self.mesh)
         positions = next_position[:, None, None] + jnp.arange(tokens.shape[2])
         positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
         return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, remat=self.remat, mesh=self.mesh)
