@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -147,6 +148,24 @@ def require_divisible(mesh: Mesh, **prompts: int) -> None:
                 f"{name.replace('__', '.')}={count} prompts cannot be split over data={mesh.shape['data']} × "
                 f"fsdp={mesh.shape['fsdp']} = {parts} devices; use a multiple of {parts}"
             )
+
+
+def require_own_prompts(mesh: Mesh) -> None:
+    """Checks that no prompt lies on devices of several processes: each process puts the prompts it has on its own.
+
+    Raises:
+      ValueError: the tensor axis reaches beyond a process, whose devices would then compute one prompt from two.
+    """
+    sharing = mesh.devices.reshape(batch_size(mesh), -1)  # the devices of a row hold the same prompts
+    owners = np.array([[device.process_index for device in row] for row in sharing])
+    mixed = owners[(owners != owners[:, :1]).any(axis=1)]
+    if mixed.size:
+        own = int((owners == mixed[0, 0]).sum())
+        raise ValueError(
+            f"mesh.tensor={mesh.shape['tensor']} splits the model over processes "
+            f"{', '.join(map(str, sorted(set(mixed[0].tolist()))))}, and each has prompts of its own; choose a "
+            f"mesh.tensor that divides the {own} devices of a process, and let mesh.fsdp split it over more"
+        )
 
 
 def shardings(specs: Mapping[str, Any], mesh: Mesh, *, rules: Rules = TRAIN_RULES) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def policy(config: Config) -> Policy:
     """Reads config and processor of the starting policy and builds mesh and model; no weights yet."""
     folder = model_folder(config.model.hf, config.model.revision)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    meshes.require_own_prompts(mesh)
     model = Model.create(
         ModelConfig.load(folder),
         compute_dtype=jnp.dtype(config.model.compute_dtype),

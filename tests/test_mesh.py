@@ -1,6 +1,8 @@
 """Mesh and sharding rules, on eight CPU devices."""
 
 import dataclasses
+import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,6 +62,20 @@ def test_batches_are_split_over_data_and_fsdp() -> None:
     meshes.require_divisible(mesh, rollout__batch_prompts=8)
     with pytest.raises(ValueError, match=r"rollout.batch_prompts=6 .* data=2 × fsdp=2 = 4 .* multiple of 4"):
         meshes.require_divisible(mesh, rollout__batch_prompts=6)
+
+
+@pytest.mark.parametrize(("sizes", "mixed"), [((4, 1, 2), ""), ((1, 2, 4), ""), ((2, 1, 4), ""), ((1, 1, 8), "0, 1")])
+def test_devices_that_compute_one_prompt_are_of_one_process(sizes: tuple[int, int, int], mixed: str) -> None:
+    """Two processes of four devices each."""
+    devices: Any = np.array([types.SimpleNamespace(process_index=index // 4) for index in range(8)], object)
+    mesh: Any = types.SimpleNamespace(
+        devices=devices.reshape(sizes), shape=dict(zip(meshes.MESH_AXES, sizes, strict=True))
+    )
+    if not mixed:
+        meshes.require_own_prompts(mesh)
+        return
+    with pytest.raises(ValueError, match=rf"mesh.tensor=8 .* processes {mixed}, .* divides the 4 devices of a process"):
+        meshes.require_own_prompts(mesh)
 
 
 @needs_eight

@@ -1,14 +1,19 @@
-"""One of two processes that train together on CPU (tests/test_two_processes.py); not a test.
+"""One of the processes that train or evaluate together on CPU (tests/test_two_processes.py); not a test.
 
-    python two_processes.py INDEX PORT HF WORKDIR STEPS
+    python two_processes.py INDEX COUNT PORT train HF WORKDIR STEPS
+    python two_processes.py INDEX COUNT PORT evaluate FOLDER NAME...
 
-Groups of the questions that `is_dead` names earn the same whatever they say, and are filtered.
+Training: groups of the questions that `is_dead` names earn the same whatever they say, and are filtered. Evaluation:
+of the shipped policy, in FOLDER/NAME, with the fields of `EVALUATIONS[NAME]`; what this process writes and removes
+there is listed in FOLDER/INDEX.wrote.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +26,17 @@ FIELDS: dict[str, Any] = {
     "log__tensorboard": False,
     "algorithm__filter_dead": True,
     "data__workers": 0,
+}
+
+QUESTIONS = 11
+"""Two batches of eight: of the last, the second of two processes has filling alone."""
+
+EVALUATIONS: dict[str, dict[str, Any]] = {
+    "greedy": {"eval.temperature": 0.0},
+    "sampled": {},
+    "killed": {},  # pauses where it is to be killed
+    "resumed": {},
+    "shared": {"mesh.data": 1, "mesh.tensor": 2},
 }
 
 
@@ -41,15 +57,52 @@ def half_dead(score: Any) -> Any:
     return rewarded
 
 
-def main(index: int, port: str, hf: str, workdir: str, steps: str) -> int:
+def train(hf: str, workdir: str, steps: str) -> int:
     from fgrpo_jax import doors, train
 
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=index)
     train.score = half_dead(train.score)
-    flags = policies.overrides(hf, num_steps=int(steps), **FIELDS)  # type: ignore[arg-type]
+    flags = policies.overrides(Path(hf), num_steps=int(steps), **FIELDS)
     return doors.run(train.main, train.parser(), [f"--config={policies.BASE}", f"--workdir={workdir}", *flags])
 
 
+def evaluate(folder: str, *names: str) -> int:
+    from fgrpo_jax import answering, evaluate
+
+    append, wrote = answering.AnswerFile.append, watch(Path(folder))
+
+    def slowly(file: answering.AnswerFile, rows: Any) -> None:
+        append(file, rows)
+        time.sleep(60 if "killed" in file.folder.parts else 0)
+
+    answering.AnswerFile.append = slowly  # type: ignore[method-assign]
+    codes = []
+    for name in names:
+        fields = {"eval.examples": QUESTIONS, "eval.batch_prompts": 8, **EVALUATIONS[name]}
+        flags = [f"--config.{field}={value}" for field, value in fields.items()]
+        codes.append(evaluate.run([f"--config={policies.ROOT}/configs/tiny.py", f"--workdir={folder}/{name}", *flags]))
+    Path(folder, f"{jax.process_index()}.wrote").write_text("\n".join(wrote))
+    return max(codes)
+
+
+def watch(folder: Path) -> list[str]:
+    """Grows by a line for every file below the folder that is opened for writing or removed: what, and its name."""
+    seen: list[str] = []
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(args[1], str) and set("wax+") & set(args[1])
+        if (writes or event == "os.remove") and Path(args[0]).is_relative_to(folder):
+            seen.append(f"{event} {Path(args[0]).relative_to(folder)}".removesuffix(".tmp"))
+
+    sys.addaudithook(hook)
+    return seen
+
+
+def main(index: int, count: int, port: str, door: str, *args: str) -> int:
+    if count > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=index)
+    return {"train": train, "evaluate": evaluate}[door](*args)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[1]), *sys.argv[2:6]))
+    raise SystemExit(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))
