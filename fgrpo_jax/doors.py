@@ -64,6 +64,45 @@ def add_policy(parser: argparse.ArgumentParser, *, required: bool = False) -> No
     parser.add_argument("--revision", default="", help="branch, tag or commit of a hub id (default: main)")
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds --distributed, by which several processes become one run (`join`)."""
+    parser.add_argument(
+        "--distributed",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT,COUNT,INDEX",
+        help="be one of several processes with one mesh over all their devices; alone it asks SLURM, Open MPI, "
+        "Kubernetes or Cloud TPU who they are, else: coordinator, number of processes, which of them this is",
+    )
+
+
+def join(where: str) -> None:
+    """Joins the other processes by `jax.distributed`; to be called before anything asks for devices.
+
+    Args:
+      where: 'HOST:PORT,COUNT,INDEX', or '' to find out from the cluster.
+
+    Raises:
+      ValueError: not of that form, or there is no cluster that says it.
+    """
+    import jax  # not needed to read a command line
+
+    coordinator, *numbers = where.split(",") if where else (None,)
+    if where and not (
+        len(numbers) == 2 and all(number.isdecimal() for number in numbers) and int(numbers[1]) < int(numbers[0])
+    ):
+        raise ValueError(
+            f"--distributed={where}: expected HOST:PORT,COUNT,INDEX such as 10.0.0.1:8476,4,0 with INDEX below COUNT"
+        )
+    count, index = map(int, numbers) if numbers else (None, None)
+    try:
+        jax.distributed.initialize(coordinator, num_processes=count, process_id=index)
+    except ValueError as error:
+        raise ValueError(
+            f"--distributed: no cluster says who the processes are ({error}); give --distributed=HOST:PORT,COUNT,INDEX"
+        ) from error
+
+
 def run(
     main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
@@ -77,6 +116,8 @@ def run(
         args = parser.parse_args(rest)
         if overrides and "config" not in args:
             parser.error(f"this command takes no config, got {overrides[0]}")
+        if getattr(args, "distributed", None) is not None:
+            join(args.distributed)
         if "config" in args:
             args.config = load_config(args.config, overrides)
         return main(args) or 0

@@ -187,6 +187,7 @@ def parser() -> argparse.ArgumentParser:
     out = doors.parser(__doc__, config=True)
     out.add_argument("--workdir", required=True, type=Path, help="folder for answers and results")
     doors.add_policy(out)
+    doors.add_processes(out)
     out.add_argument("--checkpoint", type=Path, help="a policy as a checkpoint: one, or a run's folder for its newest")
     return out
 

@@ -478,7 +478,9 @@ class Run:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
-    return doors.parser(__doc__, config=True, workdir=True)
+    out = doors.parser(__doc__, config=True, workdir=True)
+    doors.add_processes(out)
+    return out
 
 
 if __name__ == "__main__":

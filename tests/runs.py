@@ -99,6 +99,24 @@ def earning(score: Any) -> Any:
     return rewarded
 
 
+def is_dead(example: Any) -> bool:
+    """Of half the questions: those whose groups `half_dead` rewards alike."""
+    return zlib.crc32(example.id.encode()) % 2 == 0
+
+
+def half_dead(score: Any) -> Any:
+    """Rewards drawn from what was said (`earning`), but for the questions that `is_dead` names."""
+    drawn = earning(score)
+
+    def rewarded(examples: Any, texts: Any, **settings: Any) -> Any:
+        signals, seen = drawn(examples, texts, **settings)
+        rows = [row for row, example in enumerate(examples) if is_dead(example)]
+        signals.task[rows], signals.values[:, rows], signals.mask[:, rows] = 0.7, 0.1, True
+        return signals, seen
+
+    return rewarded
+
+
 def write_questions(folder: Path, *, count: int, split: str = "train") -> list[dict[str, Any]]:
     """A folder in our JSONL layout, with an image a question; returns its lines."""
     from PIL import Image

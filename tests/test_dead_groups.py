@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,23 +84,6 @@ def quick() -> Iterator[None]:
         yield
 
 
-def is_dead(example: Any) -> bool:
-    return zlib.crc32(example.id.encode()) % 2 == 0
-
-
-def half_dead(score: Any) -> Any:
-    """Rewards drawn from what was said (runs.earning), but for the questions that `is_dead` names."""
-    earning = runs.earning(score)
-
-    def rewarded(examples: Any, texts: Any, **settings: Any) -> Any:
-        signals, seen = earning(examples, texts, **settings)
-        rows = [row for row, example in enumerate(examples) if is_dead(example)]
-        signals.task[rows], signals.values[:, rows], signals.mask[:, rows] = 0.7, 0.1, True
-        return signals, seen
-
-    return rewarded
-
-
 def run(monkeypatch: pytest.MonkeyPatch, workdir: Path, hf: Path, score: Any, **fields: Any) -> list[dict[str, Any]]:
     with monkeypatch.context() as patch:
         patch.setattr(train, "score", score)
@@ -114,7 +96,7 @@ def run(monkeypatch: pytest.MonkeyPatch, workdir: Path, hf: Path, score: Any, **
 def whole(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("dead") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        run(patch, workdir, tiny_hf, half_dead(train.score), num_steps=STEPS)
+        run(patch, workdir, tiny_hf, runs.half_dead(train.score), num_steps=STEPS)
     return workdir
 
 
@@ -125,12 +107,12 @@ def test_dead_groups_are_replaced_by_live_ones_of_the_prompts_that_follow(whole:
         lines = metrics.read_jsonl(whole / "rollouts" / f"{row['step']:06d}.jsonl")
         want, spare = list(next(data).examples), []
         taken += 1
-        first_dead = sum(map(is_dead, want))
-        while any(map(is_dead, want)) and taken < 99:
-            spare = [example for example in next(data).examples if not is_dead(example)]
+        first_dead = sum(map(runs.is_dead, want))
+        while any(map(runs.is_dead, want)) and taken < 99:
+            spare = [example for example in next(data).examples if not runs.is_dead(example)]
             taken += 1
             for place, example in enumerate(want):
-                if is_dead(example) and spare:
+                if runs.is_dead(example) and spare:
                     want[place] = spare.pop(0)
         assert [line["id"] for line in lines] == [example.id for example in want]
         assert row["rollout/resampled"] == first_dead > 0 and row["rollout/dead_groups"] == 0
@@ -157,7 +139,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     whole: Path, tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for steps in range(1, STEPS + 1):
-        found = run(monkeypatch, tmp_path / "w", tiny_hf, half_dead(train.score), num_steps=steps)
+        found = run(monkeypatch, tmp_path / "w", tiny_hf, runs.half_dead(train.score), num_steps=steps)
     assert found == runs.rows(whole)
     config = policies.config(tiny_hf, algorithm__filter_dead=True)
     policy = policies.policy(config)

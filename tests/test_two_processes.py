@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import runs
-from two_processes import QUESTIONS, STEPS, is_dead
+from two_processes import QUESTIONS, STEPS
 
 from fgrpo_jax import answering
 
@@ -66,7 +66,7 @@ def test_two_processes_replace_their_dead_groups_and_report_as_one(tiny_hf: Path
         learnt = [lines(whole, row["step"], process) for process in range(2)]
         ids = [line["id"] for part in learnt for line in part]
         assert [len(part) for part in learnt] == [M // 2, M // 2] and len(set(ids)) == M
-        assert not any(is_dead(types.SimpleNamespace(id=name)) for name in ids)
+        assert not any(runs.is_dead(types.SimpleNamespace(id=name)) for name in ids)
         assert row["rollout/dead_groups"] == 0 and row["rollout/resampled"] > 0
         assert row["sampler/logp_diff_max"] < 1e-4 and row["sampler/tokens"] > M * G
         assert learnt[0][0]["lambda"] == learnt[1][0]["lambda"]

@@ -3,7 +3,7 @@
     python two_processes.py INDEX COUNT PORT train HF WORKDIR STEPS
     python two_processes.py INDEX COUNT PORT evaluate FOLDER NAME...
 
-Training: groups of the questions that `is_dead` names earn the same whatever they say, and are filtered. Evaluation:
+Training: groups of the questions that `runs.is_dead` names earn the same whatever they say, and are filtered. Evaluation:
 of the shipped policy, in FOLDER/NAME, with the fields of `EVALUATIONS[NAME]`; what this process writes and removes
 there is listed in FOLDER/INDEX.wrote.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -40,32 +39,16 @@ EVALUATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def is_dead(example: Any) -> bool:
-    return zlib.crc32(example.id.encode()) % 2 == 0
-
-
-def half_dead(score: Any) -> Any:
-    """Rewards drawn from what was said (runs.earning), but for the questions that `is_dead` names."""
-    earning = runs.earning(score)
-
-    def rewarded(examples: Any, texts: Any, **settings: Any) -> Any:
-        signals, seen = earning(examples, texts, **settings)
-        rows = [row for row, example in enumerate(examples) if is_dead(example)]
-        signals.task[rows], signals.values[:, rows], signals.mask[:, rows] = 0.7, 0.1, True
-        return signals, seen
-
-    return rewarded
-
-
-def train(hf: str, workdir: str, steps: str) -> int:
+def train(together: list[str], hf: str, workdir: str, steps: str) -> int:
     from fgrpo_jax import doors, train
 
-    train.score = half_dead(train.score)
+    train.score = runs.half_dead(train.score)
     flags = policies.overrides(Path(hf), num_steps=int(steps), **FIELDS)
-    return doors.run(train.main, train.parser(), [f"--config={policies.BASE}", f"--workdir={workdir}", *flags])
+    command = [f"--config={policies.BASE}", f"--workdir={workdir}", *flags]
+    return doors.run(train.main, train.parser(), [*command, *together])
 
 
-def evaluate(folder: str, *names: str) -> int:
+def evaluate(together: list[str], folder: str, *names: str) -> int:
     from fgrpo_jax import answering, evaluate
 
     append, wrote = answering.AnswerFile.append, watch(Path(folder))
@@ -79,7 +62,9 @@ def evaluate(folder: str, *names: str) -> int:
     for name in names:
         fields = {"eval.examples": QUESTIONS, "eval.batch_prompts": 8, **EVALUATIONS[name]}
         flags = [f"--config.{field}={value}" for field, value in fields.items()]
-        codes.append(evaluate.run([f"--config={policies.ROOT}/configs/tiny.py", f"--workdir={folder}/{name}", *flags]))
+        command = [f"--config={policies.ROOT}/configs/tiny.py", f"--workdir={folder}/{name}", *flags]
+        codes.append(evaluate.run([*command, *together]))
+        together = []  # they are, from then on
     Path(folder, f"{jax.process_index()}.wrote").write_text("\n".join(wrote))
     return max(codes)
 
@@ -98,10 +83,8 @@ def watch(folder: Path) -> list[str]:
 
 
 def main(index: int, count: int, port: str, door: str, *args: str) -> int:
-    if count > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=index)
-    return {"train": train, "evaluate": evaluate}[door](*args)
+    together = [f"--distributed=127.0.0.1:{port},{count},{index}"] if count > 1 else []
+    return {"train": train, "evaluate": evaluate}[door](together, *args)
 
 
 if __name__ == "__main__":
