@@ -3,9 +3,9 @@
     python two_processes.py INDEX COUNT PORT train HF WORKDIR STEPS
     python two_processes.py INDEX COUNT PORT evaluate FOLDER NAME...
 
-Training: groups of the questions that `runs.is_dead` names earn the same whatever they say, and are filtered. Evaluation:
-of the shipped policy, in FOLDER/NAME, with the fields of `EVALUATIONS[NAME]`; what this process writes and removes
-there is listed in FOLDER/INDEX.wrote.
+Training: groups of the questions that `runs.is_dead` names earn the same whatever they say, and are filtered.
+Evaluation: of the shipped policy, in FOLDER/NAME, with the fields of `EVALUATIONS[NAME]`; what this process writes and
+removes there is listed in FOLDER/INDEX.wrote.
 """
 
 from __future__ import annotations
