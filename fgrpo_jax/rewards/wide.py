@@ -14,30 +14,11 @@ import functools
 import re
 
 from fgrpo_jax.rewards.claims import Claim, Reading, Symbols, Thing, is_visual, read, take_conclusion
+from fgrpo_jax.rewards.constructions import claims_of
+from fgrpo_jax.rewards.openings import denied, is_idle, without_lead
 from fgrpo_jax.rewards.relations import OPPOSITE
 from fgrpo_jax.rewards.words import COLORS, SHAPES, SIZES
 
-_LEAD = re.compile(
-    r"^(?:(?:wait|actually|no(?=\s?[,;:.—-])|hold on|hmm|oh|sorry|correction|scratch that|"
-    r"on second thoughts?|let me correct (?:that|this|myself)|"
-    r"that(?:'s| is| was) (?:not right|wrong|a mistake|not correct)|"
-    r"i (?:misread|misjudged|was wrong about) (?:it|that|this)|i made a mistake|"
-    r"in fact|in truth|rather|well|so|thus|hence|therefore|indeed|clearly|also|now|and|but|"
-    r"looking again|looking closer|to be precise)\b[\s,:;.—-]*)+",
-    re.IGNORECASE,
-)
-_FALSE = r"(?:true|right|correct|the case|so)"
-_UNTRUE = r"(?:false|wrong|untrue|incorrect|not true|not right|not correct|not the case)"
-_DENIED = re.compile(
-    rf"^(?:no, )?(?:(?:i|we) (?:deny|dispute|reject) that|it is a (?:lie|mistake) (?:that|to say that)|"
-    rf"the (?:statement|claim|idea|assertion) that(?= .* is {_UNTRUE}[.!]?$)|"
-    rf"it (?:is|'s) not {_FALSE} that|"
-    rf"it (?:is|would be|'s) {_UNTRUE} (?:that|to (?:say|claim|think) that)|"
-    rf"(?:one|i|we|you) (?:can|could|do|would)(?: ?not|n't) (?:say|see|find|claim|think) that|"
-    rf"nobody (?:can|could) say that) (?P<claim>.+?)"
-    rf"(?:[;,] (?:it|that) is not (?:so|{_FALSE})| is {_UNTRUE})?[.!]?$",
-    re.IGNORECASE,
-)
 _HEDGE = re.compile(
     r"\b(?:perhaps|maybe|possibly|probably|might|may|could|whether|if|unless|either|or|unclear|not sure|unsure|seems? "
     r"possible|can't tell|cannot tell|hard to tell|can not tell|although|though|except|but|would)\b",
@@ -78,28 +59,39 @@ _GROUND = _words("of than from with beside against where")
 _SIZE_ADJECTIVES = {"big": "larger", "large": "larger", "tall": "larger", "small": "smaller", "tiny": "smaller"}
 
 
+_NAMED = re.compile(rf"\b(?:{'|'.join((*COLORS, *SHAPES))})\b", re.IGNORECASE)
+_LONGEST = 400
+
+
 @functools.lru_cache(maxsize=1 << 13)
 def read_widely(sentence: str) -> Reading:
     """Reads one sentence, by the strict grammar if that can, else by its marks. Total; what stays dark is not read."""
     strict = read(sentence)
-    if strict.understood or len(sentence) > 400 or sentence.rstrip().endswith("?"):
+    hiding = strict.understood and not strict.claims and _NAMED.search(sentence) is not None  # 'Looking at .., a is ..'
+    if (strict.understood and not hiding) or len(sentence) > _LONGEST or sentence.rstrip().endswith("?"):
         return strict
     text = " ".join(sentence.replace("’", "'").split())
-    text = _NO_NUMBER.sub("someone", text.replace("isn't", "is not").replace("n't", " not"))
-    text = _LEAD.sub("", text) or text
-    denied = _DENIED.match(text)
-    if denied:
-        return _negated(read_widely(denied["claim"].strip() + "."), strict)
+    text = without_lead(text.replace("can't", "can not").replace("cannot", "can not").replace("n't", " not"))
+    claim = denied(text)
+    if claim is not None:
+        return _negated(read_widely(claim + "."), strict)
     body, conclusions = take_conclusion(text)
     inner = read(body[:1].upper() + body[1:])
-    if inner.understood and body:
+    if inner.understood and inner.claims and body:
         return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
     remark = _REMARK.match(body)
     if remark and _is_idle(remark[1]):
         inner = read(remark[2][:1].upper() + remark[2][1:])
         if inner.understood and inner.claims:
             return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
-    claim = _statement(body)
+    constructed = claims_of(body)
+    if constructed is not None:
+        return Reading((*constructed, *conclusions), True, is_visual(sentence))
+    if hiding:
+        return strict
+    if is_idle(text):
+        return Reading((), True, False)
+    claim = _statement(_NO_NUMBER.sub("someone", body))
     return strict if claim is None else Reading((claim, *conclusions), True, is_visual(sentence))
 
 
