@@ -33,20 +33,47 @@ class Commitment:
 
 _CUE = re.compile(
     r"\b(?:answer|answers|choose|chose|pick|select|choice|option|go(?:ing)? with|fits?|best|conclude|conclusion|"
-    r"therefore|thus|hence|consequently|accordingly|so|must be|has to be|leads? (?:me |us )?to|points? (?:me |us )?to|"
+    r"therefore|thus|hence|consequently|accordingly|so|must be|has to be|leads? (?:me |us )?to|points? (?:me |"
+    r"us )?to|"
     r"speaks? for|settles?|settle (?:on|for)|decide (?:on|for)|final|finally|means|it is|it's|that is|that's|this is|"
     r"which is|is (?:right|correct|true)|result|statement|sentence|claim|indicates?|implies|favou?rs?|matches|makes|"
-    r"gives|wins|say|suggests?|go(?:ing)? for|looking for|opt for)\b"
+    r"gives|wins|say|suggests?|go(?:ing)? for|looking for|opt(?:ing)? for|vote for|(?:comes?|boils?) down to|"
+    r"corresponds? to|agrees? with|supports?|confirms?|proves?|yields?|results? in|end(?:s|ing)? (?:up )?(?:at|with)|"
+    r"lands? (?:on|at)|commit(?:s|ting)? to|stick(?:ing)? with|stay(?:ing)? with|take|tick|report|respond|reply|"
+    r"deduce|"
+    r"infer|determine|verdict|solution|response|winner|choosing|picking|selecting|select(?:s|ed)|picks?|chosen|tells|"
+    r"proper|going with|correct|naturally|clearly|obviously|then)\b"
 )
+_IDIOMS = re.compile(
+    r"\b(?:in the end|ends? up|ending up|ends? with|at the end of the day|up (?=with|at|on|to)|down (?=to)|"
+    r"after all|from all of this|on the whole|"
+    r"in this picture|looking back|with (?:that|this) in view|so far|by far|all things considered)\b"
+)
+"""Words of seeing in phrases that see nothing."""
+_LOOKING = re.compile(
+    r"\b(?:looks?|seems?|appears?|sees?|there|here|a closer look|(?:from|in|on) (?:the|this) (?:image|picture|scene)|"
+    r"between|number|close|equally|sides?)\b"
+)
+"""Words of seeing that say nothing of the image when several options stand beside a hedge."""
 _STRONG = re.compile(
     r"\b(?:answers?|options?|choices?|choose|chose|pick|select|correct|conclude|conclusion|"
-    r"rules? out|ruled out|exclude\w*|cross(?:ed)? out|go(?:ing)? (?:for|with)|settle (?:on|for)|opt for|final)\b|"
-    r"\b(?:is|be) (?:right|wrong)$"
+    r"rules? out|ruled out|exclude\w*|cross(?:ed)? out|go(?:ing)? (?:for|with)|settle (?:on|for)|opt for|final|"
+    r"vote for|(?:comes?|boils?) down to)\b|"
+    r"\b(?:is|be) (?:right|wrong)$|\b(?:is|be) (?:the )?(?:right|correct) (?:one|answer|option|choice)\b|"
+    r"^(?:the )?(?:right|correct) (?:one|answer|option|choice)\b"
 )
 _HEDGE = re.compile(
     r"\b(?:could|may|might|perhaps|maybe|possibly|either|can(?:no|')t tell|can not tell|hard to (?:tell|say)|"
-    r"not sure|unsure|unclear|undecided|uncertain|equally|both|possible|plausible|likely|or|"
-    r"whether|ambiguous|guess|torn)\b"
+    r"not sure|unsure|unclear|undecided|uncertain|equally|both|(?<!not )possible|(?<!not )plausible|likely|or|"
+    r"whether|ambiguous|guess|torn|hesitate|wavering|waver|undetermined|inconclusive|doubt|hardly|scarcely|barely|"
+    r"toss up|conceivable|conceivably|seems? to work|(?:difficult|hard|tough|impossible|tricky) to (?:tell|say|"
+    r"decide|"
+    r"determine|distinguish|choose|know|judge)|(?:can(?:no|')t|can not|cannot|could not|unable to|"
+    r"not able to) (?:tell|say|"
+    r"decide|determine|distinguish|choose|settle|make up|be (?:sure|certain))|not (?:be )?(?:certain|excluded|"
+    r"ruled out|"
+    r"impossible|out of the question|off the table)|(?:decide|choose|choice|tie|toss up|undecided|split|caught|stuck|"
+    r"vacillate|go back and forth) between|no way to (?:tell|know)|(?:is|remains|left) open)\b"
 )
 _DENY = re.compile(
     r"\b(?:can(?:no|')t be|can not be|cannot|not|isn't|never|rules? out|ruled out|exclud\w+|eliminat\w+|discard\w*|"
@@ -55,7 +82,8 @@ _DENY = re.compile(
 )
 _CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming|were)\b")
 _LETTER = re.compile(
-    r"(?:(?P<cue>\b(?:option|answer|choice|letter|pick|choose|select|is|be|with|for|to|exclude|out|or|and|than|not)\s{1,2})?)"
+    r"(?:(?P<cue>\b(?:option|answer|choice|letter|pick|choose|select|is|be|with|for|to|exclude|out|or|and|than|"
+    r"not)\s{1,2})?)"
     r"(?P<open>\()?\b(?P<letter>[A-Z])\b(?P<close>\))?(?P<after>\s{1,2}[a-z]+)?"
 )
 _TAG = re.compile(r"<\s{0,3}/?\s{0,3}[A-Za-z!]")  # markup in a reasoning is no statement, whatever it encloses
@@ -74,8 +102,10 @@ def commitment(sentence: str, options: Sequence[str]) -> Commitment | None:
     if not named:
         return None
     every = frozenset(named)
-    rest = _without(text, options)
+    rest = _IDIOMS.sub(" ", _without(text, options))
     strong = _STRONG.search(rest) is not None
+    if len(named) > 1 and _HEDGE.search(rest) and SEEN_WORDS.isdisjoint(re.findall(r"\w+", _LOOKING.sub("", rest))):
+        return Commitment("hedges", every)
     if not strong and not SEEN_WORDS.isdisjoint(re.findall(r"\w+", rest)):
         return None  # a statement about the image that happens to hold the words of an option
     if _HEDGE.search(rest):
@@ -85,7 +115,7 @@ def commitment(sentence: str, options: Sequence[str]) -> Commitment | None:
         return Commitment("commits", kept) if len(kept) == 1 else None
     if _DENY.search(rest):
         return Commitment("denies", every)
-    if len(every) > 1 or not (_CUE.search(rest) or text == plain(options[next(iter(every))])):
+    if len(every) > 1 or not (strong or _CUE.search(rest) or text == plain(options[next(iter(every))])):
         return None
     return Commitment("commits", every)
 

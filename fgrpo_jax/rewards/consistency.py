@@ -251,11 +251,21 @@ class _Argument:
         return claim.kind in ("relation", "size") and names <= set(self.query.args)
 
     def may_concern(self, text: str) -> bool:
-        """Whether a sentence that was not read may be a word on the matter: it names nothing, or something asked."""
+        """Whether a sentence that was not read may be a word on the matter asked.
+
+        It may when it names nothing, or what is asked about. What names a thing beside the question says nothing of a
+        pair unless it names both of the pair, and nothing of a number unless it names the kind counted; a single
+        thing that is an option may be picked without naming what it is near to or in.
+        """
+        named, asked = set(_THING.findall(text)), set(self.query.args)
         if self.query.family == "counting":
+            return not named or self.query.args[0] in text
+        if not named:
             return True
-        named = [word for word in _THING.findall(text) if len(word) > 1]
-        return not named or any(word in self.query.args for word in named)
+        if named - asked and self.query.family in ("left_right", "above_below", "larger", "compound", "between"):
+            picks = self.query.family == "between" and len(self.query.args) == 2
+            return len(named & asked) > 1 or (picks and len(named) == 1 and not named.isdisjoint(self.options))
+        return bool(named & asked) or (len(named) == 1 and not named.isdisjoint(self.options))
 
     def _option(self, text: str) -> int:
         return self.options.index(text) if text in self.options else NONE_OF_THEM

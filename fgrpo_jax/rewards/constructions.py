@@ -32,7 +32,8 @@ _MACROS = {
     "GO": "(?:go|going|move|moving|walk|walking|travel|travelling|traveling|head|heading|look|looking|scan|scanning|"
     "step|stepping|shift|shifting|proceed|proceeding|continue|continuing|wander|run|glance|glancing|turn|turning|pan|"
     "panning|THERE|THERE to (?:go|move|look|walk))",
-    "WHO": r"(?:(?:i|we|you|uno|someone|eyes|your eyes|eye)(?: (?:d|ll|must|need to|can|will|would|should|could))* )?",
+    "WHO": r"(?:(?:i|we|you|uno|someone|eyes|your eyes|eye)(?: (?:d|ll|must|need to|can|will|would|should|"
+    "could))* )?",
     "MEET": r"(?:reach|reaches|meet|meets|pass|passes|encounter|encounters|hit|hits|get to|gets to|come to|comes to|"
     r"arrive at|arrives at|come across|comes across|run into|runs into|land at|lands at|land on|lands on|go past|"
     r"goes past|see|sees|find|finds|IS at|IS to|IS across|IS on|leads(?: us| me| you)? to|brings(?: us| me| you)? to|"
@@ -40,11 +41,14 @@ _MACROS = {
     "ALSO": r"(?: (?:and|while|whereas|but|,|;))+",
     "OTHERS": r"(?:(?:all|any|every|each|of|the|these|other|others|else|OBJ|rest|them|everything|anything|remaining|"
     r"AMONG|uno|do|does|is|IS|in)(?: |$))+",
-    "ALL": r"(?:(?:all|every|each|of|the|these|other|others|else|OBJ|rest|them|everything|everybody|remaining|any)\s)+",
-    "NONE": r"(?:(?:THERE|no|none|nothing|not|other|else|of|others|OBJ|uno|single|AMONG|all|is)\s)*?(?:no|none|nothing|"
+    "ALL": r"(?:(?:all|every|each|of|the|these|other|others|else|OBJ|rest|them|everything|everybody|remaining|"
+    r"any)\s)+",
+    "NONE": r"(?:(?:THERE|no|none|nothing|not|other|else|of|others|OBJ|uno|single|AMONG|all|is)\s)*?(?:no|none|"
+    "nothing|"
     r"THERE not)(?: (?:other|else|of|others|OBJ|uno|single|AMONG|them|the|that|which|is))*",
     "SIDES": r"(?: (?:on|at|to|from|in) (?:either|both|opposite|opposing|each|different|two|N\d+) sides?)",
-    "TOTAL": r"(?:(?: ,)? (?:in (?:total|all|sum)|total|altogether|overall|here|there|visible|present|all told|together|"
+    "TOTAL": r"(?:(?: ,)? (?:in (?:total|all|sum)|total|altogether|overall|here|there|visible|present|all told|"
+    "together|"
     r"AMONG|in there))*",
 }
 _MACRO = re.compile(
@@ -53,11 +57,7 @@ _MACRO = re.compile(
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    full = _MACRO.sub(lambda match: _MACROS[match[0].strip()], pattern)
-    try:
-        return re.compile(full)
-    except re.error as error:
-        raise ValueError(f"{pattern}: {error}") from None
+    return re.compile(_MACRO.sub(lambda match: _MACROS[match[0].strip()], pattern))
 
 
 class Match:
@@ -180,12 +180,20 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"Y IS (?:flanked|joined|bordered|accompanied|followed) ITS REL by X",
             r"REF Y (?:, )?(?:and )?ITS REL (?:, )?(?:IS|THERE) X",
             r"Y HAS (?:its )?REL (?:towards?|to|facing) X",
-            r"(?:(?:if|when|by|after) )?WHO GO REL (?:OF|from) Y (?:(?:, |and |until |to |then |in order )*)(?:they |it |there )?WHO MEET X",
+            r"(?:(?:if|when|by|after) )?WHO GO REL (?:OF|from) Y (?:(?:, |and |until |to |then |"
+            r"in order )*)(?:they |it |there )?WHO MEET X",
             r"(?:to|in order to) MEET X from Y (?:, )?WHO GO REL",
             r"(?:to|in order to) MEET X (?:, )?WHO GO REL (?:OF|from) Y",
             r"from Y to (?:MEET )?X (?:, )?WHO GO REL",
             r"from Y (?:, )?(?:you )?WHO GO REL (?:to|until|and|, )*WHO MEET X",
             r"from Y (?:, )?X IS REL",
+            r"REL (?:(?:of|OF) (?:N\d+|two|pair)(?: OBJ)? )?IS X (?:, )?(?:and )?not Y",
+            r"X (?:, )?(?:and )?not Y (?:, )?IS REL(?: (?:of|OF) (?:N\d+|two|pair)(?: OBJ)?)?",
+            r"X IS REL (?:, )?(?:and )?not Y",
+            r"X IS REL(?: (?:of|OF) (?:N\d+|two|pair)(?: OBJ)?)? (?:REF|when REF|if REF) Y",
+            r"(?:THERE|WHO MEET) X (?:if|when|by|after|once) WHO GO REL (?:OF|from) Y",
+            r"X IS found by (?:GO) REL (?:OF|from) Y",
+            r"X IS by (?:GO) REL (?:OF|from) Y",
             r"X IS (?:where|what) WHO MEET (?:(?:if|when|after) )?WHO GO REL (?:OF|from) Y",
         ),
     ),
@@ -213,7 +221,8 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         _ordered,
         (
-            r"(?:\w+ )?(?:order )?(?:from )?REL (?:to )?OPP(?: order)? ?,? ?(?:order IS )?X (?:IS|goes|precedes|first)? ?"
+            r"(?:\w+ )?(?:order )?(?:from )?REL (?:to )?OPP(?: order)? ?,? ?(?:order IS )?X (?:IS|goes|precedes|"
+            r"first)? ?"
             r"(?:before|ahead of|precedes|, then|then|and then|first and then|followed by|ahead) (?:IS )?Y",
             r"(?:\w+ )?(?:from )?REL (?:to )?OPP ?,? ?WHO (?:sees|see|meets|THERE|reads|IS)? ?X (?:first )?"
             r"(?:, |and )*(?:then|before|followed by) Y",
@@ -244,10 +253,15 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"Y s SUP(?: OBJ)? IS X",
             r"X IS Y s SUP(?: OBJ)?",
             r"(?:its )?SUP(?: OBJ)? of Y IS X",
-            r"(?:AMONG )?(?:, )?X (?:HAS|IS|with|IS OBJ with|IS at) GAP (?:AMONG )?(?:to|from|of|towards) Y(?: AMONG)?",
+            r"(?:AMONG )?(?:, )?X (?:HAS|IS|with|IS OBJ with|IS at) GAP (?:AMONG )?(?:to|from|of|"
+            r"towards) Y(?: AMONG)?",
             r"OBJ (?:with|at|that HAS|HAS) GAP (?:to|from) Y (?:AMONG )?IS X",
             r"GAP (?:to|from) Y IS (?:of|for|from|to|that of|HAS by) ?X",
             r"with GAP (?:, )?X IS (?:NEAREST|FARTHEST) TO Y",
+            r"(?:(?:ranking|sorting|ordering|measuring|comparing|considering|OBJ|all|by|as|far|when|measure|"
+            r"compare|WHO to|in|"
+            r"terms|of|at|GO|looking|their|with|regard) )*(?:distances?|gaps?) (?:from|"
+            r"to) Y(?: IS concerned)? ,? ?X IS SUP",
             r"X IS CMP TO Y (?:REF|than) OTHERS",
             r"WHO (?:must |can |could |will |do |would )?not THERE (?:anything|OBJ|any OBJ) CMP TO Y than X",
             r"REF (?:OTHERS)(?:, )?X IS (?:SUP|CMP) TO Y",
@@ -274,22 +288,33 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"(?:in )?(?:OBJ in )?(?:middle|midst|cent(?:er|re)) of Y and Z (?:, )?(?:IS|THERE) X",
             r"OBJ (?:in )?(?:middle|midst) of Y and Z IS X",
             r"X IS (?:flanked|enclosed|framed|bracketed|bordered|surrounded) by Y and Z(?: SIDES)?",
-            rf"(?:if|when)? ?WHO (?:draw|drawing|connect|connecting|follow|join)? ?{_TRAVEL} (?:joining |connecting |that connects "
-            rf"|drawn )?(?:from |BETWEEN |of )?Y (?:and|to|with) Z (?:, )?(?:it )?(?:IS|passes|pass|runs|leads|goes|crosses|cuts|"
-            rf"would pass|will pass|touches|must pass) ?(?:{_THROUGH} )?X",
-            rf"X IS (?:somewhere )?(?:on|along|in) {_TRAVEL} (?:joining |connecting |separating |that separates )?(?:from )?"
+            rf"(?:if|when)? ?WHO (?:draw|drawing|connect|connecting|follow|join)? ?{_TRAVEL} (?:joining |"
+            rf"connecting |that connects "
+            rf"|drawn )?(?:from |BETWEEN |of )?Y (?:and|to|with) Z (?:, )?(?:it )?(?:IS|passes|pass|runs|leads|"
+            rf"goes|crosses|cuts|"
+            rf"would pass|will pass|would hit|would cross|hits|meets|intersects|would go|would run|touches|"
+            rf"must pass) ?(?:{_THROUGH} )?X",
+            rf"X IS (?:somewhere )?(?:on|along|in) {_TRAVEL} (?:joining |connecting |separating |"
+            rf"that separates )?(?:from )?"
             rf"(?:BETWEEN )?Y (?:to|and|from|with) Z",
-            r"(?:to GO|to get|GO|WHO GO|on WHO way|on path|on line|on route|along line|along path|on trip|traveling|getting|"
-            r"connecting|joining|if WHO GO|when GO) ?(?:from )?(?:BETWEEN )?Y (?:to|with|and) Z (?:, )?(?:and )?WHO (?:MEET) "
+            r"(?:to GO|to get|GO|WHO GO|on WHO way|on path|on line|on route|along line|along path|on trip|"
+            r"traveling|getting|"
+            r"connecting|joining|if WHO GO|when GO) ?(?:from )?(?:BETWEEN )?Y (?:to|with|"
+            r"and) Z (?:, )?(?:and )?WHO (?:MEET) "
             r"(?:past |through |over |by |across )?X(?: on way)?",
-            r"(?:to GO|to get|GO|on way|on path|on line|connecting|joining) ?(?:from )?Y (?:to|with|and) Z (?:, )?WHO X",
+            r"(?:to GO|to get|GO|on way|on path|on line|connecting|joining) ?(?:from )?Y (?:to|with|"
+            r"and) Z (?:, )?WHO X",
             r"Y IS on uno side (?:and |, |while )+Z (?:IS )?on other(?: side)? of X",
             r"Y IS on uno side of X (?:and |, |while )+Z (?:IS )?on other(?: side)?",
+            r"(?:THERE|WHO MEET) X (?:if|when|by|while|on way) ?WHO (?:GO )?(?:from )?(?:BETWEEN )?Y (?:to|and) Z",
+            r"on uno side of X IS Y (?:and |, |while )+on other(?: side)?(?: IS)? Z",
+            r"X IS middle (?:OBJ|uno)? ?(?:of|between|BETWEEN) Y (?:, R\d+ )?(?:and|,) Z",
             r"X HAS Y on uno side (?:and |, )+Z on other(?: side)?",
             r"Y and Z IS SIDES(?: of)? X",
             r"Y and Z (?:IS|HAS) X (?:in|at) (?:middle|between|BETWEEN them|between them|cent(?:er|re))",
             r"Y and Z HAS X between(?: them)?",
-            r"(?:both )?Y and Z (?:flank|sandwich|frame|bracket|enclose|surround|border|are around|IS around) X(?: SIDES)?",
+            r"(?:both )?Y and Z (?:flank|sandwich|frame|bracket|enclose|surround|border|are around|"
+            r"IS around) X(?: SIDES)?",
             r"X IS (?:in|at) (?:middle|cent(?:er|re)) (?:, )?with Y and Z SIDES",
             r"X IS (?:in|at) (?:middle|cent(?:er|re)) (?:, )?(?:with )?Y on uno side and Z on other(?: side)?",
             r"with Y on uno side and Z on other(?: side)? (?:, )?X IS (?:in|at) (?:middle|cent(?:er|re)|between)",
@@ -304,13 +329,14 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
         (
             r"(?:THERE )?X (?:IS )?(?:OBJ )?INSIDE Y",
             r"(?:all|whole) (?:of )?X IS INSIDE Y",
-            r"(?:SEE )?INSIDE Y (?:, )?(?:IS|THERE) X",
+            r"(?:(?:IS|THERE|WHO GO) )?INSIDE Y (?:, )?(?:IS|THERE) X",
             r"OBJ INSIDE Y IS X",
             r"Y CONTAINS X(?: INIT| completely| entirely| fully| on all sides| from all sides| within| inside)*",
             r"(?:it )?Y (?:HAS|IS with|keeps) X (?:INIT|inside|within)",
             r"Y IS (?:container|frame|enclosure|host) (?:of|for|around) X",
             r"X fits (?:completely |entirely )?(?:INSIDE|into) Y",
-            r"X IS (?:container|contained) INSIDE Y",
+            r"X HAS Y (?:all|completely|IS)? ?around it",
+            r"X IS completely INSIDE Y",
             r"INSIDE Y WHO (?:see|sees|find|finds|THERE) X",
         ),
     ),
@@ -319,14 +345,19 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
         (
             r"THERE (?:total of |sum of |count of )?N X TOTAL",
             r"(?:in total |total of )?N X (?:IS|appear|exist|occur|feature)(?: part)? TOTAL",
-            r"(?:my |final |total |full )*(?:number|count|total|tally|sum|amount|quantity) (?:of|for) X(?: IS| equals| comes to|"
+            r"(?:my |final |total |full )*(?:number|count|total|tally|sum|amount|quantity) (?:of|for) X(?: IS|"
+            r" equals| comes to|"
             r" amounts to| :|,| becomes| stands at| reaches| totals| of IS)+ ?(?:at |to )?N TOTAL",
-            r"(?:all )?X (?:number|total|amount to|come to|sum to|adds? ABOVE (?:OF|to)|adds? to|adds? (?:OF|to)|IS to|"
+            r"(?:all )?X (?:number|total|amount to|come to|sum to|adds? ABOVE (?:OF|to)|adds? to|adds? (?:OF|"
+            r"to)|IS to|"
             r"sum ABOVE (?:OF|to)|add ABOVE OF|makes) N TOTAL",
-            r"counting (?:all )?X (?:, )?WHO (?:get|gets|find|finds|arrive at|end at|reach|come to|gives|yields|THERE|IS at|IS to|"
+            r"counting (?:all )?X (?:, )?WHO (?:get|gets|find|finds|arrive at|end at|reach|come to|gives|yields|"
+            r"THERE|IS at|IS to|"
             r"obtain|makes) N",
-            r"(?:counting|adding)?(?: them)?(?: ABOVE| all| together)* ?(?:gives|yields|WHO (?:get|arrive at|reach|obtain|tally|counted|count|end ABOVE with|"
-            r"come to|come ABOVE with|IS at|IS to|IS with)|that (?:makes|gives|IS)|this (?:makes|gives|IS)|which makes|makes|adds to) "
+            r"(?:counting|adding)?(?: them)?(?: ABOVE| all| together)* ?(?:gives|yields|WHO (?:get|arrive at|"
+            r"reach|obtain|tally|counted|count|end ABOVE with|"
+            r"come to|come ABOVE with|IS at|IS to|IS with)|that (?:makes|gives|IS)|this (?:makes|gives|IS)|"
+            r"which makes|makes|adds to) "
             r"(?:total of |sum of |us |me )?N X TOTAL",
             r"N IS (?:number|count|total|tally) of X TOTAL",
             r"as for X ,? ?WHO (?:THERE|count|get) N(?: of them)? TOTAL",
@@ -337,8 +368,10 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         _exists,
         (
-            r"(?:also |in addition |in addition to that )?(?:THERE|HAS) (?:also |another )?X TOTAL(?: part| to be seen| among them)?",
-            r"X (?:IS|appear|appears)(?: (?:part|present|visible|there|here|AMONG|another OBJ|uno AMONG|among them))*",
+            r"(?:also |in addition |in addition to that )?(?:THERE|HAS) (?:also |another )?X TOTAL(?: part|"
+            r" to be seen| among them)?",
+            r"X (?:IS|appear|appears)(?: (?:part|present|visible|there|here|AMONG|another OBJ|uno AMONG|"
+            r"among them))*",
             r"(?:another|uno|further|uno more|next|final|last) ?(?:AMONG|OBJ) ?(?:AMONG )?IS X",
             r"(?:AMONG|among them|also|in it) (?:IS|THERE|:) ?X",
             r"(?:IS |THERE )+X",
@@ -347,7 +380,10 @@ _TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     ),
 )
 _PATTERNS = tuple((_compile(pattern), make) for make, patterns in _TABLE for pattern in patterns)
-_JOINTS = re.compile(r"(?: ,)? (?:;|while|whereas|and|so|,) ")
+_JOINTS = re.compile(r" ; (?:and )?| ,? ?(?:while|whereas|because|since|as) | , (?:and |so )")
+_PARTS = 4
+_REST = re.compile(r"(?:all |every |each )?(?:other |others |OBJ |uno |rest |IS )+(?:CMP|NEARER|FARTHER)")
+"""'.., all others are farther', beside a superlative."""
 
 
 def claims_of(text: str) -> tuple[Claim, ...] | None:
@@ -358,6 +394,19 @@ def claims_of(text: str) -> tuple[Claim, ...] | None:
 
 def _of_line(raw: str, symbols: Symbols) -> tuple[Claim, ...] | None:
     line = canonical(opened(raw))
+    whole = _whole(line, symbols)
+    if whole is not None:
+        return whole
+    parts = _JOINTS.split(line)
+    if not 1 < len(parts) <= _PARTS:
+        return None
+    read = [_whole(part.strip(), symbols) for part in parts if not _REST.fullmatch(part.strip())]
+    if not read or any(claims is None for claims in read):
+        return None
+    return tuple(claim for claims in read for claim in claims or ())
+
+
+def _whole(line: str, symbols: Symbols) -> tuple[Claim, ...] | None:
     for pattern, make in _PATTERNS:
         match = pattern.fullmatch(line)
         claims = None if match is None else make(Match(match, symbols))

@@ -1,0 +1,220 @@
+"""Free wordings: constructions that were never listed word for word, and sentences that only look like them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgrpo_jax.rewards.claims import read
+from fgrpo_jax.rewards.commitments import commitment
+from fgrpo_jax.rewards.openings import denied, is_idle
+from fgrpo_jax.rewards.wide import read_widely
+
+LEFT = "The red circle is left of the blue square."
+ABOVE = "The red circle is above the blue square."
+LARGER = "The red circle is larger than the blue square."
+NEAREST = "The red circle is nearest to the blue square."
+FARTHEST = "The red circle is farthest from the blue square."
+BETWEEN = "The red circle is between the blue square and the green ring."
+INSIDE = "The red circle is inside the blue square."
+
+SAME = {
+    LEFT: (
+        "In the image, the red circle is positioned to the left of the blue square.",
+        "From the perspective of the blue square, the red circle is located to the left.",
+        "The x-coordinate of the red circle is smaller than that of the blue square.",
+        "If you go left from the blue square you reach the red circle.",
+        "What lies left of the blue square is the red circle.",
+        "On the blue square's left is the red circle.",
+        "The left one of the pair is the red circle, the right one is the blue square.",
+    ),
+    ABOVE: (
+        "The y-coordinate of the red circle is smaller than that of the blue square.",
+        "With the blue square as the reference, the red circle is above.",
+        "Looking from top to bottom, the red circle appears before the blue square.",
+        "The spot of the red circle is above the spot of the blue square.",
+    ),
+    LARGER: (
+        "The red circle occupies a larger portion of the image than the blue square.",
+        "Between the red circle and the blue square, the larger is the red circle.",
+        "The red circle, when compared to the blue square, is larger.",
+        "The bounding box of the red circle is larger than that of the blue square.",
+    ),
+    NEAREST: (
+        "Compared to the other objects, the red circle is nearest to the blue square.",
+        "Nothing else is as near to the blue square as the red circle.",
+        "The blue square's nearest neighbour is the red circle.",
+        "All other objects are farther from the blue square than the red circle.",
+    ),
+    FARTHEST: (
+        "No other object is as far from the blue square as the red circle.",
+        "The red circle is farther from the blue square than any other object.",
+    ),
+    BETWEEN: (
+        "If we draw a line from the blue square to the green ring, it passes through the red circle.",
+        "On one side of the red circle is the blue square, on the other is the green ring.",
+        "You pass the red circle when you go from the blue square to the green ring.",
+    ),
+    INSIDE: ("The whole of the red circle is inside the blue square.", "The blue square wraps around the red circle."),
+    "There are 3 circles.": (
+        "The circles add up to three.",
+        "My tally of circles stands at 3.",
+        "I arrive at 3 circles.",
+    ),
+}  # fmt: skip
+
+
+def facts(sentence: str) -> set[tuple[object, ...]]:
+    """Claims with 'b is right of a' turned to 'a is left of b'."""
+    turned = {"right": "left", "below": "above", "smaller": "larger"}
+    out = set()
+    for claim in read_widely(sentence).claims:
+        things = claim.things[::-1] if claim.relation in turned else claim.things
+        out.add((claim.kind, turned.get(claim.relation, claim.relation), things, claim.negated, claim.number))
+    return out
+
+
+@pytest.mark.parametrize(("plain", "free"), [(plain, free) for plain, frees in SAME.items() for free in frees])
+def test_free_wordings_say_the_same(plain, free):
+    assert facts(free) == facts(plain) != set()
+
+
+DARK = (
+    "The red circle is no longer left of the blue square.",
+    "Neither the red circle nor the blue square is large.",
+    "Unlike the red circle, the blue square is above the green ring.",
+    "Suppose that the red circle sits above the blue square.",
+    "If the red circle is left of the blue square, then we are done.",
+    "If mirrored, the red circle is left of the blue square.",
+    "In a mirror, the red circle is left of the blue square.",
+    "The red circle would be left of the blue square if it were moved.",
+    "Some say that the red circle is left of the blue square.",
+    "The question claims that the red circle is left of the blue square.",
+    "I doubt that the red circle is left of the blue square.",
+    "It is not clear that the red circle is left of the blue square.",
+    "It does not follow that the red circle is left of the blue square.",
+    "It is not only true that the red circle is left of the blue square.",
+    '"The red circle is left of the blue square" is what they say.',
+    "The red circle is as big as the blue square.",
+    "The red circle is just short of being larger than the blue square.",
+    "The red circle is anything but left of the blue square.",
+    "The red circle is left of the blue square or the green ring.",
+    "The red circle is the second nearest to the blue square.",
+    "The red circle is one of the nearest to the blue square.",
+    "Not everything is farther from the blue square than the red circle.",
+    "Apart from the green ring, the red circle is nearest to the blue square.",
+    "The red circle is nearly between the blue square and the green ring.",
+    "All circles are left of the blue square.",
+    "No circle is left of the blue square.",
+    "There are almost three circles.",
+    "There are not three circles.",
+    "The red circle has a higher y-coordinate than the blue square.",
+    "The red circle is located outside <bbox>[1,2,3,4]</bbox>.",
+    "Perhaps the red circle is at <bbox>[1,2,3,4]</bbox>.",
+    "Going left from the red circle, you would miss the blue square.",
+    "The picture does not show the red circle above the blue square.",
+    "It is the red circle that is not left of the blue square.",
+    "Looking left of the red circle, nothing tells of the blue square.",
+)
+
+
+@pytest.mark.parametrize("sentence", DARK)
+def test_what_only_looks_like_a_statement_is_not_read(sentence):
+    assert not read_widely(sentence).claims
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It cannot be said that the red circle is left of the blue square.",
+        "It's simply not the case that the red circle is left of the blue square.",
+        "The idea that the red circle is left of the blue square is mistaken.",
+        "To say that the red circle is left of the blue square would be wrong.",
+        "I do not agree that the red circle is left of the blue square.",
+    ],
+)
+def test_denials(sentence):
+    (claim,) = read_widely(sentence).claims
+    assert claim.negated and claim.things == read(LEFT).claims[0].things and claim.relation == "left"
+    assert denied(LEFT) is None and denied("It is true that " + LEFT) is None
+
+
+@pytest.mark.parametrize(
+    "lead",
+    ["Wait, that's not right: ", "On reflection, ", "I was wrong; ", "No, looking more carefully, ", "I misjudged: "],
+)
+def test_corrections_are_read_for_what_they_say_now(lead):
+    assert read_widely(lead + LEFT[:1].lower() + LEFT[1:]).claims == read(LEFT).claims
+
+
+@pytest.mark.parametrize(
+    ("sentence", "idle"),
+    [
+        ("I look at the objects one after the other.", True),
+        ("My approach is to locate each object and compare.", True),
+        ("First of all, I look for the objects in question.", True),
+        ("So the relation is right.", False),
+        ("The objects are the same.", False),
+        ("I look at the cat.", False),
+        ("Both are where they should be, so yes.", False),
+        ("It is on the left.", False),
+    ],
+)
+def test_idle_sentences(sentence, idle):
+    assert is_idle(sentence) is idle
+
+
+@pytest.mark.parametrize(
+    ("sentence", "stance"),
+    [
+        ("I vote for B.", "commits"),
+        ("So we end up with left.", "commits"),
+        ("It is difficult to tell left from right here.", "hedges"),
+        ("It looks like left, but right is not excluded.", "hedges"),
+        ("I can't decide between left and right.", "hedges"),
+        ("Answer B is not possible.", "denies"),
+        ("Left is impossible.", "denies"),
+    ],
+)
+def test_stances(sentence, stance):
+    found = commitment(sentence, ("left", "right"))
+    assert found is not None and found.stance == stance
+
+
+def test_the_right_one_is_a_choice():
+    found = commitment("Green circle is the right one.", ("red circle", "green circle"))
+    assert found is not None and found.stance == "commits" and found.only == 1
+
+
+WORDS = (
+    "to",
+    "from",
+    "no",
+    "other",
+    "of",
+    "all",
+    "the red circle",
+    "the blue square",
+    "left",
+    "is",
+    "than",
+    "you",
+    "in",
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from((*WORDS, ",", ";", "and", "one", "three", "nearer", "between")), max_size=40))
+def test_any_words_are_read_in_time(words):
+    text = " ".join(words)
+    assert read_widely(text) == read_widely(text)
+
+
+@pytest.mark.parametrize("word", [*WORDS, "other of", ", and", "total", "on either side", "the red circle and"])
+def test_repeated_words_cost_no_more_than_others(word):
+    start = time.perf_counter()
+    read_widely(f"There are no {' '.join([word] * 200)}"[:399])
+    assert time.perf_counter() - start < 1.0
