@@ -10,6 +10,7 @@ stays as it is, so that no construction matches it: negations, hedges, condition
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from fgrpo_jax.rewards.claims import Symbols
 from fgrpo_jax.rewards.words import COLORS, SHAPES, SIZES
@@ -105,7 +106,7 @@ _OTHERS = (
     r"(?:OBJ|others|them|all|rest|candidates)(?: (?:present|here|listed|considered|shown))?"
 )
 
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+_RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (re.compile(pattern), into)
     for pattern, into in (
         # Particles that point nowhere, before anything else looks at 'right', 'there' and 'one'.
