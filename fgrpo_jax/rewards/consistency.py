@@ -26,6 +26,7 @@ from fgrpo_jax.rewards.dialects import in_paper_notation
 from fgrpo_jax.rewards.parsing import Parsed, answer_index
 from fgrpo_jax.rewards.relations import OPPOSITE, distance, holds, is_between, is_inside
 from fgrpo_jax.rewards.sentences import Trivial
+from fgrpo_jax.rewards.silence import is_silent
 from fgrpo_jax.rewards.verdict import Verdict
 from fgrpo_jax.rewards.wide import read_widely
 from fgrpo_jax.rewards.words import COLORS, NUMBERS, SHAPES, SIZES
@@ -116,7 +117,8 @@ def _step(sentence: str, options: Sequence[str]) -> _Step:
     if stance is None and not facts:
         stance = commitment(sentence, options)
     unread = not reading.understood and stance is None
-    dark = unread and (not _TRIVIAL(sentence) or names_an_option(sentence, options))
+    silent = _TRIVIAL(sentence) or is_silent(sentence)
+    dark = unread and (not silent or names_an_option(sentence, options))
     return _Step(facts, stance, dark, plain(sentence))
 
 

@@ -47,6 +47,26 @@ _LEADS = (
     r"i (?:now |do )*(?:see|realize|realise|notice|find|think|believe|know) (?:now )?that",
     r"it (?:really |actually |now )*turns out(?: that)?|as it turns out|the truth is(?: that)?|the fact is(?: that)?",
     r"in (?:fact|truth|reality|actual fact)|to be (?:precise|exact|correct|clear)|more precisely|correctly(?= ?[,:])",
+    r"(?:contrary to|unlike|in contrast to|as opposed to|against|despite|in spite of|notwithstanding) (?:what|the thing|all that|everything) (?:i|we) "
+    r"(?:\w+ )?(?:said|claimed|stated|wrote|thought|noted|assumed|believed|put|mentioned|told|asserted|had|reported)"
+    r"(?: (?:you|it|that|there|down))?(?: (?:before|earlier|above|previously|just now|a moment ago|first|at first|initially|originally|in the beginning))*",
+    r"(?:contrary to|unlike|in contrast to|against|despite) my (?:\w+ )?(?:statement|claim|words?|remark|assertion|impression|assumption|reading|note|description)",
+    r"(?:i|we)(?: (?:\w+))? (?:need to|have to|must|should|will|am going to|want to|would like to|shall|'d better|had better|ought to|do|got to)? ?"
+    r"(?:revise|correct|withdraw|amend|retract|fix|take back|rectify|rephrase|restate|update|change|adjust|reconsider|undo|rescind|apologi[sz]e for|drop) "
+    r"(?:that|this|it|myself|(?:my|the|what i|that|this) (?:\w+ ){0,3}(?:statement|claim|remark|reading|line|words?|sentence|said|assertion|wrote|"
+    r"observation|view|judge?ment|mistake|error|slip|point|description|step|opinion|mind|note))(?: (?:above|before|earlier|here|there|just now|now))?(?:,? (?:as|since|because|for|to say(?: that)?|in that))?",
+    r"(?:sorry,? )?(?:that|this|it|there|above|before|what i (?:just )?(?:said|wrote)(?: (?:before|earlier|above))?) (?:was|is|were|has been) (?:clearly |just |obviously |purely |only )?(?:a|an|my|some) (?:\w+ )?"
+    r"(?:slip|mistake|error|blunder|misreading|misstatement|oversight|typo|mix-?up|confusion|lapse|misjudge?ment|misperception)"
+    r"(?: (?:of mine|on my part|of the (?:pen|tongue|eye)|by me|in what i (?:said|wrote)))?",
+    r"(?:and )?what i (?:should|ought to|meant to|wanted to|intended to) (?:have )?(?:said|written|say|write|state|stated|claim|claimed|put) (?:is|was)(?: that)?",
+    r"(?:and |but )?(?:the )?(?:correct|right|true|proper|accurate|better|actual|revised|corrected) (?:statement|version|reading|fact|description|observation|claim|wording|state of affairs|situation|picture|thing) (?:is|would be|reads|should be)(?: that|:)?",
+    r"(?:and |but )?(?:it (?:should|ought to|must) (?:be|read|have read|have been)|make that|let me (?:put it right|set (?:that|this|it) (?:right|straight)|start over|try again|redo this|rectify (?:that|this|it)|take (?:that|this|it) back|fix (?:that|this|it)|correct (?:that|this|it|myself)))(?: (?:that))?(?=[ ,:;.—-])",
+    r"(?:please )?(?:disregard|ignore|forget|strike|scratch|scrap|cancel|delete|erase|drop|never ?mind) (?:that|this|it|(?:what i|my|the) (?:\w+ ){0,3}(?:said|statement|claim|wrote|sentence|line|remark|step)(?: (?:before|earlier|above))?)(?: last (?:bit|part|remark))?",
+    r"(?:my|the) (?:\w+ )?(?:mistake|error|slip|bad|fault|apologies|misreading|oversight)(?: (?:there|here|above|earlier|was mine|is mine))?",
+    r"(?:having|after having|now that i(?: have)?|when i|if i|as i|after i|once i|after) (?:look(?:ed|ing)?|check(?:ed|ing)?|inspect(?:ed|ing)?|stud(?:y|ied|ying)|review(?:ed|ing)?|verif(?:y|ied|ying)|measur(?:e|ed|ing)|re-?check(?:ed|ing)?|compar(?:e|ed|ing)|consider(?:ed|ing)?)"
+    r"(?: (?:at|over|into|it|this|that|the (?:image|picture|drawing|boxes|scene|coordinates)|things|everything|closely|more|again|carefully|closer|once|twice|better))*(?=,)",
+    r"(?:i|we) (?:now )?(?:have to|must|need to|should) (?:admit|confess|concede|acknowledge|say|own up|add)(?: now)?(?: that)?",
+    r"as (?:a matter of fact|i (?:now )?(?:see|notice|realize|realise)(?: it)?(?: now)?)|upon closer (?:inspection|look)|sure enough|no doubt about it",
     r"so|thus|hence|therefore|indeed|clearly|also|now|and|but|then|still|this time|again",
 )
 _LEAD = re.compile(rf"^(?:(?:{'|'.join(_LEADS)})\b[\s,:;.!—-]*)+", re.IGNORECASE)
@@ -65,9 +85,55 @@ _UNTRUE = (
     rf"{_TRUE}|in no way {_TRUE}|far from (?:being )?{_TRUE}|anything but {_TRUE})"
 )
 _IS = r"(?: is|'s| was| would be| seems)"
+_PREDICATE = (
+    r"(?:(?:is|was|'s|would be|seems|turns out(?: to be)?|proves(?: to be)?|must be|has to be|can only be|appears) "
+    rf"(?:{_UNTRUE}|(?:refuted|contradicted|disproved|disproven|ruled out|excluded|unsupported|not supported|not borne out|"
+    r"belied|debunked|rejected|to be rejected|untenable|unfounded|groundless|baseless|at odds|in conflict|out of the question|invalid|"
+    r"not (?:valid|tenable|accurate|what (?:the|this) \w+ shows|what (?:i|we) see))(?: (?:by|with) [\w ]{2,40})?)|"
+    r"(?:does|do|did|can|could|will|would) ?not (?:hold(?: up| true| water)?|stand(?: up)?|work(?: out)?|match|agree|fit|survive|square|correspond|"
+    r"apply|add up|check out|be (?:true|right|correct|upheld|maintained|sustained|defended|supported|accepted)|accord|tally)"
+    r"(?: (?:with|to|by|at all|up|the|here)[\w ]{0,40})?|"
+    r"(?:fails|collapses|falls apart|falls flat)(?: [\w ]{2,30})?|(?:conflicts|clashes|disagrees) with [\w ]{2,40}|"
+    r"(?:contradicts|goes against|runs counter to) (?:the |this |our )?[\w ]{2,40}|"
+    r"(?:must|can|has to|should|needs to) be (?:rejected|dismissed|discarded|ruled out|excluded|refuted|abandoned|denied|discounted|set aside))"
+)
+_EVIDENCE = (
+    r"(?:(?:the|this|that|my|our|all|these|those|a) (?:\w+ ){0,3}(?:picture|image|scene|drawing|figure|layout|arrangement|evidence|coordinates|boxes|positions|"
+    r"placement|look|inspection|comparison|measurements?|sizes?|check|view|photo|observation|facts?|bounding boxes|geometry|data)"
+    r"(?: (?:clearly|plainly|here|itself|in front of (?:me|us)))?|this|that|it|what (?:i|we) see|everything|all of this)"
+)
 _DENIALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
+        rf"^(?:the|any|this|that|every|such a|a) (?:\w+ )?{_CLAIM}(?: made| here)? that (?P<claim>.+?),? {_PREDICATE}$",
+        rf"^{_EVIDENCE} (?:contradicts?|refutes?|disproves?|rules? out|excludes?|belies|denies|deny|rebuts?|debunks?|invalidates?|"
+        rf"falsif(?:y|ies)|speaks? against|argues? against|goes against|go against|tells? against|disagrees? with|conflicts? with|overturns?)"
+        rf"(?: (?:the|any|this) {_CLAIM})? that (?P<claim>.+)$",
+        rf"^{_EVIDENCE} (?:does|do|can) ?not (?:support|confirm|bear out|back up|allow|justify|agree with|square with|fit|match|permit)"
+        rf" (?:the|any|this) {_CLAIM} that (?P<claim>.+)$",
+        rf"^(?:i|we|you|one)(?: (?:can|could|may|must|would|will|have to|'d|am able to|are able to|am forced to|safely|therefore|thus))* (?:rule out|exclude|reject|"
+        rf"deny|dismiss|discard|refute|disprove|discount|dispute|contest|rule out)(?: the (?:{_CLAIM}|possibility|option))? that (?P<claim>.+)$",
+        rf"^(?:by no means|in no way|under no circumstances|on no account|never)(?: (?:can|could|would|may|should|do|is|does) (?:i|we|one|you|it|anyone))?"
+        rf"(?: be)?(?: {_SAY}| {_TRUE}| agree| said| claimed| follow)? that (?P<claim>.+)$",
+        rf"^(?:anyone|anybody|whoever|someone|somebody|everyone|people|those|a person|he|one)(?: who)?(?: (?:might|would|were to|should|may|ever))? "
+        rf"(?:told (?:me|us|you)|tells (?:me|us|you)|says|said|claims|claimed|claiming|saying|thinks|thought|thinking|states|stated|stating|believes|"
+        rf"believed|argues|argued|asserts|asserted|insists|insisted|say|claim|think|believe) that (?P<claim>.+?),? "
+        rf"(?:would|will|must|has to|is|are|was|'d|can only)(?: clearly)?(?: have to)?(?: be)? (?:wrong|mistaken|incorrect|in error|lying|in the wrong|misled|"
+        rf"off|off the mark|making a mistake|misreading [\w ]{{2,30}}|telling (?:a lie|an untruth))$",
+        rf"^(?:if|should) (?:anyone|somebody|someone|you|i|one|we)(?: were to)? (?:says?|said|claims?|claimed|told (?:me|us)|states?|stated|thinks?|thought) that "
+        rf"(?P<claim>.+), (?:they|he|she|i|you|one|we|that|it)(?: would|'d|'re| are| is| will| must)(?: be)? (?:wrong|mistaken|incorrect|false|lying|in error|a mistake|an error)$",
+        rf"^it (?:is|would be|'s|'d be|will be) (?:a )?(?:wrong|false|incorrect|mistaken|inaccurate|misleading|untrue|an error|an? mistake|mistake|misreading|"
+        rf"falsehood|erroneous|untruthful|inaccurate) (?:to|for me to) (?:{_SAY}|call it true|write|tell you|tell) that (?P<claim>.+)$",
+        rf"^it (?:is|'s) (?:out of the question|impossible|not possible|inconceivable|excluded|ruled out|not so|not as if|not as though|refuted|"
+        rf"contradicted by [\w ]{{2,30}}|at odds with [\w ]{{2,30}}|a misconception|a mistake|an error|a fallacy|nonsense|a lie|false|no fact)(?:,? (?:that|to {_SAY} that))? (?P<claim>(?:the|there) .+)$",
+        rf"^(?:there (?:is|'s)|i see|i find|we have) no (?:way|chance|possibility|question|basis for {_SAY}ing|ground for {_SAY}ing|support for the {_CLAIM})(?: of {_SAY}ing)? ?(?:that )?(?P<claim>(?:the|there) .+)$",
+        rf"^(?:nothing|no part)(?: (?:in|about|of) (?:the|this) \w+)? (?:supports|confirms|backs up|bears out|justifies)(?: the {_CLAIM}| {_SAY}ing)? that (?P<claim>.+)$",
+        rf"^(?:i|we|one|you|nobody|no one)(?: (?:would|could|can|do|will|should|must))? ?not (?:be (?:right|correct|justified)|subscribe|consent|go along) "
+        rf"(?:to {_SAY}|in {_SAY}ing|to the {_CLAIM}|with the {_CLAIM}) that (?P<claim>.+)$",
+        rf"^(?:one|you|i|we|anyone)(?: can ?not| could ?not| should ?not| would ?not| must ?not) (?:truthfully |rightly |honestly |fairly |possibly |seriously |correctly |reasonably )?"
+        rf"(?:{_SAY}|write|tell|call it true) that (?P<claim>.+)$",
+        rf"^(?:i|we) disagree with (?:the|any) {_CLAIM} that (?P<claim>.+)$",
+        rf"^(?P<claim>the .+?),? (?:which|and that|but that|and this|but this) (?:is|would be) {_UNTRUE}$",
         rf"^(?:i|we)(?: would| must| will| can| do| have to| 'd)* (?:deny|dispute|reject|disagree|refute|"
         rf"refuse to {_SAY})(?: with)?(?: the {_CLAIM})? that (?P<claim>.+)$",
         rf"^(?:i|we|one|you|nobody|no one|none) (?:do|did|can|could|would|will|should|must)(?: ?not) (?:{_SAY}|"
@@ -97,6 +163,36 @@ _DENIALS = tuple(
 _AFTERTHOUGHT = re.compile(
     rf"[;,] (?:it|that|this) (?:is {_UNTRUE}|is not (?:so|{_TRUE})|does not hold)$", re.IGNORECASE
 )
+
+
+_TOPIC = re.compile(
+    r"^(?:(?:size|position|location|distance|height|area|space|order|direction)-? ?wise|in terms of|as far as|when it comes to|with (?:regard|respect) to|"
+    r"regarding|concerning|as regards|as for|as to|speaking of|considering|judging (?:by|from|on)|going (?:by|from)|based on|according to|comparing|"
+    r"looking (?:at|over|across|through|around)|on (?:checking|inspecting|comparing)|checking|measuring|inspecting|examining|scanning|surveying|reviewing|studying|"
+    r"observing|upon|on|after|by|from what|from the|in my|to my|for the|at a|at first|as (?:i|we|you|one) (?:can )?(?:see|look)|given|turning to|moving on to|"
+    r"focusing on|sure enough|okay|ok|alright|hmm+|well|now|so|good|great|all right|right then|let me see|let's see|interestingly|evidently|notably|visually|"
+    r"spatially|geometrically|numerically|horizontally speaking|vertically speaking|to be precise|to be exact|overall)(?P<rest>[^,:]{0,70})[,:] (?=\w)",
+    re.IGNORECASE,
+)
+_NO_TOPIC = re.compile(
+    r"\b(?:not|no|never|none|without|if|unless|mirror\w*|flip\w*|rotat\w*|revers\w*|opposite|other|others|unlike|contrary|question|claims?|claimed|options?|"
+    r"caption|says?|said|people|apart|except|excluding|upside|behind|back|imagin\w*|suppos\w*|assum\w*|would|could|might|may|perhaps|maybe|possibl\w*|"
+    r"probabl\w*|guess|doubt|first|second|next|after|before|left|right|above|below|higher|lower|larger|smaller|bigger|nearest|farthest|closest|inside|between|"
+    r"red|green|blue|yellow|purple|orange|cyan|white|circles?|squares?|triangles?|cross(?:es)?|diamonds?|rings?|else|instead|wrong|false|mistake|"
+    r"someone|somebody|turned|turning|hypothe\w*|would-be|expect\w*|depth|moving|swapp\w*|exchang\w*)\b|<",
+    re.IGNORECASE,
+)
+
+
+def without_topic(text: str) -> str:
+    """The text without beginnings that only say what is looked at: 'Size-wise, ..', 'As far as the sizes go, ..'."""
+    for _ in range(3):
+        match = _TOPIC.match(text)
+        if match is None or _NO_TOPIC.search(match["rest"]):
+            return text
+        rest = text[match.end() :]
+        text = rest[:1].upper() + rest[1:]
+    return text
 
 
 def without_lead(text: str) -> str:

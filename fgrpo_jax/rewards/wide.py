@@ -12,14 +12,16 @@ import dataclasses
 import functools
 import re
 
-from fgrpo_jax.rewards.claims import Reading, Symbols, is_visual, read, take_conclusion
+from fgrpo_jax.rewards.claims import Claim, Reading, Symbols, is_visual, read, take_conclusion
 from fgrpo_jax.rewards.constructions import claims_of
+from fgrpo_jax.rewards.idioms import told
 from fgrpo_jax.rewards.marks import IDLE, NEGATION, statement
-from fgrpo_jax.rewards.openings import denied, is_idle, without_lead
-from fgrpo_jax.rewards.words import COLORS, SHAPES
+from fgrpo_jax.rewards.openings import denied, is_idle, without_lead, without_topic
+from fgrpo_jax.rewards.silence import placed
+from fgrpo_jax.rewards.words import COLORS, PLURALS, SHAPES
 
 _REMARK = re.compile(r"^([^,;:<]{1,60})[,;:]\s(.+)$")  # 'On closer inspection, ..'
-_NAMED = re.compile(rf"\b(?:{'|'.join((*COLORS, *SHAPES))})\b", re.IGNORECASE)
+_NAMED = re.compile(rf"\b(?:{'|'.join((*COLORS, *SHAPES, *PLURALS.values()))})\b", re.IGNORECASE)
 _OTHERS_SAY = re.compile(
     r"^(?:the|this|that|its|some) (?:question|task|prompt|statement|caption|options?|people) (?:claims?|says?|"
     r"states?|assumes?|"
@@ -58,15 +60,32 @@ def read_widely(sentence: str) -> Reading:
         inner = read(remark[2][:1].upper() + remark[2][1:])
         if inner.understood and inner.claims:
             return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
-    constructed = claims_of(body)
-    if constructed is not None:
-        return Reading((*constructed, *conclusions), True, is_visual(sentence))
-    if hiding:  # silent ones are silent, but what speaks of half of its things may say something else of them
-        return strict if not strict.claims or conclusions else Reading((), False, strict.visual)
+    for topical in dict.fromkeys((body, without_topic(body))):
+        found = claims_of(topical) or told(topical) or _single(placed(topical))
+        if found:
+            return Reading((*found, *conclusions), True, is_visual(sentence))
+    if hiding:  # what is only announced is silent, but what speaks of half of its things may say something of them
+        silent = not strict.claims and _ANNOUNCED.match(text) and not _STATES.search(text)
+        return strict if silent or conclusions else Reading((), False, strict.visual)
     if is_idle(text):
         return Reading((), True, False)
-    claim = statement(body)
+    claim = statement(without_topic(body))
     return strict if claim is None else Reading((claim, *conclusions), True, is_visual(sentence))
+
+
+def _single(claim: Claim | None) -> tuple[Claim, ...]:
+    return () if claim is None else (claim,)
+
+
+_ANNOUNCED = re.compile(
+    r"\W*(?:\w+,? )?(?:let|i (?:need|have to|will|should|must|want)|we (?:need|have to|will|should|must)|to answer|the question)\b",
+    re.IGNORECASE,
+)
+_STATES = re.compile(
+    r",.*\b(?:is|are|was|lies|sits|stands|lands?|finds?|sees?|appears?|meets?|has|contains|there|turns?|comes?)\b|"
+    r"\b(?:revise|correct|retract|withdraw|admit|mistake)\b|[:;]",
+    re.IGNORECASE,
+)
 
 
 _BEGUN = re.compile(r"\W*(?:\w+,? )?(?:look|let|i |we |to answer|the question)", re.IGNORECASE)

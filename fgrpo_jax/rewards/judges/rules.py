@@ -23,6 +23,7 @@ from fgrpo_jax.rewards.dialects import PAPER, in_paper_notation
 from fgrpo_jax.rewards.parsing import Parsed
 from fgrpo_jax.rewards.relations import OPPOSITE, distance, holds, iou, is_between
 from fgrpo_jax.rewards.sentences import Trivial
+from fgrpo_jax.rewards.silence import is_silent
 from fgrpo_jax.rewards.verdict import Verdict
 from fgrpo_jax.rewards.wide import read_widely
 
@@ -94,7 +95,7 @@ class RulesJudge:
         reading = read_widely(sentence)
         if reading.understood:
             return truth.judge(reading, known)
-        silent = _TRIVIAL(sentence) or commitment(sentence, options) is not None
+        silent = _TRIVIAL(sentence) or is_silent(sentence) or commitment(sentence, options) is not None
         return Verdict.SKIP if silent else None
 
     def count_unread(self, parsed: Parsed) -> int:
