@@ -49,9 +49,9 @@ _CUE = re.compile(
 _IDIOMS = re.compile(
     r"\b(?:in the end|ends? up|ending up|ends? with|at the end of the day|up (?=with|at|on|to)|down (?=to)|"
     r"after all|from all of this|on the whole|"
-    r"in this picture|left (?:with|standing|over)|(?:leaves?|leaving|we are|i am|we're|i'm) left|next to (?=letter|option|answer|choice|[a-h]\b|\W)|put (?:a|my) (?:\w+ )?(?:tick|cross|mark|check(?: ?mark)?) (?:next to|beside|against|on|in front of|at)|"
+    r"in this picture|left (?:with|standing|over)|(?:leaves?|leaving|we are|i am|we're|i'm) left|(?:next to|beside|against) (?=letter|option|answer|choice|[a-h]\b|\W)|"
     r"in other words|(?:which|that) reads|letter|i see no|looking (?:just |equally |quite )?as (?=likely|plausible|good)|(?:point|word) of view|not what (?:we|i)(?: are|'re| am|'m) looking for|what (?:we|i)(?: are|'re| am|'m) (?:looking for|after)|"
-    r"(?:put|jot|write|mark|set) (?:it |this |that |that one )?down(?: as)?|my money is on|settle on|based on what (?:i|we) (?:see|saw)|from what (?:i|we) (?:see|saw)|taking everything together|on (?:the|my) (?:answer )?sheet|as far as i can (?:see|tell)|looking back|looking for|with (?:that|this) in view|so far|by far|all things considered)\b"
+    r"(?:put|jot|write|mark|set) (?:it |this |that |that one )?down(?: as)?|my money is on|based on what (?:i|we) (?:see|saw)|from what (?:i|we) (?:see|saw)|taking everything together|on (?:the|my) (?:answer )?sheet|as far as i can (?:see|tell)|looking back|looking for|with (?:that|this) in view|so far|by far|all things considered)\b"
 )
 """Words of seeing in phrases that see nothing."""
 _LOOKING = re.compile(
@@ -81,9 +81,9 @@ _HEDGE = re.compile(
     r"impossible|out of the question|off the table|decided|convinced|settled|quite there|fully (?:sure|certain|convinced)|yet|entirely (?:sure|certain|clear))|"
     r"just as (?:likely|good|plausible|well|possible|easily)|as likely as|equal(?:ly)?|(?:in|of) two minds|on the fence|up in the air|go either way|either way|fifty[- ]fifty|50[-/ ]50|coin|unresolved|open question|dilemma|"
     r"(?:do not|don't|can't|cannot|couldn't|could not|did not|didn't|haven't|have not|am not|i'm not|not) (?:really |quite |yet |fully |entirely |completely )*(?:know|see which|made? up|decided?|settled|figured|clear|obvious)|no idea|wonder(?:ing)?|remains? to be seen|too close to call|evenly|"
-    r"lean(?:s|ing)?|inclined|tempted|suspect|suppose|probabl[ey]|presumably|seemingly|tentatively|provisional(?:ly)?|hunch|gut|debatable|contender|contenders|candidates?|in the running|"
-    r"still (?:open|undecided|possible|unsure|unclear|wavering|considering|weighing)|weigh(?:ing)?|hesitat\w+|hesitant|vacillat\w+|oscillat\w+|dither\w*|struggl\w+|undecid\w+|puzzl\w+|confus\w+|don't trust|for now|so far|at (?:this|the) (?:point|moment|stage)|"
-    r"might|as good as (?=\W)|interchangeabl[ey]|on a par|neck and neck|stumped|at a loss|between|arguabl[ey]|chances?|odds|argument for both|case for (?:both|either)|depends|iffy|shaky|confident|'m afraid|i (?:would|could) not|"
+    r"lean(?:s|ing)?|inclined|tempted|suspect|suppose|probabl[ey]|presumably|seemingly|tentatively|provisional(?:ly)?|hunch|gut|debatable|contenders|in the running|"
+    r"still (?:open|undecided|possible|unsure|unclear|wavering|considering|weighing)|weigh(?:ing)?|hesitat\w+|hesitant|vacillat\w+|oscillat\w+|dither\w*|struggl\w+|undecid\w+|puzzl\w+|confus\w+|don't trust|"
+    r"might|as good as (?=\W)|interchangeabl[ey]|on a par|neck and neck|stumped|at a loss|arguabl[ey]|chances?|odds|argument for both|case for (?:both|either)|depends|iffy|shaky|not (?:very |too |really |so |fully )?confident|(?:arguments?|reasons?|something|case) (?:to be said )?(?:for|speaking for)|as well as|'m afraid|i (?:would|could) not|"
     r"i (?:think|believe|feel) (?:it )?(?:could|might|may)|(?:decide|choose|choice|tie|toss up|undecided|split|caught|stuck|"
     r"vacillate|go back and forth) between|no way to (?:tell|know)|(?:is|remains|left) open)\b"
 )
@@ -93,6 +93,12 @@ _DENY = re.compile(
     r"a mistake|an error|mistaken|no good|inconsistent|incompatible|contradict\w*|conflicts?|unsuitable|untenable|disqualif\w*|forget about|no match|fails?|can be (?:safely )?(?:ignored|skipped)|a non-?starter|far from|does not (?:fit|match|hold|apply|suit)|doesn't (?:fit|match|hold|apply|suit)|dismiss\w*|wrong|incorrect|false|impossible|leaves? \S+(?: \S+){0,3} out|"
     r"out of the question|neither|nor|no longer|(?:is|are|drops?|falls?) out|does not work|doesn't work)\b"
 )
+_NOT_DENIED = re.compile(
+    r"\b(?:no|nothing|not|never|without|nobody|n't|cannot|can't|isn't|hardly|free of|don't|doesn't|wouldn't|won't) (?:\w+ ){0,2}(?:contradict\w*|conflict\w*|inconsisten\w*|"
+    r"incompatib\w*|rules? out|speaks? against|exclud\w*|eliminat\w*|discard\w*|reject\w*|dismiss\w*|wrong|incorrect|false|mistake|error|unsuitable|drop\w*|remov\w*|strik\w*|scrap\w*|fails?|miss)\b|"
+    r"\b(?:mistake|error|wrong|foolish|odd) not to\b"
+)
+"""A denial of a denial."""
 _CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming|were)\b")
 _LETTER = re.compile(
     r"(?:(?P<cue>\b(?:option|answer|choice|letter|pick|choose|select|is|be|with|for|to|exclude|out|or|and|than|"
@@ -126,6 +132,8 @@ def commitment(sentence: str, options: Sequence[str]) -> Commitment | None:
     kept = frozenset(option for option, denied in named.items() if not denied)
     if kept and len(kept) < len(every):  # 'not A but B'
         return Commitment("commits", kept) if len(kept) == 1 else None
+    if _NOT_DENIED.search(rest):
+        return None
     if _DENY.search(rest):
         return Commitment("denies", every)
     if len(every) > 1 or not (strong or _CUE.search(rest) or text == plain(options[next(iter(every))])):

@@ -31,12 +31,12 @@ def _words(*relations: str) -> str:
 
 _SIDES, _SIZES = _words("left", "right", "above", "below"), _words("larger", "smaller")
 _SPOT = "(?:hand |hand side|side|part|portion|half|end|direction|edge|border|position|way|page|level|location|one|uno|OBJ)"
-_TOWARDS = "(?:(?:to|on|at|in|towards?|further|farther|more|straight|somewhat|along) )*"
+_TOWARDS = "(?:(?:to|on|at|in|towards?|further|farther|more|straight|somewhat|along|over|out|off|its|way) )*"
 _PERSON = "(?:i|you|we|uno|someone|somebody|anyone|people|a viewer|viewer|reader|observer)"
 _EYE = "(?:(?:my|your|our|uno s|viewer s) )?(?:eyes?|gaze|glance|finger|sight|attention|look|pencil|pen|cursor|view)"
 _MODAL = (
     "(?:d|ll|have|has|had|need|needs|must|should|would|will|can|could|to|only|just|simply|then|first|got|are|is|going|"
-    "forced|obliged|required|get|do|does|now|soon|eventually|quickly|next|may|want|wants)"
+    "forced|obliged|required|get|do|does|now|soon|eventually|quickly|next|may|want|wants|be|been|might as well|always)"
 )
 _MOVE = (
     "(?:go|goes|going|move|moves|moving|travel|travels|travell?ing|head|heads|heading|look|looks|looking|shift|shifts|"
@@ -64,12 +64,12 @@ _MACROS = {
     "MOVE": _MOVE,
     "MEET": f"(?:{_MEET}|{_LEADS})",
     "START": rf"(?:from|starting (?:out )?(?:at|from|with|on|off at)|beginning (?:at|from|with|on)|leaving|"
-    rf"(?:if|when|once|as) (?:{_PERSON} )?(?:are |am |is )?(?:start|starts|starting|begin|begins|stand|standing|set off|set out|"
+    rf"(?:if|when|once|as|should|were|suppose) (?:{_PERSON} )?(?:to |were to )?(?:are |am |is )?(?:start|starts|starting|begin|begins|stand|standing|set off|set out|"
     rf"leave|look|looking|go|going|move|moving|depart|located)(?: (?:out|off))?(?: (?:at|from|with|on))?|"
     r"standing (?:at|on)|with R\d+ as (?:my |our |your )?start(?:ing point)?|departing from|setting (?:out|off) from)",
     "GOAL": rf"(?:(?:, )?(?:(?:in order )?to|until|till|before|and|and then|,|then|so as to|so that|if) (?:there )?(?:(?:{_PERSON}|{_EYE})"
     rf"(?: {_MODAL})* )?(?:(?:want|wants|wish|wanted|try|hope) to )?(?:{_MEET}|{_LEADS})|(?:, )?{_LEADS}|towards?|to)",
-    "BE": r"(?:is|lies|sits|stands|appears|appear|comes|falls|ends up|will be|would be|is found|is located|is placed|is positioned|"
+    "BE": r"(?:can be (?:found|seen|located|spotted)|is (?:to be )?(?:found|seen)|(?:has|takes|finds|holds) its (?:place|spot|position|home)|would look|would be seen|looks|is uno|is OBJ|has its cent(?:er|re)|occupies (?:position|place|spot|part)|is|lies|sits|stands|appears|appear|comes|falls|ends up|will be|would be|is found|is located|is placed|is positioned|"
     r"has been (?:drawn|placed|put)|is drawn|turns out to be|would turn out|would come out|will end up|would end up|"
     r"turns out|comes out|shows up|turns up|must be|has to be|is going to be|is situated|rests|proves(?: to be)?|gets|hangs|floats)",
     "SUP": "(?P<sup>nearest|closest|shortest|smallest|least|minimal|minimum|tiniest|lowest|farthest|furthest|longest|"
@@ -81,7 +81,7 @@ _MACROS = {
     "BELONGS": r"(?:belongs to|goes to|is for|is that (?:of|to|for|from)|is (?:of|to|with|from|by)|is held by|is found (?:for|with|at)|"
     r"occurs (?:for|with|at)|is claimed by|is (?:the )?uno to|is had by|comes from|is taken by|comes (?:out )?(?:for|with)|is owned by|"
     r"is achieved by|leads to|is obtained for|results for|is where|is seen (?:for|with))",
-    "N": r"N(?P<n>\d+)",
+    "NUM": r"N(?P<n>\d+)",
     "GET": "(?:get|gets|reach|reaches|find|arrive at|obtain|have|come to|end up with|end with|end up at|stop at|come up with|land at|finish (?:at|with|on)|make it|see|"
     "count|counted|wind up with|conclude with|tally|am at|tot up to|got|found|reached|had)",
     "TALLIES": "(?:is|being|comes to|comes out (?:at|as|to be)|amounts to|stands at|equals|totals|turns out to be|works out (?:at|as|to)|adds up to|gives|makes|will be|reads|reaches|must be|ends up (?:at|as|being)|:|,|=)",
@@ -180,7 +180,7 @@ _SCAN = (
     r"(?:(?:if|when|as|while) (?:MOVER)?)?(?:scan|scanning|read|reading|go|going|look|looking|sweep|sweeping|move|moving|work|"
     r"working|travel|travell?ing|run|running|proceed|proceeding|walk|walking|order|ordering|ordered|sort|sorting|sorted|list|"
     r"listing|listed|view|viewing|trace|tracing|pass|passing|count|counting|browsing|following|arranged|arranging)?"
-    r" ?(?:(?:OBJ|it|them|page|sheet|rows?|positions?|both|two|along|across|over|through|my|your|our|way|eyes?|gaze|by|order|of) )*"
+    r" ?(?:(?:OBJ|it|them|page|sheet|picture|image|drawing|scene|canvas|figure|rows?|positions?|both|two|along|across|over|through|my|your|our|way|eyes?|gaze|by|order|of) )*"
     r"from (?:REL)(?: (?:side|edge|hand side|part|end))? to (?:OPP)(?: (?:side|edge|hand side|part|end))?"
 )
 _FIRST = (
@@ -214,6 +214,11 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
             r"(?:MOVER)?(?:MEET) X (?:, )?(?:by|if|when|after|on) (?:MOVER)?(?:MOVE) (?:DIR) (?:START|of) Y",
             r"X is (?:reached|found|met|seen|encountered|where (?:MOVER)?(?:end up|land|arrive|get)) (?:START) Y (?:by|if|when|after|in|on) (?:MOVER)?(?:MOVE) (?:DIR)",
             r"X is (?:reached|found|met|seen|encountered|where (?:MOVER)?(?:end up|land|arrive|get)) (?:by|if|when|after) (?:MOVER)?(?:MOVE) (?:DIR) (?:START) Y",
+            r"(?:should|if|when|were|as) (?:MOVER)?(?:to |were to |go to )?(?:MOVE) (?:START )?from Y (?:over |across |on )?(?:GOAL|to) X (?:, )?(?:(?:MOVER)?(?:MOVE)|(?:my|your|our|uno s)? ?(?:steps?|way|path|route|trip|journey|road|eyes?|gaze|walk|move|movement|that|this|it|direction)(?: (?:would|will|must|is|be|has to))* ?(?:takes?|leads?|brings?|goes?|points?|runs?|is|carries)?(?: (?:me|you|us|uno))?) (?:DIR)",
+            r"(?:drawing|draw|drawn|if (?:MOVER)?(?:draw|drew|put)|imagine|picture)? ?(?:straight )?(?:arrow|line|vector|pointer)(?: drawn| going| that goes| leading)? from Y (?:over )?to X (?:, )?(?:and )?(?:it |this |that |arrow )?(?:(?:would|will|must|has to|does|make|makes|it|that) )*(?:points?|goes?|runs?|leads?|heads?|slopes?|faces?) (?:DIR)",
+            r"(?:MOVER|there |here |OBJ )?(?:have|has|see|find|is|there|with|notice|contains|shows|observe|place|put) X (?:(?:BE) )?(?:DIR) (?:, )?(?:and|while|whereas|with|but)(?: have)? Y (?:(?:BE) )?(?:ODIR)",
+            r"(?:DIR)(?: of (?:N\d+|pair|two)(?: OBJ)?)? (?:is|BE|sits|THERE) X (?:, )?(?:and|while|whereas|with|but|;)? ?(?:on )?(?:ODIR) (?:(?:of them|uno) )?(?:is|sits|lies|stands|we have|we find|there is|comes)? ?Y",
+            r"(?:between|of|out of|comparing|looking at|taking|given|considering|with) V (?:and|with|to|or) W (?:, )?(?:MOVER)?(?:would |d )?(?:call|pick|judge|say|name|deem|consider|rate|see|choose|find|regard|declare|it is|clearly)? ?X (?:(?:as|to be|is|BE|comes out|that is|which is|has|takes|occupies) )*(?:DIR|CMP)(?: (?:uno|one|OBJ|area|size|extent|space|box|footprint|place|position))?",
             # One's own half, or the side of a line between.
             _LINE + _BETWEEN_THEM + r" (?:, )?(?:(?:and|then|you|we|i|will|find|would) )*X (?:BE) (?:on )?(?:its )?(?:DIR)(?: of it| it| of line)?(?: (?:, )?(?:and|while|with|whereas|but) Y (?:(?:BE) )?(?:on )?(?:its )?(?:ODIR)(?: of it| it| of line)?)?",
             _PLACED + r"(?: on| in| up| down| along| across)?(?: page| sheet| OBJ| paper)? (?:than|compared (?:to|with)|relative to|in comparison (?:to|with)|as opposed to) Y(?: is| does)?",
@@ -240,8 +245,10 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
             r"(?:of|between|among|out of) (?:two|N\d+|pair|these|these two|these N\d+|both)?(?: OBJ)?(?: , )? ?X and Y (?:, )?(?:it is |it s )?(?:former|first|first one|first uno)(?: one| uno)? (?:that |which )?(?:BE|has) (?:DIR|CMP)(?: (?:size|area|uno|one|OBJ|extent))?",
             r"X (?:BE) (?:CMP) than Y (?:if|when|were) (?:MOVER)?(?:laid|put|placed|set|held|compared|measured|lay|put|place|compare|measure|to (?:lay|put|place|compare|measure)) (?:uno|N\d+|them|two|both)(?: (?:OBJ|on|top|of|next|to|beside|over|against|upon|side|by|other|each|another|uno|together|directly))*",
             r"(?:if|when|were) (?:MOVER)?(?:laid|put|placed|set|held|compared|measured|lay|put|place|compare|measure|to (?:lay|put|place|compare|measure)) (?:uno|N\d+|them|two|both)(?: (?:OBJ|on|top|of|next|to|beside|over|against|upon|side|by|other|each|another|uno|together|directly))* , X (?:BE) (?:CMP)(?: than Y)(?: is)?",
-            r"(?:MOVER)?(?:need|needs|take|takes|requires?|want) ?(?:CMP) (?:frame|box|rectangle|canvas|sheet|lid|piece|patch|square of paper|amount|area|space|paint|ink)(?: of \w+)? (?:to (?:fit|enclose|cover|hold|frame|surround|contain|wrap|draw|paint|fill|go|colou?r|put|box)(?: (?:snugly|tightly|in|up))* )?(?:(?:ROUND) )?X than (?:(?:to )?(?:(?:fit|enclose|cover|hold|frame|surround|contain|wrap|paint|fill|colou?r) )?(?:(?:ROUND) )?)?Y",
+            r"(?:it |that |MOVER)?(?:(?:would|will|d) )*(?:need|needs|take|takes|requires?|want) ?(?:CMP) (?:frame|box|rectangle|canvas|sheet|lid|piece|patch|square of paper|amount|area|space|paint|ink)(?: of \w+)? (?:to (?:fit|enclose|cover|hold|frame|surround|contain|wrap|draw|paint|fill|go|colou?r|put|box|print|shade)(?: (?:snugly|tightly|in|up|all of|completely))* )?(?:(?:ROUND) )?X than (?:(?:to )?(?:(?:fit|enclose|cover|hold|frame|surround|contain|wrap|paint|fill|colou?r|draw|print|shade|box)(?: in| up)? )?(?:(?:ROUND) )?)?Y",
             r"(?:comparison|comparing|measuring|measurement)?(?: of)?(?: (?:their|two|both|OBJ|sizes?|dimensions|areas?|extents?|them))* (?:gives|assigns|awards|attributes|shows|yields) (?:CMP) (?:measurement|area|size|value|extent|number|figure|dimensions?) (?:to|for|in) X (?:rather than|than|and not|not)(?: to| for)? Y",
+            r"(?:CMP)(?: (?:uno|one|OBJ))?(?: (?:of|among|between) (?:two|N\d+|pair|them|these)(?: OBJ)?)? is X (?:, )?(?:and|while|whereas|with|but|;)? ?(?:(?:OCMP)(?: (?:uno|one|OBJ))?(?: (?:is|being))? )Y",
+            r"(?:(?:if|when) )?(?:MOVER)?(?:put|placed|place|laid|set|held|seen|viewed|looked at) (?:OBJ |them |both |two |N\d+ )?(?:side by side|next to each other|next to uno another|on top of each other|over each other|together|beside each other|next to N\d+ another) (?:, )?X (?:BE) (?:CMP) than Y(?: is)?",
             r"(?:CMP) (?:area|size|extent|footprint|surface|box|dimensions?|measurement|value|share|uno|one|OBJ)?(?: of (?:two|N\d+|pair|them|these))?(?: here)? ?(?:BELONGS) X (?:, )?(?:rather than|and not|not|instead of)(?: to| of| for)? Y",
             r"X (?:BE) (?:CMP)(?: (?:uno|one|OBJ))?(?: of (?:two|N\d+|pair|them|these))? (?:, )?(?:and|while|whereas|with|but) Y (?:(?:BE) )?(?:OCMP)(?: (?:uno|one|OBJ))?",
             r"X (?:BE|has|takes|covers|occupies|fills|uses|claims|needs|spans) ?(?:up )?(?:CMP)(?: (?:size|area|space|room|extent|of (?:OBJ|page|canvas)|OBJ|uno|one|on page|footprint|dimensions|pixels))* (?:than|compared (?:to|with)|in comparison (?:to|with)|relative to|as opposed to)(?: that of)? Y(?: is| does| has)?",
@@ -258,6 +265,9 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
         (
             r"(?:AMONG)?(?:SUP) (?:GAPS )?(?:TO) Y (?:AMONG)?(?:BELONGS) X",
             r"(?:AMONG)?(?:SUP) (?:GAPS )?(?:TO) Y (?:AMONG)?(?:is|has) X(?: s)?",
+            r"(?:(?:if|when|by|after|once|on) )?(?:MOVER)?(?:measur|rank|sort|order|compar|list|consider|tak|comput|calculat|check|look|work|estimat|arrang|go|judg)(?:e|es|ed|ing|s)?(?: (?:by|up|at|out|all|every|each|any|the|of|their|OBJ|distances?|gaps?|how|far|near|close|others?|according|to|them|everything|it|is|are|off|in|terms|with|respect|each of|rest|between|lengths?))* (?:from|to) Y (?:, )?(?:then |and )?(?:it is )?X (?:that |which )?(?:has|is|shows|gets|comes out with|comes out|wins with|leads with|comes|ranks|turns out to have|turns out|turns out to be|with)? ?(?:SUP)(?: (?:GAPS)| uno| one| OBJ)?(?: (?:of|among) (?:all|them|these|others|OBJ| )+)?",
+            r"(?:START|from|for|starting from|seen from|taking) Y (?:as (?:reference|origin|start|starting point) )?(?:, )?(?:SUP) (?:GAPS )(?:AMONG)?(?:BELONGS|is to|is uno to|is toward|leads to|goes to|runs to|is N\d+ to|is taken to) X",
+            r"(?:it is )?X (?:, )?(?:and (?:no|none|nothing)(?: (?:other|else))?(?: (?:OBJ|uno|of others))?(?: ,)? )?(?:that |which |who )?(?:is|comes|lies|sits|stands|gets|has)(?: (?:OBJ|uno))?(?: (?:that|which))?(?: (?:lying|sitting|standing|placed|located|positioned|found|situated|is|lies|sits|comes|with|having|has|at|drawn|the))* (?:SUP) (?:GAPS )?(?:TO) Y(?: (?:of|among) (?:all|any|every|the|them|these|OBJ|others|everything|shown|here| )+)?",
             r"(?:AMONG)?(?:GAPS )from Y to X is (?:SUP)(?: (?:of|among) (?:all|any|every|them|these|OBJ|others|distances|gaps| )+)?",
             r"(?:GAPS )between V and W is (?:SUP)(?: (?:of|among))? (?:all|any|every|them|these|OBJ|pairing|pairings|pair|pairs|others|distances|that|which|one|uno| )+ "
             r"(?:involves?|involving|including|include|with|from|to|measured from|starting from|contains?|containing) Y",
@@ -276,19 +286,27 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
             r"(?:sitting|standing|lying|being|placed|located|positioned|situated) (?:right |just )?(?:in between|between|in middle|in the middle) (?:, )?X (?:separates|parts|divides|splits|keeps) Y (?:from|and|apart from) Z(?: apart)?",
             r"X (?:is|lies) (?:middle|central) (?:uno|one|OBJ)(?: of (?:three|N\d+|these three|these N\d+)(?: OBJ)?)?(?: ,)? (?:with|between|flanked by) Y and Z (?:(?:on|at|to|as) )?(?:either side|both sides|ends|both ends|each side|its sides|outsides?|its neighbou?rs|either end|opposite sides)",
             r"(?:flanked|bordered|bracketed|framed|enclosed|sandwiched|squeezed|hemmed in)(?: by| between) Y and Z (?:, )?X (?:is|lies|sits|stands|occupies|takes|has|holds)(?: (?:in|at|up|place|spot|space|position|middle|between|cent(?:er|re)))+",
+            r"(?:neighbou?rs?|OBJ)(?: (?:of|to) X|)(?: (?:on|at|to) (?:its |either |both |N\d+ |each |two )*(?:sides?|hands?|flanks?|ends?))? (?:of X )?(?:is|are|being) Y and Z",
+            r"Y (?:is|lies|sits|stands|appears|comes) (?:to|on|at) (?:uno|one|N\d+) (?:side|end|hand|flank)(?: of X)? (?:, )?(?:and|while|,|whereas|with) Z (?:is |lies |sits |stands |appears |comes )?(?:to|on|at) (?:other|opposite|another)(?: (?:side|end|hand|flank|uno))?(?: of (?:it|X))?",
+            r"(?:if (?:MOVER)|when (?:MOVER))?(?:join|connect|link|joining|connecting|linking) Y (?:to|with|and) Z (?:(?:with|by|using) (?:a |ruler|straight|line|string|segment| )+ ?)?(?:, )?(?:then )?X (?:is|lies|sits|falls|comes|will be|would be|appears)(?: (?:right|somewhere|exactly|directly))? (?:on|along) (?:it|line|way|that line|this line|this segment|segment|connection)",
+            r"(?:on (?:its |way |my |your |the )*|going |to go |to get |travelling |travell?ing )?from Y to Z (?:, )?(?:(?:MOVER)|\w+ )(?:(?:would|will|must|has to|have to|needs to|would have to|can not help but|d|ll|could) )*(?:crawl|walk|run|step|fly|pass|travel|go|climb|hop|drive|roll|move|jump|cross)(?:s|es)? ?(?:over|through|across|past|by|via)? ?X(?: first)?",
+            r"(?:space|gap|area|region|room|stretch|place|spot|middle|ground|distance)(?: (?:separating|between|that separates|that lies between|in between|left between)) Y (?:and|from) Z (?:is|gets|has been) (?:occupied|filled|taken|held|claimed|covered|inhabited)(?: up)? by X",
+            r"(?:space|gap|area|region|room|stretch|place|spot|middle|ground)(?: (?:separating|between|that separates|that lies between|in between|left between)) Y (?:and|from) Z (?:is where|is home to|contains|holds|hosts|belongs to|goes to|is for)(?: (?:MOVER)?(?:MEET))? X(?: (?:is|sits|lies|stands))?",
             r"Y and Z (?:are|lie|sit|stand|is|appear|come|are located|are placed)(?: (?:on|at|to))? (?:opposite|either|both|different|two|N\d+) (?:sides|side|ends|end) of X",
         ),
     ),
     (
         _count,
         (
-            r"how many X (?:there are|are there|i see|we see|we have|are visible|are shown|are present|exist|appear|i can see|are in it)? ?(?:is |can be |has been |was |gets )?(?:easily |quickly |soon |readily |clearly )?(?:settled|answered|told|seen|clear|obvious|counted|established|determined|known)? ?(?:, |: |and |since |as )*(?:(?:count|number|total|tally|answer|it|result) )?(?:TALLIES) ?NENDING",
-            r"(?:as for|as to|regarding|concerning|considering|when it comes to|for|of|about|among|with|out of|speaking of) X (?:, )?(?:there|here|we|i|you|uno|it|picture|image)? ?(?:are|is|s|exist|have|see|find|count|get|has|contains|shows|be|can see|can count|counts|adds up to|makes|come to)* ?(?:total of|sum of|count of|altogether|in total|in all|number of|of)? ?NENDING",
-            r"(?:ticking off|counting(?: up| off| through)?|tallying(?: up)?|adding up|numbering|enumerating|listing|going through|running through|collecting|pointing at|checking off|summing up|going over|if (?:MOVER)?(?:count|tally|add up|tick off|number|list|go through|enumerate)(?: up)?|after counting|having counted|once (?:MOVER)?count|when (?:MOVER)?count) ?(?:up )?(?:all |every |each |all of )?X(?: (?:in turn|up|off|one by one|uno by uno|N\d+ by N\d+|individually|carefully|in order|one after another|N\d+ after another|separately|together|there|visible|i see|we see|once|twice|again))* (?:, )?(?:(?:MOVER)?(?:GET)|(?:that|this|it|which|result|total|count|number|answer)? ?(?:TALLIES)|(?:takes|brings|leads) (?:me|us|you|uno) to|yields|results in) (?:total of |sum of |count of |exactly |number )*NENDING",
-            r"(?:number|count|total|tally|quantity|amount|sum|total number|total count|head count|headcount|full count|final count|final tally)(?: (?:i|we) (?:get|find|have|see|arrive at|reach))?(?: (?:of|for|with|in case of|as for|concerning))+ X(?: (?:i|we) (?:get|find|have|see|count|can see)| (?:shown|present|visible|here|there|that i see|depicted|drawn|found|in total))* (?:TALLIES) (?:exactly |at |to |precisely )*NENDING",
-            r"(?:exactly |there are |there is |altogether |in total |all in all )*N (?:of OBJ )?(?:is|are|represents|gives|makes) (?:number|count|total|tally|how many|quantity|amount|what (?:i|we) get for|what (?:i|we) count for|my count)(?: (?:of|for))? ?X(?: (?:there are|i see|we see|we have|are present|are visible|shown|present|exist|that i see|i can see|i count|we count))*",
-            r"X (?:number|total|come to|amount to|make|tally|are|count up to|sum to|sum up to|come in at|appear|occur) (?:exactly |precisely |to )*N(?: (?:times|in total|in number|altogether|in all|all told|overall|strong))*",
-            r"(?:MOVER)?(?:GET) (?:exactly |total of |sum of |count of |precisely |altogether |in total )*N (?:for|as (?:number|count|total|tally) (?:of|for)|when counting|on counting|counting|after counting|if counting|by counting) (?:up |all )*X",
+            r"how many X (?:there are|are there|i see|we see|we have|are visible|are shown|are present|exist|appear|i can see|are in it)? ?(?:is |can be |has been |was |gets )?(?:easily |quickly |soon |readily |clearly )?(?:settled|answered|told|seen|clear|obvious|counted|established|determined|known)? ?(?:, |: |and |since |as )*(?:(?:count|number|total|tally|answer|it|result) )?(?:TALLIES) ?(?:NUM)(?:ENDING)",
+            r"(?:as for|as to|regarding|concerning|considering|when it comes to|for|of|about|among|with|out of|speaking of) X (?:, )?(?:there|here|we|i|you|uno|it|picture|image)? ?(?:are|is|s|exist|have|see|find|count|get|has|contains|shows|be|can see|can count|counts|adds up to|makes|come to)* ?(?:total of|sum of|count of|altogether|in total|in all|number of|of)? ?(?:NUM)(?:ENDING)",
+            r"(?:ticking off|counting(?: up| off| through)?|tallying(?: up)?|adding up|numbering|enumerating|listing|going through|running through|collecting|pointing at|checking off|summing up|going over|if (?:MOVER)?(?:count|tally|add up|tick off|number|list|go through|enumerate)(?: up)?|after counting|having counted|once (?:MOVER)?count|when (?:MOVER)?count) ?(?:up )?(?:all |every |each |all of )?X(?: (?:in turn|up|off|one by one|uno by uno|N\d+ by N\d+|individually|carefully|in order|one after another|N\d+ after another|separately|together|there|visible|i see|we see|once|twice|again))* (?:, )?(?:(?:MOVER)?(?:GET)|(?:that|this|it|which|result|total|count|number|answer)? ?(?:TALLIES)|(?:takes|brings|leads) (?:me|us|you|uno) to|yields|results in) (?:total of |sum of |count of |exactly |number )*(?:NUM)(?:ENDING)",
+            r"(?:number|count|total|tally|quantity|amount|sum|total number|total count|head count|headcount|full count|final count|final tally)(?: (?:i|we) (?:get|find|have|see|arrive at|reach))?(?: (?:of|for|with|in case of|as for|concerning))+ X(?: (?:i|we) (?:get|find|have|see|count|can see)| (?:shown|present|visible|here|there|that i see|depicted|drawn|found|in total))* (?:TALLIES) (?:exactly |at |to |precisely )*(?:NUM)(?:ENDING)",
+            r"(?:exactly |there are |there is |altogether |in total |all in all )*(?:NUM) (?:of OBJ )?(?:is|are|represents|gives|makes) (?:number|count|total|tally|how many|quantity|amount|what (?:i|we) get for|what (?:i|we) count for|my count)(?: (?:of|for))? ?X(?: (?:there are|i see|we see|we have|are present|are visible|shown|present|exist|that i see|i can see|i count|we count))*",
+            r"(?:MOVER)?(?:have |ve |can |could |was able to |were able to |am able to |do |manage to |managed to )*(?:GET|MEET|got|identify|identified|see|spotted|make out|detect|list|recogni[sz]e|have|has|contains|shows) (?:exactly |precisely |total of |altogether |in total |all in all )*(?:NUM) X(?:ENDING)",
+            r"(?:exactly |altogether |in total |all in all |precisely )*(?:NUM) X (?:can be|are|were|is|was|could be|to be) (?:identified|detected|found|made out|seen|counted|recogni[sz]ed|spotted|located|distinguished|present|there|visible|shown|depicted|listed|drawn)(?:ENDING)",
+            r"X (?:number|total|come to|amount to|make|tally|are|count up to|sum to|sum up to|come in at|appear|occur) (?:exactly |precisely |to )*(?:NUM)(?: (?:times|in total|in number|altogether|in all|all told|overall|strong))*",
+            r"(?:MOVER)?(?:GET) (?:exactly |total of |sum of |count of |precisely |altogether |in total )*(?:NUM) (?:for|as (?:number|count|total|tally) (?:of|for)|when counting|on counting|counting|after counting|if counting|by counting) (?:up |all )*X",
         ),
     ),
     (
@@ -306,6 +324,9 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
         (
             r"(?:whole|all|entirety|every part|every bit|every corner)?(?: of)? ?X (?:falls|lies|is|fits|sits|rests|stays|remains|keeps|is (?:drawn|located|placed|contained|tucked|tucked away|hidden|nested|enclosed))(?: away| wholly| fully)* (?:inside|within|in interior of|in|inside of)(?: (?:bounds|boundary|boundaries|borders|outline|limits|confines|edges|perimeter|frame|interior) of)? Y(?: ,? ?with (?:no|not|none|nothing|N0)(?: part| bit| piece| edge| corner)?(?: of it)? (?:poking|sticking|peeking|spilling|reaching|showing|protruding|jutting|left|standing) ?(?:out|outside|over|beyond)?)?",
             r"(?:outline|border|boundary|edge|edges|contour|line|perimeter|frame|rim|sides) of Y (?:goes|go|runs|run|is|are|passes|extends|reaches|closes|encloses|surrounds|wraps|encircles)(?: (?:all|whole|the|way|completely|entirely|wholly|fully))* ?(?:round|around|about|in)? ?X(?: on all sides| completely| entirely)?",
+            r"Y (?:forms|makes|builds|draws|provides|creates|is|acts as|serves as|puts) (?:border|frame|boundary|fence|wall|enclosure|outline|loop|container|hull|shell)(?: that)? ?(?:all |completely |goes |runs |way )*(?:around|round|for|about|enclosing) X",
+            r"(?:if|when) (?:MOVER)?(?:look|peek|peer|check|go|step|zoom|search|glance)(?:s|ing)? (?:inside|into|in|within)(?: (?:interior|area|outline|bounds|boundary) of)? Y (?:, )?(?:(?:MOVER)?(?:MEET)|there is|THERE|what (?:MOVER)?(?:MEET) is) X",
+            r"(?:every|each|any|all) (?:points?|parts?|pixels?|corners?|bits?|pieces?|edges?) of X (?:belongs? to|is|are|lies?|falls?|sits?|is contained|stays?|is part of|is found)(?: (?:in|inside|within|to))*(?: (?:interior|area|inside|bounds|region|box|outline) of)? ?Y",
             r"(?:MOVER)?(?:find|finds|see|spot|get|discover|have) X (?:tucked|hidden|nested|sitting|lying|placed|resting|drawn|enclosed|contained|located|nestled|packed)?(?: away| up| safely| completely| entirely| wholly| fully)* ?(?:inside|within|in)(?: of)? Y",
         ),
     ),

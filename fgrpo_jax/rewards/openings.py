@@ -66,6 +66,8 @@ _LEADS = (
     r"(?:having|after having|now that i(?: have)?|when i|if i|as i|after i|once i|after) (?:look(?:ed|ing)?|check(?:ed|ing)?|inspect(?:ed|ing)?|stud(?:y|ied|ying)|review(?:ed|ing)?|verif(?:y|ied|ying)|measur(?:e|ed|ing)|re-?check(?:ed|ing)?|compar(?:e|ed|ing)|consider(?:ed|ing)?)"
     r"(?: (?:at|over|into|it|this|that|the (?:image|picture|drawing|boxes|scene|coordinates)|things|everything|closely|more|again|carefully|closer|once|twice|better))*(?=,)",
     r"(?:i|we) (?:now )?(?:have to|must|need to|should) (?:admit|confess|concede|acknowledge|say|own up|add)(?: now)?(?: that)?",
+    r"it (?:is|was) (?:exactly |just |actually |really |precisely |in fact )?the (?:other way (?:round|around)|opposite|reverse|contrary)(?=\s?[,;:.—-])|the (?:opposite|reverse|contrary) (?:is|holds|was) ?(?:true|the case|so)?(?=\s?[,;:.—-])",
+    r"(?:that|this|it|which) (?:can ?not|could ?not|must ?not|does ?not|did ?not|is ?not|was ?not) (?:be |seem |look |sound )?(?:right|true|correct|so|it|quite right|add up|make sense|fit)(?=\s?[,;:.—-])",
     r"as (?:a matter of fact|i (?:now )?(?:see|notice|realize|realise)(?: it)?(?: now)?)|upon closer (?:inspection|look)|sure enough|no doubt about it",
     r"so|thus|hence|therefore|indeed|clearly|also|now|and|but|then|still|this time|again",
 )
@@ -86,6 +88,7 @@ _UNTRUE = (
 )
 _IS = r"(?: is|'s| was| would be| seems)"
 _PREDICATE = (
+    r"(?!.*\b(?:question|caption|options?|answers?|prompt|task|expectations?|title|text)\b)"
     r"(?:(?:is|was|'s|would be|seems|turns out(?: to be)?|proves(?: to be)?|must be|has to be|can only be|appears) "
     rf"(?:{_UNTRUE}|(?:refuted|contradicted|disproved|disproven|ruled out|excluded|unsupported|not supported|not borne out|"
     r"belied|debunked|rejected|to be rejected|untenable|unfounded|groundless|baseless|at odds|in conflict|out of the question|invalid|"
@@ -100,14 +103,14 @@ _PREDICATE = (
 _EVIDENCE = (
     r"(?:(?:the|this|that|my|our|all|these|those|a) (?:\w+ ){0,3}(?:picture|image|scene|drawing|figure|layout|arrangement|evidence|coordinates|boxes|positions|"
     r"placement|look|inspection|comparison|measurements?|sizes?|check|view|photo|observation|facts?|bounding boxes|geometry|data)"
-    r"(?: (?:clearly|plainly|here|itself|in front of (?:me|us)))?|this|that|it|what (?:i|we) see|everything|all of this)"
+    r"(?: (?:clearly|plainly|here|itself|in front of (?:me|us)))?|this|that|it|what (?:i|we) (?:see|found|observe)|what (?:the|this) \w+ (?:shows|depicts|tells(?: us| me)?|reveals|says)|everything|all of this)"
 )
 _DENIALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"^(?:the|any|this|that|every|such a|a) (?:\w+ )?{_CLAIM}(?: made| here)? that (?P<claim>.+?),? {_PREDICATE}$",
         rf"^{_EVIDENCE} (?:contradicts?|refutes?|disproves?|rules? out|excludes?|belies|denies|deny|rebuts?|debunks?|invalidates?|"
-        rf"falsif(?:y|ies)|speaks? against|argues? against|goes against|go against|tells? against|disagrees? with|conflicts? with|overturns?)"
+        rf"falsif(?:y|ies)|speaks? against|argues? against|goes against|go against|tells? against|disagrees? with|conflicts? with|overturns?|(?:is|are) (?:incompatible|inconsistent|at odds|in conflict|irreconcilable|not compatible|not consistent|not in line|not in agreement|out of line) with)"
         rf"(?: (?:the|any|this) {_CLAIM})? that (?P<claim>.+)$",
         rf"^{_EVIDENCE} (?:does|do|can) ?not (?:support|confirm|bear out|back up|allow|justify|agree with|square with|fit|match|permit)"
         rf" (?:the|any|this) {_CLAIM} that (?P<claim>.+)$",
@@ -167,11 +170,11 @@ _AFTERTHOUGHT = re.compile(
 
 _TOPIC = re.compile(
     r"^(?:(?:size|position|location|distance|height|area|space|order|direction)-? ?wise|in terms of|as far as|when it comes to|with (?:regard|respect) to|"
-    r"regarding|concerning|as regards|as for|as to|speaking of|considering|judging (?:by|from|on)|going (?:by|from)|based on|according to|comparing|"
+    r"regarding|concerning|as regards|as for|as to|speaking of|considering|judging (?:by|from|on)|going (?:by|from|through|over)|based on|according to|comparing|"
     r"looking (?:at|over|across|through|around)|on (?:checking|inspecting|comparing)|checking|measuring|inspecting|examining|scanning|surveying|reviewing|studying|"
-    r"observing|upon|on|after|by|from what|from the|in my|to my|for the|at a|at first|as (?:i|we|you|one) (?:can )?(?:see|look)|given|turning to|moving on to|"
-    r"focusing on|sure enough|okay|ok|alright|hmm+|well|now|so|good|great|all right|right then|let me see|let's see|interestingly|evidently|notably|visually|"
-    r"spatially|geometrically|numerically|horizontally speaking|vertically speaking|to be precise|to be exact|overall)(?P<rest>[^,:]{0,70})[,:] (?=\w)",
+    r"observing|upon|on|after|by|from what|from the|in my|to my|for the|at a|as (?:i|we|you|one) (?:can )?(?:see|look)|given|turning to|moving on to|"
+    r"focusing on|(?:sure enough|okay|ok|alright|hmm+|well|now|so|good|great|all right|right then|let me see|let's see|interestingly|evidently|notably|visually|"
+    r"spatially|geometrically|numerically|horizontally speaking|vertically speaking|to be precise|to be exact|overall)(?=[,:]))(?P<rest>[^,:]{0,70})[,:] (?=\w)",
     re.IGNORECASE,
 )
 _NO_TOPIC = re.compile(
@@ -179,7 +182,7 @@ _NO_TOPIC = re.compile(
     r"caption|says?|said|people|apart|except|excluding|upside|behind|back|imagin\w*|suppos\w*|assum\w*|would|could|might|may|perhaps|maybe|possibl\w*|"
     r"probabl\w*|guess|doubt|first|second|next|after|before|left|right|above|below|higher|lower|larger|smaller|bigger|nearest|farthest|closest|inside|between|"
     r"red|green|blue|yellow|purple|orange|cyan|white|circles?|squares?|triangles?|cross(?:es)?|diamonds?|rings?|else|instead|wrong|false|mistake|"
-    r"someone|somebody|turned|turning|hypothe\w*|would-be|expect\w*|depth|moving|swapp\w*|exchang\w*)\b|<",
+    r"someone|somebody|turned|turning|hypothe\w*|would-be|expect\w*|depth|mov\w+|swap\w*|exchang\w*|dream\w*|story|theory|principle|fantas\w*|world|sake|argument|remember|recall|hear\w*|told|rumou?r\w*|pretend\w*|say\w*|contrast|vain|ideal\w*|most|least|almost|nearly|apparent\w*|alleged\w*|suspect\w*|tentativ\w*|uncertain\w*|unsure|hunch|chance|luck|way)\b|<",
     re.IGNORECASE,
 )
 

@@ -73,13 +73,14 @@ _HARMLESS = re.compile(
 )
 """Uses of the words above that say nothing."""
 _REFERS = re.compile(
-    r"\b(?:it|they|this|that|these|those|he|she|which|there|here|everything|object|shape|thing)(?:'s| is| are| was| were| does| do| did| has|"
-    r" holds?| fits?| match(?:es)?| lies| sits| must| can| isn't| can't| doesn't| works?| will be| should| would)\b(?! (?:the (?:question|task|plan|"
+    r"\b(?:it|they|this|that|these|those|he|she|which|everything|object|shape|thing)(?:'s| is| are| was| were| does| do| did| has|"
+    r" holds?| fits?| match(?:es)?| lies| sits| must| can| isn't| can't| doesn't| works?| will be| should| would)\b(?! (?:the (?:\w+ )?(?:question|task|plan|part|bit|step|moment|time|method|approach|way to|key|hard|trick|first|"
     r"idea|point|problem|puzzle|challenge)|what (?:i|we)|how|why|where|easy|simple|tricky|fun|enough|to be|going to|a (?:good|nice|fun|simple|tricky|straightforward|"
     r"matter|question|careful|neat|task|puzzle|fair|quick|short|small|bit|place|moment|start)|all i|my|our|time|worth|important|interesting|good|nice|straightforward|need|require|"
     r"asked|about|helpful|useful|deserves?))"
 )
 """What affirms, denies or points at something said before."""
+_THERE = re.compile(r"\b(?:t?here)(?:'s| is| are| was)(?: (?:indeed|one|some|really))?\W*$|\bhere (?:it|they) (?:is|are)\b")
 _LETTER = re.compile(r"(?<![\w'’])(?:[B-HJ-Z]|A(?!\s[a-z])|\([A-Z]\))(?![\w'’])")
 
 
@@ -88,7 +89,7 @@ def is_silent(sentence: str) -> bool:
     if "<" in sentence or len(sentence) > 200 or _LETTER.search(sentence[1:]) or re.search(r"\d", sentence):
         return False
     text = " ".join(re.sub(r"[’]", "'", sentence.lower()).split())
-    if sentence.rstrip().endswith("?") or _REFERS.search(text):
+    if sentence.rstrip().endswith("?") or _REFERS.search(text) or _THERE.search(text):
         return False
     words = re.findall(r"\w+", _HARMLESS.sub(" ", text.replace("n't", " not")))
     return not _BLOCKING.intersection(words)

@@ -62,7 +62,7 @@ def read_widely(sentence: str) -> Reading:
             return dataclasses.replace(inner, claims=(*inner.claims, *conclusions), visual=strict.visual)
     for topical in dict.fromkeys((body, without_topic(body))):
         found = claims_of(topical) or told(topical) or _single(placed(topical))
-        if found:
+        if found and _covers(found, topical):
             return Reading((*found, *conclusions), True, is_visual(sentence))
     if hiding:  # what is only announced is silent, but what speaks of half of its things may say something of them
         silent = not strict.claims and _ANNOUNCED.match(text) and not _STATES.search(text)
@@ -70,7 +70,14 @@ def read_widely(sentence: str) -> Reading:
     if is_idle(text):
         return Reading((), True, False)
     claim = statement(without_topic(body))
-    return strict if claim is None else Reading((claim, *conclusions), True, is_visual(sentence))
+    return strict if claim is None or not _covers((claim,), body) else Reading((claim, *conclusions), True, is_visual(sentence))
+
+
+def _covers(claims: tuple[Claim, ...], text: str) -> bool:
+    """Whether every object that a text names is in what was made of it: what is left out may turn the meaning."""
+    symbols = Symbols.of(text)
+    named = {thing.name for thing in symbols.things if thing.color and thing.shape} if symbols else set()
+    return named <= {thing.name for claim in claims for thing in claim.things}
 
 
 def _single(claim: Claim | None) -> tuple[Claim, ...]:
