@@ -49,14 +49,14 @@ _CUE = re.compile(
 _IDIOMS = re.compile(
     r"\b(?:in the end|ends? up|ending up|ends? with|at the end of the day|up (?=with|at|on|to)|down (?=to)|"
     r"after all|from all of this|on the whole|"
-    r"in this picture|left (?:with|standing|over)|(?:leaves?|leaving|we are|i am|we're|i'm) left|(?:next to|beside|against) (?=letter|option|answer|choice|[a-h]\b|\W)|"
+    r"all signs|(?:every|all the) signs?|in this picture|left (?:with|standing|over)|(?:leaves?|leaving|we are|i am|we're|i'm) left|(?:next to|beside|against) (?=letter|option|answer|choice|[a-h]\b|\W)|"
     r"in other words|(?:which|that) reads|letter|i see no|looking (?:just |equally |quite )?as (?=likely|plausible|good)|(?:point|word) of view|not what (?:we|i)(?: are|'re| am|'m) looking for|what (?:we|i)(?: are|'re| am|'m) (?:looking for|after)|"
     r"(?:put|jot|write|mark|set) (?:it |this |that |that one )?down(?: as)?|my money is on|based on what (?:i|we) (?:see|saw)|from what (?:i|we) (?:see|saw)|taking everything together|on (?:the|my) (?:answer )?sheet|as far as i can (?:see|tell)|looking back|looking for|with (?:that|this) in view|so far|by far|all things considered)\b"
 )
 """Words of seeing in phrases that see nothing."""
 _LOOKING = re.compile(
     r"\b(?:looks?|seems?|appears?|sees?|there|here|a closer look|(?:from|in|on) (?:the|this) (?:image|picture|scene)|"
-    r"between|number|close|equally|sides?)\b"
+    r"between|number|close|equally|sides?|up my mind|look(?:s|ing)? (?:just |equally )?(?:as )?(?:good|plausible|likely))\b"
 )
 """Words of seeing that say nothing of the image when several options stand beside a hedge."""
 _STRONG = re.compile(
@@ -99,7 +99,7 @@ _NOT_DENIED = re.compile(
     r"\b(?:mistake|error|wrong|foolish|odd) not to\b"
 )
 """A denial of a denial."""
-_CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming|were)\b")
+_CONDITION = re.compile(r"\b(?:(?<!unclear )(?<!sure )(?<!certain )(?<!know )(?<!tell )(?<!wonder )(?<!see )(?<!say )if|unless|suppose|assuming|were)\b")
 _LETTER = re.compile(
     r"(?:(?P<cue>\b(?:option|answer|choice|letter|pick|choose|select|is|be|with|for|to|exclude|out|or|and|than|"
     r"not)\s{1,2})?)"
@@ -107,6 +107,7 @@ _LETTER = re.compile(
 )
 _TAG = re.compile(r"<\s{0,3}/?\s{0,3}[A-Za-z!]")  # markup in a reasoning is no statement, whatever it encloses
 _VERBS = frozenset(("is", "was", "fits", "must", "can", "cannot", "could", "seems", "it", "as", "or", "and", "wins"))
+_HOLDS = frozenset(("holds", "applies", "works", "matches", "stands", "remains", "wins", "follows", "then", "here"))
 _LONGEST = 400
 
 
@@ -171,6 +172,8 @@ def _is_letter(match: re.Match[str]) -> bool:
     if match["open"] and match["close"]:
         return True
     after = (match["after"] or "").strip()
+    if match["letter"] == "A" and (match["cue"] or "").strip() in ("option", "answer", "choice", "letter") and after in _HOLDS:
+        return True
     if match["letter"] == "I":
         return match["cue"] is not None and not after
     return match["letter"] != "A" or not after or after in _VERBS

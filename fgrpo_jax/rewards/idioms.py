@@ -66,7 +66,7 @@ _MACROS = {
     "START": rf"(?:from|starting (?:out )?(?:at|from|with|on|off at)|beginning (?:at|from|with|on)|leaving|"
     rf"(?:if|when|once|as|should|were|suppose) (?:{_PERSON} )?(?:to |were to )?(?:are |am |is )?(?:start|starts|starting|begin|begins|stand|standing|set off|set out|"
     rf"leave|look|looking|go|going|move|moving|depart|located)(?: (?:out|off))?(?: (?:at|from|with|on))?|"
-    r"standing (?:at|on)|with R\d+ as (?:my |our |your )?start(?:ing point)?|departing from|setting (?:out|off) from)",
+    r"(?:put|place|set|rest|putting|placing)(?: (?:my|your|our|uno s))? (?:finger|eyes?|pen|pencil|gaze)(?: (?:on|at))|standing (?:at|on)|with R\d+ as (?:my |our |your )?start(?:ing point)?|departing from|setting (?:out|off) from)",
     "GOAL": rf"(?:(?:, )?(?:(?:in order )?to|until|till|before|and|and then|,|then|so as to|so that|if) (?:there )?(?:(?:{_PERSON}|{_EYE})"
     rf"(?: {_MODAL})* )?(?:(?:want|wants|wish|wanted|try|hope) to )?(?:{_MEET}|{_LEADS})|(?:, )?{_LEADS}|towards?|to)",
     "BE": r"(?:can be (?:found|seen|located|spotted)|is (?:to be )?(?:found|seen)|(?:has|takes|finds|holds) its (?:place|spot|position|home)|would look|would be seen|looks|is uno|is OBJ|has its cent(?:er|re)|occupies (?:position|place|spot|part)|is|lies|sits|stands|appears|appear|comes|falls|ends up|will be|would be|is found|is located|is placed|is positioned|"
@@ -152,7 +152,7 @@ def _extreme(match: _Match) -> Claim | None:
     return None if things is None else Claim("extreme", things, relation="farthest" if far else "nearest")
 
 
-_FAR = frozenset("farthest furthest longest largest greatest biggest maximal maximum highest widest".split())
+_FAR = frozenset("farthest furthest farther further longest largest greatest biggest maximal maximum highest widest".split())
 
 
 def _between(match: _Match) -> Claim | None:
@@ -201,8 +201,10 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
         _relation("xy"),
         (
             # Travelling from y to x.
-            r"(?:START) Y(?: (?:, )?(?:and|and then|but)?(?: (?:want|wants|wanting|wish|wishing|need|needing|have|having|trying|try|would like))? ?to (?:MEET) X)? (?:, )?(?:MOVER)?(?:MOVE) (?:DIR) (?:GOAL) (?:X|it)",
+            r"(?:START) Y(?: (?:, )?(?:and|and then|but)?(?: (?:want|wants|wanting|wish|wishing|need|needing|have|having|trying|try|would like))? ?to (?:MEET) X)? (?:, )?(?:and |then )*(?:MOVER)?(?:MOVE) (?:it )?(?:DIR) (?:GOAL) (?:X|it)",
             r"(?:START) Y (?:, )?(?:and|and then|but)? ?(?:want|wants|wanting|wish|wishing|need|needing|have|having|trying|try|would like)? ?to (?:MEET) X (?:, )?(?:MOVER)?(?:MOVE) (?:DIR)",
+            r"(?:taking|with|using|choosing|take) Y as (?:\w+ )?(?:reference|start|starting point|anchor|origin|basis|base)(?: point)? (?:, )?X (?:BE) (?:DIR)(?: of it| it)?",
+            r"X (?:precedes|leads) Y (?:, )?" + _SCAN,
             r"(?:in order )?to (?:MEET) X (?:, )?(?:START) Y (?:, )?(?:MOVER)?(?:MOVE) (?:DIR)",
             r"(?:in order )?(?:to|getting|travelling|traveling|going|moving) ?(?:get|go|travel|move|come|pass|walk|jump)? ?from Y to (?:MEET )?X (?:, )?(?:MOVER)?(?:(?:means|requires|involves|takes|needs|calls for|implies|demands) (?:a |some )?)?(?:MOVE|move|step|movement|shift|motion|jump|trip) (?:DIR)",
             r"(?:from Y to X|from Y , to (?:MEET) X) (?:, )?(?:MOVER)?(?:MOVE) (?:DIR)",
@@ -217,7 +219,7 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
             r"(?:should|if|when|were|as) (?:MOVER)?(?:to |were to |go to )?(?:MOVE) (?:START )?from Y (?:over |across |on )?(?:GOAL|to) X (?:, )?(?:(?:MOVER)?(?:MOVE)|(?:my|your|our|uno s)? ?(?:steps?|way|path|route|trip|journey|road|eyes?|gaze|walk|move|movement|that|this|it|direction)(?: (?:would|will|must|is|be|has to))* ?(?:takes?|leads?|brings?|goes?|points?|runs?|is|carries)?(?: (?:me|you|us|uno))?) (?:DIR)",
             r"(?:drawing|draw|drawn|if (?:MOVER)?(?:draw|drew|put)|imagine|picture)? ?(?:straight )?(?:arrow|line|vector|pointer)(?: drawn| going| that goes| leading)? from Y (?:over )?to X (?:, )?(?:and )?(?:it |this |that |arrow )?(?:(?:would|will|must|has to|does|make|makes|it|that) )*(?:points?|goes?|runs?|leads?|heads?|slopes?|faces?) (?:DIR)",
             r"(?:MOVER|there |here |OBJ )?(?:have|has|see|find|is|there|with|notice|contains|shows|observe|place|put) X (?:(?:BE) )?(?:DIR) (?:, )?(?:and|while|whereas|with|but)(?: have)? Y (?:(?:BE) )?(?:ODIR)",
-            r"(?:DIR)(?: of (?:N\d+|pair|two)(?: OBJ)?)? (?:is|BE|sits|THERE) X (?:, )?(?:and|while|whereas|with|but|;)? ?(?:on )?(?:ODIR) (?:(?:of them|uno) )?(?:is|sits|lies|stands|we have|we find|there is|comes)? ?Y",
+            r"(?:DIR)(?: of (?:these )?(?:N\d+|pair|two)(?: OBJ)?)? (?:is|BE|sits|THERE) X (?:, )?(?:and|while|whereas|with|but|;)? ?(?:on )?(?:ODIR) (?:(?:of them|uno) )?(?:is|sits|lies|stands|we have|we find|there is|comes)? ?Y",
             r"(?:between|of|out of|comparing|looking at|taking|given|considering|with) V (?:and|with|to|or) W (?:, )?(?:MOVER)?(?:would |d )?(?:call|pick|judge|say|name|deem|consider|rate|see|choose|find|regard|declare|it is|clearly)? ?X (?:(?:as|to be|is|BE|comes out|that is|which is|has|takes|occupies) )*(?:DIR|CMP)(?: (?:uno|one|OBJ|area|size|extent|space|box|footprint|place|position))?",
             # One's own half, or the side of a line between.
             _LINE + _BETWEEN_THEM + r" (?:, )?(?:(?:and|then|you|we|i|will|find|would) )*X (?:BE) (?:on )?(?:its )?(?:DIR)(?: of it| it| of line)?(?: (?:, )?(?:and|while|with|whereas|but) Y (?:(?:BE) )?(?:on )?(?:its )?(?:ODIR)(?: of it| it| of line)?)?",
@@ -251,7 +253,7 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
             r"(?:(?:if|when) )?(?:MOVER)?(?:put|placed|place|laid|set|held|seen|viewed|looked at) (?:OBJ |them |both |two |N\d+ )?(?:side by side|next to each other|next to uno another|on top of each other|over each other|together|beside each other|next to N\d+ another) (?:, )?X (?:BE) (?:CMP) than Y(?: is)?",
             r"(?:CMP) (?:area|size|extent|footprint|surface|box|dimensions?|measurement|value|share|uno|one|OBJ)?(?: of (?:two|N\d+|pair|them|these))?(?: here)? ?(?:BELONGS) X (?:, )?(?:rather than|and not|not|instead of)(?: to| of| for)? Y",
             r"X (?:BE) (?:CMP)(?: (?:uno|one|OBJ))?(?: of (?:two|N\d+|pair|them|these))? (?:, )?(?:and|while|whereas|with|but) Y (?:(?:BE) )?(?:OCMP)(?: (?:uno|one|OBJ))?",
-            r"X (?:BE|has|takes|covers|occupies|fills|uses|claims|needs|spans) ?(?:up )?(?:CMP)(?: (?:size|area|space|room|extent|of (?:OBJ|page|canvas)|OBJ|uno|one|on page|footprint|dimensions|pixels))* (?:than|compared (?:to|with)|in comparison (?:to|with)|relative to|as opposed to)(?: that of)? Y(?: is| does| has)?",
+            r"X (?:BE|has got|has|takes|covers|occupies|fills|uses|claims|needs|spans) ?(?:up )?(?:CMP)(?: (?:size|area|space|room|extent|of (?:OBJ|page|canvas)|OBJ|uno|one|on page|footprint|dimensions|pixels))* (?:than|compared (?:to|with)|in comparison (?:to|with)|relative to|as opposed to)(?: that of)? Y(?: is| does| has)?",
         ),
     ),
     (
@@ -268,6 +270,7 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
             r"(?:(?:if|when|by|after|once|on) )?(?:MOVER)?(?:measur|rank|sort|order|compar|list|consider|tak|comput|calculat|check|look|work|estimat|arrang|go|judg)(?:e|es|ed|ing|s)?(?: (?:by|up|at|out|all|every|each|any|the|of|their|OBJ|distances?|gaps?|how|far|near|close|others?|according|to|them|everything|it|is|are|off|in|terms|with|respect|each of|rest|between|lengths?))* (?:from|to) Y (?:, )?(?:then |and )?(?:it is )?X (?:that |which )?(?:has|is|shows|gets|comes out with|comes out|wins with|leads with|comes|ranks|turns out to have|turns out|turns out to be|with)? ?(?:SUP)(?: (?:GAPS)| uno| one| OBJ)?(?: (?:of|among) (?:all|them|these|others|OBJ| )+)?",
             r"(?:START|from|for|starting from|seen from|taking) Y (?:as (?:reference|origin|start|starting point) )?(?:, )?(?:SUP) (?:GAPS )(?:AMONG)?(?:BELONGS|is to|is uno to|is toward|leads to|goes to|runs to|is N\d+ to|is taken to) X",
             r"(?:it is )?X (?:, )?(?:and (?:no|none|nothing)(?: (?:other|else))?(?: (?:OBJ|uno|of others))?(?: ,)? )?(?:that |which |who )?(?:is|comes|lies|sits|stands|gets|has)(?: (?:OBJ|uno))?(?: (?:that|which))?(?: (?:lying|sitting|standing|placed|located|positioned|found|situated|is|lies|sits|comes|with|having|has|at|drawn|the))* (?:SUP) (?:GAPS )?(?:TO) Y(?: (?:of|among) (?:all|any|every|the|them|these|OBJ|others|everything|shown|here| )+)?",
+            r"(?:nobody|nothing|none|no uno|no OBJ|no other|no other OBJ)(?: (?:else|of them|here|of others|of OBJ))* (?:is|comes|gets|lies|sits|stands) (?P<sup>nearer|closer|farther|further|farther away|further away) (?:TO) Y than X(?: is| does)?",
             r"(?:AMONG)?(?:GAPS )from Y to X is (?:SUP)(?: (?:of|among) (?:all|any|every|them|these|OBJ|others|distances|gaps| )+)?",
             r"(?:GAPS )between V and W is (?:SUP)(?: (?:of|among))? (?:all|any|every|them|these|OBJ|pairing|pairings|pair|pairs|others|distances|that|which|one|uno| )+ "
             r"(?:involves?|involving|including|include|with|from|to|measured from|starting from|contains?|containing) Y",
@@ -290,6 +293,7 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
             r"Y (?:is|lies|sits|stands|appears|comes) (?:to|on|at) (?:uno|one|N\d+) (?:side|end|hand|flank)(?: of X)? (?:, )?(?:and|while|,|whereas|with) Z (?:is |lies |sits |stands |appears |comes )?(?:to|on|at) (?:other|opposite|another)(?: (?:side|end|hand|flank|uno))?(?: of (?:it|X))?",
             r"(?:if (?:MOVER)|when (?:MOVER))?(?:join|connect|link|joining|connecting|linking) Y (?:to|with|and) Z (?:(?:with|by|using) (?:a |ruler|straight|line|string|segment| )+ ?)?(?:, )?(?:then )?X (?:is|lies|sits|falls|comes|will be|would be|appears)(?: (?:right|somewhere|exactly|directly))? (?:on|along) (?:it|line|way|that line|this line|this segment|segment|connection)",
             r"(?:on (?:its |way |my |your |the )*|going |to go |to get |travelling |travell?ing )?from Y to Z (?:, )?(?:(?:MOVER)|\w+ )(?:(?:would|will|must|has to|have to|needs to|would have to|can not help but|d|ll|could) )*(?:crawl|walk|run|step|fly|pass|travel|go|climb|hop|drive|roll|move|jump|cross)(?:s|es)? ?(?:over|through|across|past|by|via)? ?X(?: first)?",
+            r"(?:MOVER)(?:can not|not) (?:go|get|walk|travel|move|draw|pass|run|come)(?: (?:straight|directly|line|straight line))* from Y to Z without (?:crossing|passing|touching|hitting|running into|going through|going over|meeting|running over|cutting|encountering)(?: (?:through|over|by))? X",
             r"(?:space|gap|area|region|room|stretch|place|spot|middle|ground|distance)(?: (?:separating|between|that separates|that lies between|in between|left between)) Y (?:and|from) Z (?:is|gets|has been) (?:occupied|filled|taken|held|claimed|covered|inhabited)(?: up)? by X",
             r"(?:space|gap|area|region|room|stretch|place|spot|middle|ground)(?: (?:separating|between|that separates|that lies between|in between|left between)) Y (?:and|from) Z (?:is where|is home to|contains|holds|hosts|belongs to|goes to|is for)(?: (?:MOVER)?(?:MEET))? X(?: (?:is|sits|lies|stands))?",
             r"Y and Z (?:are|lie|sit|stand|is|appear|come|are located|are placed)(?: (?:on|at|to))? (?:opposite|either|both|different|two|N\d+) (?:sides|side|ends|end) of X",
@@ -324,6 +328,8 @@ _TABLE: tuple[tuple[_Make, tuple[str, ...]], ...] = (
         (
             r"(?:whole|all|entirety|every part|every bit|every corner)?(?: of)? ?X (?:falls|lies|is|fits|sits|rests|stays|remains|keeps|is (?:drawn|located|placed|contained|tucked|tucked away|hidden|nested|enclosed))(?: away| wholly| fully)* (?:inside|within|in interior of|in|inside of)(?: (?:bounds|boundary|boundaries|borders|outline|limits|confines|edges|perimeter|frame|interior) of)? Y(?: ,? ?with (?:no|not|none|nothing|N0)(?: part| bit| piece| edge| corner)?(?: of it)? (?:poking|sticking|peeking|spilling|reaching|showing|protruding|jutting|left|standing) ?(?:out|outside|over|beyond)?)?",
             r"(?:outline|border|boundary|edge|edges|contour|line|perimeter|frame|rim|sides) of Y (?:goes|go|runs|run|is|are|passes|extends|reaches|closes|encloses|surrounds|wraps|encircles)(?: (?:all|whole|the|way|completely|entirely|wholly|fully))* ?(?:round|around|about|in)? ?X(?: on all sides| completely| entirely)?",
+            r"Y has X (?:sitting |lying |placed |completely |safely )*(?:inside|within|in)(?: of)? (?:it|itself)",
+            r"X (?:is|lies|sits|stands|falls|rests) (?:inside|within|in) (?:area|region|space|surface|ground)(?: (?:that|which))? Y (?:covers|occupies|takes up|takes|fills|encloses|bounds|spans)",
             r"Y (?:forms|makes|builds|draws|provides|creates|is|acts as|serves as|puts) (?:border|frame|boundary|fence|wall|enclosure|outline|loop|container|hull|shell)(?: that)? ?(?:all |completely |goes |runs |way )*(?:around|round|for|about|enclosing) X",
             r"(?:if|when) (?:MOVER)?(?:look|peek|peer|check|go|step|zoom|search|glance)(?:s|ing)? (?:inside|into|in|within)(?: (?:interior|area|outline|bounds|boundary) of)? Y (?:, )?(?:(?:MOVER)?(?:MEET)|there is|THERE|what (?:MOVER)?(?:MEET) is) X",
             r"(?:every|each|any|all) (?:points?|parts?|pixels?|corners?|bits?|pieces?|edges?) of X (?:belongs? to|is|are|lies?|falls?|sits?|is contained|stays?|is part of|is found)(?: (?:in|inside|within|to))*(?: (?:interior|area|inside|bounds|region|box|outline) of)? ?Y",

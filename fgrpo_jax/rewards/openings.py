@@ -68,6 +68,9 @@ _LEADS = (
     r"(?:i|we) (?:now )?(?:have to|must|need to|should) (?:admit|confess|concede|acknowledge|say|own up|add)(?: now)?(?: that)?",
     r"it (?:is|was) (?:exactly |just |actually |really |precisely |in fact )?the (?:other way (?:round|around)|opposite|reverse|contrary)(?=\s?[,;:.—-])|the (?:opposite|reverse|contrary) (?:is|holds|was) ?(?:true|the case|so)?(?=\s?[,;:.—-])",
     r"(?:that|this|it|which) (?:can ?not|could ?not|must ?not|does ?not|did ?not|is ?not|was ?not) (?:be |seem |look |sound )?(?:right|true|correct|so|it|quite right|add up|make sense|fit)(?=\s?[,;:.—-])",
+    r"(?:it is|it's) (?:quite |very |also |pretty |fairly |immediately )?(?:evident|clear|obvious|plain|visible|certain|undeniable|easy to see|a fact|safe to say|noticeable|plain to see|true)(?: to me| here| from this)? that",
+    r"what (?:strikes me|i (?:see|notice|find|observe)|we (?:see|notice|find|observe)|is clear|stands out|can be seen|is striking|catches the eye)(?: (?:here|first|now|most))? is that",
+    r"(?:i'd|i would|i|we|we'd|we would|one|you|one can|we can|you can|i can)(?: also)? (?:say|note|notice|observe|state|conclude|find|add|point out|remark|tell|maintain) that|(?:i'd|i would) say",
     r"as (?:a matter of fact|i (?:now )?(?:see|notice|realize|realise)(?: it)?(?: now)?)|upon closer (?:inspection|look)|sure enough|no doubt about it",
     r"so|thus|hence|therefore|indeed|clearly|also|now|and|but|then|still|this time|again",
 )
@@ -79,7 +82,7 @@ _SURE = re.compile(
     re.IGNORECASE,
 )
 _SAY = r"(?:say|claim|think|state|assert|believe|suggest|conclude|maintain|argue|hold|assume|insist|find|see|confirm)"
-_CLAIM = r"(?:claim|statement|idea|assertion|notion|view|suggestion|belief|assumption|proposition|thought|premise)"
+_CLAIM = r"(?:claim|statement|idea|assertion|notion|view|suggestion|belief|assumption|proposition|thought|premise|impression|opinion|thesis|hypothesis|conclusion|judge?ment|observation)"
 _TRUE = r"(?:true|right|correct|the case|so|accurate|a fact|the truth)"
 _UNTRUE = (
     rf"(?:false|wrong|untrue|incorrect|inaccurate|mistaken|erroneous|a mistake|an error|a lie|not {_TRUE}|"
@@ -101,7 +104,7 @@ _PREDICATE = (
     r"(?:must|can|has to|should|needs to) be (?:rejected|dismissed|discarded|ruled out|excluded|refuted|abandoned|denied|discounted|set aside))"
 )
 _EVIDENCE = (
-    r"(?:(?:the|this|that|my|our|all|these|those|a) (?:\w+ ){0,3}(?:picture|image|scene|drawing|figure|layout|arrangement|evidence|coordinates|boxes|positions|"
+    r"(?:(?:(?:the|this|that|my|our|all|these|those|a) )?(?:\w+ ){0,3}(?:picture|image|scene|drawing|figure|layout|arrangement|evidence|coordinates|boxes|positions|"
     r"placement|look|inspection|comparison|measurements?|sizes?|check|view|photo|observation|facts?|bounding boxes|geometry|data)"
     r"(?: (?:clearly|plainly|here|itself|in front of (?:me|us)))?|this|that|it|what (?:i|we) (?:see|found|observe)|what (?:the|this) \w+ (?:shows|depicts|tells(?: us| me)?|reveals|says)|everything|all of this)"
 )
