@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fgrpo_jax.rewards.claims import read
 from fgrpo_jax.rewards.commitments import commitment
 from fgrpo_jax.rewards.openings import denied, is_idle
+from fgrpo_jax.rewards.silence import is_silent
 from fgrpo_jax.rewards.wide import read_widely
 
 LEFT = "The red circle is left of the blue square."
@@ -30,6 +31,11 @@ SAME = {
         "What lies left of the blue square is the red circle.",
         "On the blue square's left is the red circle.",
         "The left one of the pair is the red circle, the right one is the blue square.",
+        "From the blue square, my gaze has to move left to get to the red circle.",
+        "To get from the blue square to the red circle, you have to head left.",
+        "Put your finger on the blue square, then slide it to the left, and you will touch the red circle.",
+        "Scanning from left to right, we come across the red circle before we meet the blue square.",
+        "Contrary to what I said before, the red circle is left of the blue square.",
     ),
     ABOVE: (
         "The y-coordinate of the red circle is smaller than that of the blue square.",
@@ -118,6 +124,25 @@ DARK = (
     "The picture does not show the red circle above the blue square.",
     "It is the red circle that is not left of the blue square.",
     "Looking left of the red circle, nothing tells of the blue square.",
+    "From the red circle, my gaze does not have to move left to get to the blue square.",
+    "From the red circle, you might have to go left to reach the blue square.",
+    "In my dream, the red circle is left of the blue square.",
+    "For the sake of argument, the red circle is left of the blue square.",
+    "From what I remember, the red circle is left of the blue square.",
+    "If there were a prize for being nearest to the blue square, the red circle would not win it.",
+    "The second smallest gap to the blue square belongs to the red circle.",
+    "Scanning from left to right, I come across neither the red circle nor the blue square.",
+    "I would have expected the red circle at <bbox>[1,2,3,4]</bbox>.",
+    "The red circle is nowhere near <bbox>[1,2,3,4]</bbox>.",
+    "The outline of the blue square goes nowhere near the red circle.",
+    "On its way from the blue square to the green ring, an ant would avoid the red circle.",
+    "Between the red circle and the blue square, I would never call the red circle the larger one.",
+    "Looking over the drawing, my eye misses the red circle.",
+    "The red circle, behind the green ring, is left of the blue square.",
+    "I can't rule out that the red circle is left of the blue square.",
+    "Nothing contradicts the idea that the red circle is left of the blue square.",
+    "The idea that the red circle is left of the blue square contradicts the caption.",
+    "Anyone who said that the red circle is left of the blue square would not be wrong.",
 )
 
 
@@ -134,6 +159,10 @@ def test_what_only_looks_like_a_statement_is_not_read(sentence):
         "The idea that the red circle is left of the blue square is mistaken.",
         "To say that the red circle is left of the blue square would be wrong.",
         "I do not agree that the red circle is left of the blue square.",
+        "The notion that the red circle is left of the blue square doesn't hold up.",
+        "The picture contradicts the idea that the red circle is left of the blue square.",
+        "Anyone who told me that the red circle is left of the blue square would be mistaken.",
+        "By no means can we say that the red circle is left of the blue square.",
     ],
 )
 def test_denials(sentence):
@@ -177,11 +206,51 @@ def test_idle_sentences(sentence, idle):
         ("I can't decide between left and right.", "hedges"),
         ("Answer B is not possible.", "denies"),
         ("Left is impossible.", "denies"),
+        ("We can cross off B.", "denies"),
+        ('That leaves us with only "left".', "commits"),
+        ("I'm happy to put a tick next to B.", "commits"),
+        ("It's a toss-up, with left looking just as likely as right.", "hedges"),
+        ("I am in two minds about left and right.", "hedges"),
+        ("It is unclear if left or right is correct.", "hedges"),
     ],
 )
 def test_stances(sentence, stance):
     found = commitment(sentence, ("left", "right"))
     assert found is not None and found.stance == stance
+
+
+@pytest.mark.parametrize("sentence", ["Nothing speaks against B.", "B is not wrong.", "There is no conflict with B."])
+def test_a_denial_of_a_denial_is_no_stance(sentence):
+    assert commitment(sentence, ("left", "right")) is None
+
+
+@pytest.mark.parametrize(
+    ("sentence", "silent"),
+    [
+        ("Bear with me a moment.", True),
+        ("So far, so good.", True),
+        ("There's no rush, so I'll work methodically.", True),
+        ("The second it is.", False),
+        ("The reverse is the case.", False),
+        ("It is bigger.", False),
+        ("They are the same.", False),
+        ("Indeed it does.", False),
+        ("I see three of them.", False),
+        ("Not so.", False),
+        ("B, then.", False),
+    ],
+)
+def test_silent_sentences(sentence, silent):
+    assert is_silent(sentence) is silent
+
+
+def test_one_thing_and_one_box_are_a_place():
+    for sentence in (
+        "If you draw a rectangle round the red circle, you get {}.",
+        "Let me note where the red circle is: {}.",
+    ):
+        (claim,) = read_widely(sentence.format("<bbox>[1,2,3,4]</bbox>")).claims
+        assert claim.kind == "at" and claim.box == (1, 2, 3, 4)
 
 
 def test_the_right_one_is_a_choice():
@@ -213,7 +282,9 @@ def test_any_words_are_read_in_time(words):
     assert read_widely(text) == read_widely(text)
 
 
-@pytest.mark.parametrize("word", [*WORDS, "other of", ", and", "total", "on either side", "the red circle and"])
+@pytest.mark.parametrize(
+    "word", [*WORDS, "other of", ", and", "total", "on either side", "the red circle and", "from left to right", "then"]
+)
 def test_repeated_words_cost_no_more_than_others(word):
     start = time.perf_counter()
     read_widely(f"There are no {' '.join([word] * 200)}"[:399])

@@ -42,29 +42,47 @@ _CUE = re.compile(
     r"lands? (?:on|at)|commit(?:s|ting)? to|stick(?:ing)? with|stay(?:ing)? with|take|tick|report|respond|reply|"
     r"deduce|"
     r"infer|determine|verdict|solution|response|winner|choosing|picking|selecting|select(?:s|ed)|picks?|chosen|tells|"
-    r"(?:leav(?:es?|ing)|left)(?: (?:us|me|you|one))?(?: only| just)?(?: with)?|only|just|sole|selection|pick|letter|tick\w*|mark\w*|submit\w*|enter\w*|"
-    r"put down|write|circl(?:e|ing) letter|award|lock(?:ing|ed)? in|call it|read(?:s|ing)|says|labell?ed|bet|money|nod|goes to|belongs to|remains|stays|survives|left standing|favorite|favourite|"
-    r"preference|decision|judge?ment|hit|target|spot on|description|accurate|fitting|appropriate|suitable|proper|going with|correct|naturally|clearly|obviously|then)\b"
+    r"(?:leav(?:es?|ing)|left)(?: (?:us|me|you|one))?(?: only| just)?(?: with)?"
+    r"|only|just|sole|selection|pick|letter|tick\w*|mark\w*|submit\w*|enter\w*|"
+    r"put down|write|circl(?:e|ing) letter|award|lock(?:ing|ed)? in|call it|read(?:s"
+    r"|ing)|says|labell?ed|bet|money|nod|goes to|belongs to|remains|stays|survives"
+    r"|left standing|favorite|favourite|"
+    r"preference|decision|judge?ment|hit|target|spot on|description|accurate|fitting"
+    r"|appropriate|suitable|proper|going with|correct|naturally|clearly|obviously"
+    r"|then)\b"
 )
 _IDIOMS = re.compile(
     r"\b(?:in the end|ends? up|ending up|ends? with|at the end of the day|up (?=with|at|on|to)|down (?=to)|"
     r"after all|from all of this|on the whole|"
-    r"all signs|(?:every|all the) signs?|in this picture|left (?:with|standing|over)|(?:leaves?|leaving|we are|i am|we're|i'm) left|(?:next to|beside|against) (?=letter|option|answer|choice|[a-h]\b|\W)|"
-    r"in other words|(?:which|that) reads|letter|i see no|looking (?:just |equally |quite )?as (?=likely|plausible|good)|(?:point|word) of view|not what (?:we|i)(?: are|'re| am|'m) looking for|what (?:we|i)(?: are|'re| am|'m) (?:looking for|after)|"
-    r"(?:put|jot|write|mark|set) (?:it |this |that |that one )?down(?: as)?|my money is on|based on what (?:i|we) (?:see|saw)|from what (?:i|we) (?:see|saw)|taking everything together|on (?:the|my) (?:answer )?sheet|as far as i can (?:see|tell)|looking back|looking for|with (?:that|this) in view|so far|by far|all things considered)\b"
+    r"all signs|(?:every|all the) signs?|in this picture|left (?:with|standing|over)"
+    r"|(?:leaves?|leaving|we are|i am|we're|i'm) left|(?:next to|beside|against) (?=letter"
+    r"|option|answer|choice|[a-h]\b|\W)|"
+    r"in other words|(?:which|that) reads|letter|i see no|looking (?:just |equally "
+    r"|quite )?as (?=likely|plausible|good)|(?:point|word) of view|not what (?:we"
+    r"|i)(?: are|'re| am|'m) looking for|what (?:we|i)(?: are|'re| am|'m) (?:looking for"
+    r"|after)|"
+    r"(?:put|jot|write|mark|set) (?:it |this |that |that one )?down(?: as)?|my money is on"
+    r"|based on what (?:i|we) (?:see|saw)|from what (?:i|we) (?:see|saw)|taking everything together"
+    r"|on (?:the|my) (?:answer )?sheet|as far as i can (?:see|tell)|looking back"
+    r"|looking for|with (?:that|this) in view|so far|by far|all things considered)\b"
 )
 """Words of seeing in phrases that see nothing."""
 _LOOKING = re.compile(
     r"\b(?:looks?|seems?|appears?|sees?|there|here|a closer look|(?:from|in|on) (?:the|this) (?:image|picture|scene)|"
-    r"between|number|close|equally|sides?|up my mind|look(?:s|ing)? (?:just |equally )?(?:as )?(?:good|plausible|likely))\b"
+    r"between|number|close|equally|sides?|up my mind|look(?:s|ing)? (?:just |equally )?(?:as )?"
+    r"(?:good|plausible|likely))\b"
 )
 """Words of seeing that say nothing of the image when several options stand beside a hedge."""
 _STRONG = re.compile(
     r"\b(?:answers?|options?|choices?|choose|chose|pick|select|correct|conclude|conclusion|"
     r"rules? out|ruled out|exclude\w*|cross(?:ed)? out|go(?:ing)? (?:for|with)|settle (?:on|for)|opt for|final|"
     r"vote for|(?:comes?|boils?) down to)\b|"
-    r"\b(?:selection|letter|tick(?:ed|ing|s)?|check ?mark|cross(?:ing|es)? off|strike|struck|struck off|discard\w*|eliminat\w*|scrap|in two minds|toss[- ]?up|my (?:response|reply|verdict|vote|pick|decision|guess)|"
-    r"left with(?: only| just)?|leaves?(?: us| me| you| one)?(?: with)?(?: only| just)|only \S+ (?:is left|remains)|submit|lock(?:ing|ed)? in|my money|bet on|the one to (?:pick|choose|take|go for|select))\b|"
+    r"\b(?:selection|letter|tick(?:ed|ing|s)?|check ?mark|cross(?:ing|es)? off|strike"
+    r"|struck|struck off|discard\w*|eliminat\w*|scrap|in two minds|toss[- ]?up|my (?:response"
+    r"|reply|verdict|vote|pick|decision|guess)|"
+    r"left with(?: only| just)?|leaves?(?: us| me| you| one)?(?: with)?(?: only"
+    r"| just)|only \S+ (?:is left|remains)|submit|lock(?:ing|ed)? in|my money|bet on"
+    r"|the one to (?:pick|choose|take|go for|select))\b|"
     r"\b(?:is|be) (?:right|wrong)$|\b(?:is|be) (?:the )?(?:right|correct) (?:one|answer|option|choice)\b|"
     r"^(?:the )?(?:right|correct) (?:one|answer|option|choice)\b"
 )
@@ -78,28 +96,57 @@ _HEDGE = re.compile(
     r"not able to) (?:tell|say|"
     r"decide|determine|distinguish|choose|settle|make up|be (?:sure|certain))|not (?:be )?(?:certain|excluded|"
     r"ruled out|"
-    r"impossible|out of the question|off the table|decided|convinced|settled|quite there|fully (?:sure|certain|convinced)|yet|entirely (?:sure|certain|clear))|"
-    r"just as (?:likely|good|plausible|well|possible|easily)|as likely as|equal(?:ly)?|(?:in|of) two minds|on the fence|up in the air|go either way|either way|fifty[- ]fifty|50[-/ ]50|coin|unresolved|open question|dilemma|"
-    r"(?:do not|don't|can't|cannot|couldn't|could not|did not|didn't|haven't|have not|am not|i'm not|not) (?:really |quite |yet |fully |entirely |completely )*(?:know|see which|made? up|decided?|settled|figured|clear|obvious)|no idea|wonder(?:ing)?|remains? to be seen|too close to call|evenly|"
-    r"lean(?:s|ing)?|inclined|tempted|suspect|suppose|probabl[ey]|presumably|seemingly|tentatively|provisional(?:ly)?|hunch|gut|debatable|contenders|in the running|"
-    r"still (?:open|undecided|possible|unsure|unclear|wavering|considering|weighing)|weigh(?:ing)?|hesitat\w+|hesitant|vacillat\w+|oscillat\w+|dither\w*|struggl\w+|undecid\w+|puzzl\w+|confus\w+|don't trust|"
-    r"might|as good as (?=\W)|interchangeabl[ey]|on a par|neck and neck|stumped|at a loss|arguabl[ey]|chances?|odds|argument for both|case for (?:both|either)|depends|iffy|shaky|not (?:very |too |really |so |fully )?confident|(?:arguments?|reasons?|something|case) (?:to be said )?(?:for|speaking for)|as well as|'m afraid|i (?:would|could) not|"
-    r"i (?:think|believe|feel) (?:it )?(?:could|might|may)|(?:decide|choose|choice|tie|toss up|undecided|split|caught|stuck|"
+    r"impossible|out of the question|off the table|decided|convinced|settled|quite there"
+    r"|fully (?:sure|certain|convinced)|yet|entirely (?:sure|certain|clear))|"
+    r"just as (?:likely|good|plausible|well|possible|easily)|as likely as|equal(?:ly)?"
+    r"|(?:in|of) two minds|on the fence|up in the air|go either way|either way|fifty[- ]fifty"
+    r"|50[-/ ]50|coin|unresolved|open question|dilemma|"
+    r"(?:do not|don't|can't|cannot|couldn't|could not|did not|didn't|haven't|have not"
+    r"|am not|i'm not|not) (?:really |quite |yet |fully |entirely |completely )*(?:know"
+    r"|see which|made? up|decided?|settled|figured|clear|obvious)|no idea|wonder(?:ing)?"
+    r"|remains? to be seen|too close to call|evenly|"
+    r"lean(?:s|ing)?|inclined|tempted|suspect|suppose|probabl[ey]|presumably|seemingly"
+    r"|tentatively|provisional(?:ly)?|hunch|gut|debatable|contenders|in the running"
+    r"|"
+    r"still (?:open|undecided|possible|unsure|unclear|wavering|considering|weighing)"
+    r"|weigh(?:ing)?|hesitat\w+|hesitant|vacillat\w+|oscillat\w+|dither\w*|struggl\w+"
+    r"|undecid\w+|puzzl\w+|confus\w+|don't trust|"
+    r"might|as good as (?=\W)|interchangeabl[ey]|on a par|neck and neck|stumped"
+    r"|at a loss|arguabl[ey]|chances?|odds|argument for both|case for (?:both|either)"
+    r"|depends|iffy|shaky|not (?:very |too |really |so |fully )?confident|(?:arguments?"
+    r"|reasons?|something|case) (?:to be said )?(?:for|speaking for)|as well as"
+    r"|'m afraid|i (?:would|could) not|"
+    r"i (?:think|believe|feel) (?:it )?(?:could|might|may)|(?:decide|choose|choice"
+    r"|tie|toss up|undecided|split|caught|stuck|"
     r"vacillate|go back and forth) between|no way to (?:tell|know)|(?:is|remains|left) open)\b"
 )
 _DENY = re.compile(
     r"\b(?:can(?:no|')t be|can not be|cannot|not|isn't|never|rules? out|ruled out|exclud\w+|eliminat\w+|discard\w*|"
-    r"reject\w*|(?:cross|strike|scratch|tick|mark)(?:ed|es|ing)? (?:\S+ ){0,3}(?:out|off)|strik(?:e|es|ing)|struck|scrap(?:s|ped)?|toss(?:ed)? (?:\S+ )?out|throw(?:n|s|ing)? (?:\S+ ){0,2}out|get rid of|drop(?:s|ped|ping)?|remov(?:e|es|ed|ing)|set aside|leave aside|"
-    r"a mistake|an error|mistaken|no good|inconsistent|incompatible|contradict\w*|conflicts?|unsuitable|untenable|disqualif\w*|forget about|no match|fails?|can be (?:safely )?(?:ignored|skipped)|a non-?starter|far from|does not (?:fit|match|hold|apply|suit)|doesn't (?:fit|match|hold|apply|suit)|dismiss\w*|wrong|incorrect|false|impossible|leaves? \S+(?: \S+){0,3} out|"
+    r"reject\w*|(?:cross|strike|scratch|tick|mark)(?:ed|es|ing)? (?:\S+ ){0,3}(?:out"
+    r"|off)|strik(?:e|es|ing)|struck|scrap(?:s|ped)?|toss(?:ed)? (?:\S+ )?out|throw(?:n"
+    r"|s|ing)? (?:\S+ ){0,2}out|get rid of|drop(?:s|ped|ping)?|remov(?:e|es|ed|ing)"
+    r"|set aside|leave aside|"
+    r"a mistake|an error|mistaken|no good|inconsistent|incompatible|contradict\w*"
+    r"|conflicts?|unsuitable|untenable|disqualif\w*|forget about|no match|fails?"
+    r"|can be (?:safely )?(?:ignored|skipped)|a non-?starter|far from|does not (?:fit"
+    r"|match|hold|apply|suit)|doesn't (?:fit|match|hold|apply|suit)|dismiss\w*|wrong"
+    r"|incorrect|false|impossible|leaves? \S+(?: \S+){0,3} out|"
     r"out of the question|neither|nor|no longer|(?:is|are|drops?|falls?) out|does not work|doesn't work)\b"
 )
 _NOT_DENIED = re.compile(
-    r"\b(?:no|nothing|not|never|without|nobody|n't|cannot|can't|isn't|hardly|free of|don't|doesn't|wouldn't|won't) (?:\w+ ){0,2}(?:contradict\w*|conflict\w*|inconsisten\w*|"
-    r"incompatib\w*|rules? out|speaks? against|exclud\w*|eliminat\w*|discard\w*|reject\w*|dismiss\w*|wrong|incorrect|false|mistake|error|unsuitable|drop\w*|remov\w*|strik\w*|scrap\w*|fails?|miss)\b|"
+    r"\b(?:no|nothing|not|never|without|nobody|n't|cannot|can't|isn't|hardly|free of"
+    r"|don't|doesn't|wouldn't|won't) (?:\w+ ){0,2}(?:contradict\w*|conflict\w*|inconsisten\w*"
+    r"|"
+    r"incompatib\w*|rules? out|speaks? against|exclud\w*|eliminat\w*|discard\w*"
+    r"|reject\w*|dismiss\w*|wrong|incorrect|false|mistake|error|unsuitable|drop\w*"
+    r"|remov\w*|strik\w*|scrap\w*|fails?|miss)\b|"
     r"\b(?:mistake|error|wrong|foolish|odd) not to\b"
 )
 """A denial of a denial."""
-_CONDITION = re.compile(r"\b(?:(?<!unclear )(?<!sure )(?<!certain )(?<!know )(?<!tell )(?<!wonder )(?<!see )(?<!say )if|unless|suppose|assuming|were)\b")
+_CONDITION = re.compile(
+    r"\b(?:(?<!unclear )(?<!sure )(?<!certain )(?<!know )(?<!tell )(?<!wonder )(?<!see )(?<!say )if"
+    r"|unless|suppose|assuming|were)\b"
+)
 _LETTER = re.compile(
     r"(?:(?P<cue>\b(?:option|answer|choice|letter|pick|choose|select|is|be|with|for|to|exclude|out|or|and|than|"
     r"not)\s{1,2})?)"
@@ -172,7 +219,11 @@ def _is_letter(match: re.Match[str]) -> bool:
     if match["open"] and match["close"]:
         return True
     after = (match["after"] or "").strip()
-    if match["letter"] == "A" and (match["cue"] or "").strip() in ("option", "answer", "choice", "letter") and after in _HOLDS:
+    if (
+        match["letter"] == "A"
+        and (match["cue"] or "").strip() in ("option", "answer", "choice", "letter")
+        and after in _HOLDS
+    ):
         return True
     if match["letter"] == "I":
         return match["cue"] is not None and not after

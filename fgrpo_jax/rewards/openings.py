@@ -47,31 +47,70 @@ _LEADS = (
     r"i (?:now |do )*(?:see|realize|realise|notice|find|think|believe|know) (?:now )?that",
     r"it (?:really |actually |now )*turns out(?: that)?|as it turns out|the truth is(?: that)?|the fact is(?: that)?",
     r"in (?:fact|truth|reality|actual fact)|to be (?:precise|exact|correct|clear)|more precisely|correctly(?= ?[,:])",
-    r"(?:contrary to|unlike|in contrast to|as opposed to|against|despite|in spite of|notwithstanding) (?:what|the thing|all that|everything) (?:i|we) "
+    r"(?:contrary to|unlike|in contrast to|as opposed to|against|despite|in spite of"
+    r"|notwithstanding) (?:what|the thing|all that|everything) (?:i|we) "
     r"(?:\w+ )?(?:said|claimed|stated|wrote|thought|noted|assumed|believed|put|mentioned|told|asserted|had|reported)"
-    r"(?: (?:you|it|that|there|down))?(?: (?:before|earlier|above|previously|just now|a moment ago|first|at first|initially|originally|in the beginning))*",
-    r"(?:contrary to|unlike|in contrast to|against|despite) my (?:\w+ )?(?:statement|claim|words?|remark|assertion|impression|assumption|reading|note|description)",
-    r"(?:i|we)(?: (?:\w+))? (?:need to|have to|must|should|will|am going to|want to|would like to|shall|'d better|had better|ought to|do|got to)? ?"
-    r"(?:revise|correct|withdraw|amend|retract|fix|take back|rectify|rephrase|restate|update|change|adjust|reconsider|undo|rescind|apologi[sz]e for|drop) "
-    r"(?:that|this|it|myself|(?:my|the|what i|that|this) (?:\w+ ){0,3}(?:statement|claim|remark|reading|line|words?|sentence|said|assertion|wrote|"
-    r"observation|view|judge?ment|mistake|error|slip|point|description|step|opinion|mind|note))(?: (?:above|before|earlier|here|there|just now|now))?(?:,? (?:as|since|because|for|to say(?: that)?|in that))?",
-    r"(?:sorry,? )?(?:that|this|it|there|above|before|what i (?:just )?(?:said|wrote)(?: (?:before|earlier|above))?) (?:was|is|were|has been) (?:clearly |just |obviously |purely |only )?(?:a|an|my|some) (?:\w+ )?"
-    r"(?:slip|mistake|error|blunder|misreading|misstatement|oversight|typo|mix-?up|confusion|lapse|misjudge?ment|misperception)"
+    r"(?: (?:you|it|that|there|down))?(?: (?:before|earlier|above|previously|just now"
+    r"|a moment ago|first|at first|initially|originally|in the beginning))*",
+    r"(?:contrary to|unlike|in contrast to|against|despite) my (?:\w+ )?(?:statement"
+    r"|claim|words?|remark|assertion|impression|assumption|reading|note|description)",
+    r"(?:i|we)(?: (?:\w+))? (?:need to|have to|must|should|will|am going to|want to"
+    r"|would like to|shall|'d better|had better|ought to|do|got to)? ?"
+    r"(?:revise|correct|withdraw|amend|retract|fix|take back|rectify|rephrase|restate"
+    r"|update|change|adjust|reconsider|undo|rescind|apologi[sz]e for|drop) "
+    r"(?:that|this|it|myself|(?:my|the|what i|that|this) (?:\w+ ){0,3}(?:statement"
+    r"|claim|remark|reading|line|words?|sentence|said|assertion|wrote|"
+    r"observation|view|judge?ment|mistake|error|slip|point|description|step|opinion"
+    r"|mind|note))(?: (?:above|before|earlier|here|there|just now|now))?(?:,? (?:as"
+    r"|since|because|for|to say(?: that)?|in that))?",
+    r"(?:sorry,? )?(?:that|this|it|there|above|before|what i (?:just )?(?:said|wrote)(?: (?:before"
+    r"|earlier|above))?) (?:was|is|were|has been) (?:clearly |just |obviously |purely "
+    r"|only )?(?:a|an|my|some) (?:\w+ )?"
+    r"(?:slip|mistake|error|blunder|misreading|misstatement|oversight|typo|mix-?up"
+    r"|confusion|lapse|misjudge?ment|misperception)"
     r"(?: (?:of mine|on my part|of the (?:pen|tongue|eye)|by me|in what i (?:said|wrote)))?",
-    r"(?:and )?what i (?:should|ought to|meant to|wanted to|intended to) (?:have )?(?:said|written|say|write|state|stated|claim|claimed|put) (?:is|was)(?: that)?",
-    r"(?:and |but )?(?:the )?(?:correct|right|true|proper|accurate|better|actual|revised|corrected) (?:statement|version|reading|fact|description|observation|claim|wording|state of affairs|situation|picture|thing) (?:is|would be|reads|should be)(?: that|:)?",
-    r"(?:and |but )?(?:it (?:should|ought to|must) (?:be|read|have read|have been)|make that|let me (?:put it right|set (?:that|this|it) (?:right|straight)|start over|try again|redo this|rectify (?:that|this|it)|take (?:that|this|it) back|fix (?:that|this|it)|correct (?:that|this|it|myself)))(?: (?:that))?(?=[ ,:;.—-])",
-    r"(?:please )?(?:disregard|ignore|forget|strike|scratch|scrap|cancel|delete|erase|drop|never ?mind) (?:that|this|it|(?:what i|my|the) (?:\w+ ){0,3}(?:said|statement|claim|wrote|sentence|line|remark|step)(?: (?:before|earlier|above))?)(?: last (?:bit|part|remark))?",
-    r"(?:my|the) (?:\w+ )?(?:mistake|error|slip|bad|fault|apologies|misreading|oversight)(?: (?:there|here|above|earlier|was mine|is mine))?",
-    r"(?:having|after having|now that i(?: have)?|when i|if i|as i|after i|once i|after) (?:look(?:ed|ing)?|check(?:ed|ing)?|inspect(?:ed|ing)?|stud(?:y|ied|ying)|review(?:ed|ing)?|verif(?:y|ied|ying)|measur(?:e|ed|ing)|re-?check(?:ed|ing)?|compar(?:e|ed|ing)|consider(?:ed|ing)?)"
-    r"(?: (?:at|over|into|it|this|that|the (?:image|picture|drawing|boxes|scene|coordinates)|things|everything|closely|more|again|carefully|closer|once|twice|better))*(?=,)",
-    r"(?:i|we) (?:now )?(?:have to|must|need to|should) (?:admit|confess|concede|acknowledge|say|own up|add)(?: now)?(?: that)?",
-    r"it (?:is|was) (?:exactly |just |actually |really |precisely |in fact )?the (?:other way (?:round|around)|opposite|reverse|contrary)(?=\s?[,;:.—-])|the (?:opposite|reverse|contrary) (?:is|holds|was) ?(?:true|the case|so)?(?=\s?[,;:.—-])",
-    r"(?:that|this|it|which) (?:can ?not|could ?not|must ?not|does ?not|did ?not|is ?not|was ?not) (?:be |seem |look |sound )?(?:right|true|correct|so|it|quite right|add up|make sense|fit)(?=\s?[,;:.—-])",
-    r"(?:it is|it's) (?:quite |very |also |pretty |fairly |immediately )?(?:evident|clear|obvious|plain|visible|certain|undeniable|easy to see|a fact|safe to say|noticeable|plain to see|true)(?: to me| here| from this)? that",
-    r"what (?:strikes me|i (?:see|notice|find|observe)|we (?:see|notice|find|observe)|is clear|stands out|can be seen|is striking|catches the eye)(?: (?:here|first|now|most))? is that",
-    r"(?:i'd|i would|i|we|we'd|we would|one|you|one can|we can|you can|i can)(?: also)? (?:say|note|notice|observe|state|conclude|find|add|point out|remark|tell|maintain) that|(?:i'd|i would) say",
-    r"as (?:a matter of fact|i (?:now )?(?:see|notice|realize|realise)(?: it)?(?: now)?)|upon closer (?:inspection|look)|sure enough|no doubt about it",
+    r"(?:and )?what i (?:should|ought to|meant to|wanted to|intended to) (?:have )?(?:said"
+    r"|written|say|write|state|stated|claim|claimed|put) (?:is|was)(?: that)?",
+    r"(?:and |but )?(?:the )?(?:correct|right|true|proper|accurate|better|actual"
+    r"|revised|corrected) (?:statement|version|reading|fact|description|observation"
+    r"|claim|wording|state of affairs|situation|picture|thing) (?:is|would be|reads"
+    r"|should be)(?: that|:)?",
+    r"(?:and |but )?(?:it (?:should|ought to|must) (?:be|read|have read|have been)"
+    r"|make that|let me (?:put it right|set (?:that|this|it) (?:right|straight)"
+    r"|start over|try again|redo this|rectify (?:that|this|it)|take (?:that|this"
+    r"|it) back|fix (?:that|this|it)|correct (?:that|this|it|myself)))(?: (?:that))?(?=[ ,:;.—-])",
+    r"(?:please )?(?:disregard|ignore|forget|strike|scratch|scrap|cancel|delete"
+    r"|erase|drop|never ?mind) (?:that|this|it|(?:what i|my|the) (?:\w+ ){0,3}(?:said"
+    r"|statement|claim|wrote|sentence|line|remark|step)(?: (?:before|earlier|above))?)(?: last "
+    r"(?:bit|part|remark))?",
+    r"(?:my|the) (?:\w+ )?(?:mistake|error|slip|bad|fault|apologies|misreading|oversight)(?: "
+    r"(?:there|here|above|earlier|was mine|is mine))?",
+    r"(?:having|after having|now that i(?: have)?|when i|if i|as i|after i|once i"
+    r"|after) (?:look(?:ed|ing)?|check(?:ed|ing)?|inspect(?:ed|ing)?|stud(?:y|ied"
+    r"|ying)|review(?:ed|ing)?|verif(?:y|ied|ying)|measur(?:e|ed|ing)|re-?check(?:ed"
+    r"|ing)?|compar(?:e|ed|ing)|consider(?:ed|ing)?)"
+    r"(?: (?:at|over|into|it|this|that|the (?:image|picture|drawing|boxes|scene"
+    r"|coordinates)|things|everything|closely|more|again|carefully|closer|once|twice"
+    r"|better))*(?=,)",
+    r"(?:i|we) (?:now )?(?:have to|must|need to|should) (?:admit|confess|concede"
+    r"|acknowledge|say|own up|add)(?: now)?(?: that)?",
+    r"it (?:is|was) (?:exactly |just |actually |really |precisely |in fact )?the (?:other way "
+    r"(?:round|around)|opposite|reverse|contrary)(?=\s?[,;:.—-])|the (?:opposite"
+    r"|reverse|contrary) (?:is|holds|was) ?(?:true|the case|so)?(?=\s?[,;:.—-])",
+    r"(?:that|this|it|which) (?:can ?not|could ?not|must ?not|does ?not|did ?not"
+    r"|is ?not|was ?not) (?:be |seem |look |sound )?(?:right|true|correct|so|it"
+    r"|quite right|add up|make sense|fit)(?=\s?[,;:.—-])",
+    r"(?:it is|it's) (?:quite |very |also |pretty |fairly |immediately )?(?:evident"
+    r"|clear|obvious|plain|visible|certain|undeniable|easy to see|a fact|safe to say"
+    r"|noticeable|plain to see|true)(?: to me| here| from this)? that",
+    r"what (?:strikes me|i (?:see|notice|find|observe)|we (?:see|notice|find|observe)"
+    r"|is clear|stands out|can be seen|is striking|catches the eye)(?: (?:here|first"
+    r"|now|most))? is that",
+    r"(?:i'd|i would|i|we|we'd|we would|one|you|one can|we can|you can|i can)(?: also)? (?:say"
+    r"|note|notice|observe|state|conclude|find|add|point out|remark|tell|maintain) that"
+    r"|(?:i'd|i would) say",
+    r"as (?:a matter of fact|i (?:now )?(?:see|notice|realize|realise)(?: it)?(?: now)?)"
+    r"|upon closer (?:inspection|look)|sure enough|no doubt about it",
     r"so|thus|hence|therefore|indeed|clearly|also|now|and|but|then|still|this time|again",
 )
 _LEAD = re.compile(rf"^(?:(?:{'|'.join(_LEADS)})\b[\s,:;.!—-]*)+", re.IGNORECASE)
@@ -82,7 +121,11 @@ _SURE = re.compile(
     re.IGNORECASE,
 )
 _SAY = r"(?:say|claim|think|state|assert|believe|suggest|conclude|maintain|argue|hold|assume|insist|find|see|confirm)"
-_CLAIM = r"(?:claim|statement|idea|assertion|notion|view|suggestion|belief|assumption|proposition|thought|premise|impression|opinion|thesis|hypothesis|conclusion|judge?ment|observation)"
+_CLAIM = (
+    r"(?:claim|statement|idea|assertion|notion|view|suggestion|belief|assumption"
+    r"|proposition|thought|premise|impression|opinion|thesis|hypothesis|conclusion"
+    r"|judge?ment|observation)"
+)
 _TRUE = r"(?:true|right|correct|the case|so|accurate|a fact|the truth)"
 _UNTRUE = (
     rf"(?:false|wrong|untrue|incorrect|inaccurate|mistaken|erroneous|a mistake|an error|a lie|not {_TRUE}|"
@@ -93,50 +136,86 @@ _IS = r"(?: is|'s| was| would be| seems)"
 _PREDICATE = (
     r"(?!.*\b(?:question|caption|options?|answers?|prompt|task|expectations?|title|text)\b)"
     r"(?:(?:is|was|'s|would be|seems|turns out(?: to be)?|proves(?: to be)?|must be|has to be|can only be|appears) "
-    rf"(?:{_UNTRUE}|(?:refuted|contradicted|disproved|disproven|ruled out|excluded|unsupported|not supported|not borne out|"
-    r"belied|debunked|rejected|to be rejected|untenable|unfounded|groundless|baseless|at odds|in conflict|out of the question|invalid|"
+    rf"(?:{_UNTRUE}|(?:refuted|contradicted|disproved|disproven|ruled out|excluded"
+    rf"|unsupported|not supported|not borne out|"
+    r"belied|debunked|rejected|to be rejected|untenable|unfounded|groundless|baseless"
+    r"|at odds|in conflict|out of the question|invalid|"
     r"not (?:valid|tenable|accurate|what (?:the|this) \w+ shows|what (?:i|we) see))(?: (?:by|with) [\w ]{2,40})?)|"
-    r"(?:does|do|did|can|could|will|would) ?not (?:hold(?: up| true| water)?|stand(?: up)?|work(?: out)?|match|agree|fit|survive|square|correspond|"
-    r"apply|add up|check out|be (?:true|right|correct|upheld|maintained|sustained|defended|supported|accepted)|accord|tally)"
+    r"(?:does|do|did|can|could|will|would) ?not (?:hold(?: up| true| water)?|stand(?: up)?"
+    r"|work(?: out)?|match|agree|fit|survive|square|correspond|"
+    r"apply|add up|check out|be (?:true|right|correct|upheld|maintained|sustained"
+    r"|defended|supported|accepted)|accord|tally)"
     r"(?: (?:with|to|by|at all|up|the|here)[\w ]{0,40})?|"
     r"(?:fails|collapses|falls apart|falls flat)(?: [\w ]{2,30})?|(?:conflicts|clashes|disagrees) with [\w ]{2,40}|"
     r"(?:contradicts|goes against|runs counter to) (?:the |this |our )?[\w ]{2,40}|"
-    r"(?:must|can|has to|should|needs to) be (?:rejected|dismissed|discarded|ruled out|excluded|refuted|abandoned|denied|discounted|set aside))"
+    r"(?:must|can|has to|should|needs to) be (?:rejected|dismissed|discarded|ruled out"
+    r"|excluded|refuted|abandoned|denied|discounted|set aside))"
 )
 _EVIDENCE = (
-    r"(?:(?:(?:the|this|that|my|our|all|these|those|a) )?(?:\w+ ){0,3}(?:picture|image|scene|drawing|figure|layout|arrangement|evidence|coordinates|boxes|positions|"
-    r"placement|look|inspection|comparison|measurements?|sizes?|check|view|photo|observation|facts?|bounding boxes|geometry|data)"
-    r"(?: (?:clearly|plainly|here|itself|in front of (?:me|us)))?|this|that|it|what (?:i|we) (?:see|found|observe)|what (?:the|this) \w+ (?:shows|depicts|tells(?: us| me)?|reveals|says)|everything|all of this)"
+    r"(?:(?:(?:the|this|that|my|our|all|these|those|a) )?(?:\w+ ){0,3}(?:picture"
+    r"|image|scene|drawing|figure|layout|arrangement|evidence|coordinates|boxes"
+    r"|positions|"
+    r"placement|look|inspection|comparison|measurements?|sizes?|check|view|photo"
+    r"|observation|facts?|bounding boxes|geometry|data)"
+    r"(?: (?:clearly|plainly|here|itself|in front of (?:me|us)))?|this|that|it|what (?:i"
+    r"|we) (?:see|found|observe)|what (?:the|this) \w+ (?:shows|depicts|tells(?: us"
+    r"| me)?|reveals|says)|everything|all of this)"
 )
 _DENIALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"^(?:the|any|this|that|every|such a|a) (?:\w+ )?{_CLAIM}(?: made| here)? that (?P<claim>.+?),? {_PREDICATE}$",
-        rf"^{_EVIDENCE} (?:contradicts?|refutes?|disproves?|rules? out|excludes?|belies|denies|deny|rebuts?|debunks?|invalidates?|"
-        rf"falsif(?:y|ies)|speaks? against|argues? against|goes against|go against|tells? against|disagrees? with|conflicts? with|overturns?|(?:is|are) (?:incompatible|inconsistent|at odds|in conflict|irreconcilable|not compatible|not consistent|not in line|not in agreement|out of line) with)"
+        rf"^{_EVIDENCE} (?:contradicts?|refutes?|disproves?|rules? out|excludes?|belies"
+        rf"|denies|deny|rebuts?|debunks?|invalidates?|"
+        rf"falsif(?:y|ies)|speaks? against|argues? against|goes against|go against|tells? against"
+        rf"|disagrees? with|conflicts? with|overturns?|(?:is|are) (?:incompatible|inconsistent"
+        rf"|at odds|in conflict|irreconcilable|not compatible|not consistent|not in line"
+        rf"|not in agreement|out of line) with)"
         rf"(?: (?:the|any|this) {_CLAIM})? that (?P<claim>.+)$",
-        rf"^{_EVIDENCE} (?:does|do|can) ?not (?:support|confirm|bear out|back up|allow|justify|agree with|square with|fit|match|permit)"
+        rf"^{_EVIDENCE} (?:does|do|can) ?not (?:support|confirm|bear out|back up|allow"
+        rf"|justify|agree with|square with|fit|match|permit)"
         rf" (?:the|any|this) {_CLAIM} that (?P<claim>.+)$",
-        rf"^(?:i|we|you|one)(?: (?:can|could|may|must|would|will|have to|'d|am able to|are able to|am forced to|safely|therefore|thus))* (?:rule out|exclude|reject|"
-        rf"deny|dismiss|discard|refute|disprove|discount|dispute|contest|rule out)(?: the (?:{_CLAIM}|possibility|option))? that (?P<claim>.+)$",
-        rf"^(?:by no means|in no way|under no circumstances|on no account|never)(?: (?:can|could|would|may|should|do|is|does) (?:i|we|one|you|it|anyone))?"
+        rf"^(?:i|we|you|one)(?: (?:can|could|may|must|would|will|have to|'d|am able to"
+        rf"|are able to|am forced to|safely|therefore|thus))* (?:rule out|exclude|reject"
+        rf"|"
+        rf"deny|dismiss|discard|refute|disprove|discount|dispute|contest|rule out)(?: the (?:{_CLAIM}"
+        rf"|possibility|option))? that (?P<claim>.+)$",
+        rf"^(?:by no means|in no way|under no circumstances|on no account|never)(?: (?:can"
+        rf"|could|would|may|should|do|is|does) (?:i|we|one|you|it|anyone))?"
         rf"(?: be)?(?: {_SAY}| {_TRUE}| agree| said| claimed| follow)? that (?P<claim>.+)$",
-        rf"^(?:anyone|anybody|whoever|someone|somebody|everyone|people|those|a person|he|one)(?: who)?(?: (?:might|would|were to|should|may|ever))? "
-        rf"(?:told (?:me|us|you)|tells (?:me|us|you)|says|said|claims|claimed|claiming|saying|thinks|thought|thinking|states|stated|stating|believes|"
-        rf"believed|argues|argued|asserts|asserted|insists|insisted|say|claim|think|believe) that (?P<claim>.+?),? "
-        rf"(?:would|will|must|has to|is|are|was|'d|can only)(?: clearly)?(?: have to)?(?: be)? (?:wrong|mistaken|incorrect|in error|lying|in the wrong|misled|"
-        rf"off|off the mark|making a mistake|misreading [\w ]{{2,30}}|telling (?:a lie|an untruth))$",
-        rf"^(?:if|should) (?:anyone|somebody|someone|you|i|one|we)(?: were to)? (?:says?|said|claims?|claimed|told (?:me|us)|states?|stated|thinks?|thought) that "
-        rf"(?P<claim>.+), (?:they|he|she|i|you|one|we|that|it)(?: would|'d|'re| are| is| will| must)(?: be)? (?:wrong|mistaken|incorrect|false|lying|in error|a mistake|an error)$",
-        rf"^it (?:is|would be|'s|'d be|will be) (?:a )?(?:wrong|false|incorrect|mistaken|inaccurate|misleading|untrue|an error|an? mistake|mistake|misreading|"
-        rf"falsehood|erroneous|untruthful|inaccurate) (?:to|for me to) (?:{_SAY}|call it true|write|tell you|tell) that (?P<claim>.+)$",
-        rf"^it (?:is|'s) (?:out of the question|impossible|not possible|inconceivable|excluded|ruled out|not so|not as if|not as though|refuted|"
-        rf"contradicted by [\w ]{{2,30}}|at odds with [\w ]{{2,30}}|a misconception|a mistake|an error|a fallacy|nonsense|a lie|false|no fact)(?:,? (?:that|to {_SAY} that))? (?P<claim>(?:the|there) .+)$",
-        rf"^(?:there (?:is|'s)|i see|i find|we have) no (?:way|chance|possibility|question|basis for {_SAY}ing|ground for {_SAY}ing|support for the {_CLAIM})(?: of {_SAY}ing)? ?(?:that )?(?P<claim>(?:the|there) .+)$",
-        rf"^(?:nothing|no part)(?: (?:in|about|of) (?:the|this) \w+)? (?:supports|confirms|backs up|bears out|justifies)(?: the {_CLAIM}| {_SAY}ing)? that (?P<claim>.+)$",
-        rf"^(?:i|we|one|you|nobody|no one)(?: (?:would|could|can|do|will|should|must))? ?not (?:be (?:right|correct|justified)|subscribe|consent|go along) "
+        r"^(?:anyone|anybody|whoever|someone|somebody|everyone|people|those|a person"
+        r"|he|one)(?: who)?(?: (?:might|would|were to|should|may|ever))? "
+        r"(?:told (?:me|us|you)|tells (?:me|us|you)|says|said|claims|claimed|claiming"
+        r"|saying|thinks|thought|thinking|states|stated|stating|believes|"
+        r"believed|argues|argued|asserts|asserted|insists|insisted|say|claim|think|believe) that (?P<claim>.+?),? "
+        r"(?:would|will|must|has to|is|are|was|'d|can only)(?: clearly)?(?: have to)?(?: be)? (?:wrong"
+        r"|mistaken|incorrect|in error|lying|in the wrong|misled|"
+        r"off|off the mark|making a mistake|misreading [\w ]{2,30}|telling (?:a lie|an untruth))$",
+        r"^(?:if|should) (?:anyone|somebody|someone|you|i|one|we)(?: were to)? (?:says?"
+        r"|said|claims?|claimed|told (?:me|us)|states?|stated|thinks?|thought) that "
+        r"(?P<claim>.+), (?:they|he|she|i|you|one|we|that|it)(?: would|'d|'re| are| is"
+        r"| will| must)(?: be)? (?:wrong|mistaken|incorrect|false|lying|in error|a mistake"
+        r"|an error)$",
+        rf"^it (?:is|would be|'s|'d be|will be) (?:a )?(?:wrong|false|incorrect|mistaken"
+        rf"|inaccurate|misleading|untrue|an error|an? mistake|mistake|misreading|"
+        rf"falsehood|erroneous|untruthful|inaccurate) (?:to|for me to) (?:{_SAY}|call it true"
+        rf"|write|tell you|tell) that (?P<claim>.+)$",
+        rf"^it (?:is|'s) (?:out of the question|impossible|not possible|inconceivable"
+        rf"|excluded|ruled out|not so|not as if|not as though|refuted|"
+        rf"contradicted by [\w ]{{2,30}}|at odds with [\w ]{{2,30}}|a misconception|a mistake"
+        rf"|an error|a fallacy|nonsense|a lie|false|no fact)(?:,? (?:that|to {_SAY} that))? (?P<claim>"
+        rf"(?:the|there) .+)$",
+        rf"^(?:there (?:is|'s)|i see|i find|we have) no (?:way|chance|possibility|question"
+        rf"|basis for {_SAY}ing|ground for {_SAY}ing|support for the {_CLAIM})(?: of {_SAY}ing)? ?"
+        rf"(?:that )?(?P<claim>(?:the|there) .+)$",
+        rf"^(?:nothing|no part)(?: (?:in|about|of) (?:the|this) \w+)? (?:supports|confirms"
+        rf"|backs up|bears out|justifies)(?: the {_CLAIM}| {_SAY}ing)? that (?P<claim>.+)$",
+        rf"^(?:i|we|one|you|nobody|no one)(?: (?:would|could|can|do|will|should|must))? ?not (?:be "
+        rf"(?:right|correct|justified)|subscribe|consent|go along) "
         rf"(?:to {_SAY}|in {_SAY}ing|to the {_CLAIM}|with the {_CLAIM}) that (?P<claim>.+)$",
-        rf"^(?:one|you|i|we|anyone)(?: can ?not| could ?not| should ?not| would ?not| must ?not) (?:truthfully |rightly |honestly |fairly |possibly |seriously |correctly |reasonably )?"
+        rf"^(?:one|you|i|we|anyone)(?: can ?not| could ?not| should ?not| would ?not"
+        rf"| must ?not) (?:truthfully |rightly |honestly |fairly |possibly |seriously "
+        rf"|correctly |reasonably )?"
         rf"(?:{_SAY}|write|tell|call it true) that (?P<claim>.+)$",
         rf"^(?:i|we) disagree with (?:the|any) {_CLAIM} that (?P<claim>.+)$",
         rf"^(?P<claim>the .+?),? (?:which|and that|but that|and this|but this) (?:is|would be) {_UNTRUE}$",
@@ -172,20 +251,37 @@ _AFTERTHOUGHT = re.compile(
 
 
 _TOPIC = re.compile(
-    r"^(?:(?:size|position|location|distance|height|area|space|order|direction)-? ?wise|in terms of|as far as|when it comes to|with (?:regard|respect) to|"
-    r"regarding|concerning|as regards|as for|as to|speaking of|considering|judging (?:by|from|on)|going (?:by|from|through|over)|based on|according to|comparing|"
-    r"looking (?:at|over|across|through|around)|on (?:checking|inspecting|comparing)|checking|measuring|inspecting|examining|scanning|surveying|reviewing|studying|"
-    r"observing|upon|on|after|by|from what|from the|in my|to my|for the|at a|as (?:i|we|you|one) (?:can )?(?:see|look)|given|turning to|moving on to|"
-    r"focusing on|(?:sure enough|okay|ok|alright|hmm+|well|now|so|good|great|all right|right then|let me see|let's see|interestingly|evidently|notably|visually|"
-    r"spatially|geometrically|numerically|horizontally speaking|vertically speaking|to be precise|to be exact|overall)(?=[,:]))(?P<rest>[^,:]{0,70})[,:] (?=\w)",
+    r"^(?:(?:size|position|location|distance|height|area|space|order|direction)-? ?wise"
+    r"|in terms of|as far as|when it comes to|with (?:regard|respect) to|"
+    r"regarding|concerning|as regards|as for|as to|speaking of|considering|judging (?:by"
+    r"|from|on)|going (?:by|from|through|over)|based on|according to|comparing|"
+    r"looking (?:at|over|across|through|around)|on (?:checking|inspecting|comparing)"
+    r"|checking|measuring|inspecting|examining|scanning|surveying|reviewing|studying"
+    r"|"
+    r"observing|upon|on|after|by|from what|from the|in my|to my|for the|at a|as (?:i"
+    r"|we|you|one) (?:can )?(?:see|look)|given|turning to|moving on to|"
+    r"focusing on|(?:sure enough|okay|ok|alright|hmm+|well|now|so|good|great|all right"
+    r"|right then|let me see|let's see|interestingly|evidently|notably|visually"
+    r"|"
+    r"spatially|geometrically|numerically|horizontally speaking|vertically speaking"
+    r"|to be precise|to be exact|overall)(?=[,:]))(?P<rest>[^,:]{0,70})[,:] (?=\w)",
     re.IGNORECASE,
 )
 _NO_TOPIC = re.compile(
-    r"\b(?:not|no|never|none|without|if|unless|mirror\w*|flip\w*|rotat\w*|revers\w*|opposite|other|others|unlike|contrary|question|claims?|claimed|options?|"
-    r"caption|says?|said|people|apart|except|excluding|upside|behind|back|imagin\w*|suppos\w*|assum\w*|would|could|might|may|perhaps|maybe|possibl\w*|"
-    r"probabl\w*|guess|doubt|first|second|next|after|before|left|right|above|below|higher|lower|larger|smaller|bigger|nearest|farthest|closest|inside|between|"
-    r"red|green|blue|yellow|purple|orange|cyan|white|circles?|squares?|triangles?|cross(?:es)?|diamonds?|rings?|else|instead|wrong|false|mistake|"
-    r"someone|somebody|turned|turning|hypothe\w*|would-be|expect\w*|depth|mov\w+|swap\w*|exchang\w*|dream\w*|story|theory|principle|fantas\w*|world|sake|argument|remember|recall|hear\w*|told|rumou?r\w*|pretend\w*|say\w*|contrast|vain|ideal\w*|most|least|almost|nearly|apparent\w*|alleged\w*|suspect\w*|tentativ\w*|uncertain\w*|unsure|hunch|chance|luck|way)\b|<",
+    r"\b(?:not|no|never|none|without|if|unless|mirror\w*|flip\w*|rotat\w*|revers\w*"
+    r"|opposite|other|others|unlike|contrary|question|claims?|claimed|options?|"
+    r"caption|says?|said|people|apart|except|excluding|upside|behind|back|imagin\w*"
+    r"|suppos\w*|assum\w*|would|could|might|may|perhaps|maybe|possibl\w*|"
+    r"probabl\w*|guess|doubt|first|second|next|after|before|left|right|above|below"
+    r"|higher|lower|larger|smaller|bigger|nearest|farthest|closest|inside|between"
+    r"|"
+    r"red|green|blue|yellow|purple|orange|cyan|white|circles?|squares?|triangles?"
+    r"|cross(?:es)?|diamonds?|rings?|else|instead|wrong|false|mistake|"
+    r"someone|somebody|turned|turning|hypothe\w*|would-be|expect\w*|depth|mov\w+"
+    r"|swap\w*|exchang\w*|dream\w*|story|theory|principle|fantas\w*|world|sake|argument"
+    r"|remember|recall|hear\w*|told|rumou?r\w*|pretend\w*|say\w*|contrast|vain|ideal\w*"
+    r"|most|least|almost|nearly|apparent\w*|alleged\w*|suspect\w*|tentativ\w*|uncertain\w*"
+    r"|unsure|hunch|chance|luck|way)\b|<",
     re.IGNORECASE,
 )
 
@@ -208,7 +304,7 @@ def without_lead(text: str) -> str:
 
 def denied(text: str) -> str | None:
     """What a sentence denies: 'It is not true that ..'; None where it is no such denial."""
-    bare = _SURE.sub("", text).strip().rstrip(".!")
+    bare = _SURE.sub("", re.sub(r"\b(it|that|there)'s\b", r"\1 is", text, flags=re.IGNORECASE)).strip().rstrip(".!")
     bare = re.sub(r"^no, ", "", bare, flags=re.IGNORECASE)
     for pattern in _DENIALS:
         match = pattern.match(bare)

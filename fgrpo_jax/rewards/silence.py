@@ -53,40 +53,72 @@ _ANSWERS = _words(
     """
 ).union(NUMBERS)
 _HARMLESS = re.compile(
-    r"\b(?:so (?:far|much)|(?:so|that) (?:good|let|i|we|that|as)|as far as|by far|far from (?:hard|difficult)|close (?:look|attention)|"
-    r"closer (?:look|inspection)|more (?:closely|carefully|time|slowly|look|detail|thing|care)|further (?:ado|delay|on)|"
-    r"(?:each|every) (?:thing|step|one|detail|object|shape|item|part|piece|of (?:them|these))|(?:each|every) in turn|all (?:right|set|the (?:\w+ )?(?:objects|shapes|items|details|options|facts|"
-    r"things|information))|all (?:of )?(?:them|these|this)|first of all|(?:at|on) (?:first|second) (?:glance|sight|thought|look)|"
-    r"(?:one|another|a second|a first|last|other) (?:thing|step|moment|minute|look|more|glance|second|at a time|by one|after (?:the other|another)|sec)|first(?= i| we| let|,| things| off)|"
+    r"\b(?:so (?:far|much)|(?:so|that) (?:good|let|i|we|that|as)|as far as|by far"
+    r"|far from (?:hard|difficult)|close (?:look|attention)|"
+    r"closer (?:look|inspection)|more (?:closely|carefully|time|slowly|look|detail"
+    r"|thing|care)|further (?:ado|delay|on)|"
+    r"(?:each|every) (?:thing|step|one|detail|object|shape|item|part|piece|of (?:them"
+    r"|these))|(?:each|every) in turn|all (?:right|set|the (?:\w+ )?(?:objects|shapes"
+    r"|items|details|options|facts|"
+    r"things|information))|all (?:of )?(?:them|these|this)|first of all|(?:at|on) (?:first"
+    r"|second) (?:glance|sight|thought|look)|"
+    r"(?:one|another|a second|a first|last|other) (?:thing|step|moment|minute|look"
+    r"|more|glance|second|at a time|by one|after (?:the other|another)|sec)|first(?= i"
+    r"| we| let|,| things| off)|"
     r"things first|right (?:away|then|now|here)|alright|all in all|over (?:it|this|that|everything|again|the)|"
-    r"(?:look|looking|go|going|think|thinking|read|reading|run|running|mull|mulling) (?:\w+ ){0,2}over|break \w+ down|"
-    r"(?:break|write|note|jot|slow|narrow|get|pin|settle|work|put|lay|buckle|calm|boil) (?:\w+ ){0,3}down|down to (?:it|business|work|the)|"
-    r"(?:draw|sum|set|start|wake|speed|warm|size|look|think|zoom|line|dig|follow|ready|wrap|end|give|make|come|hurry) (?:\w+ ){0,2}up|up (?:to|with) (?:me|this|it|a)|step up|"
-    r"the (?:question|answer|options|choices|correct answer|right answer|options given|answer options|possible answers)|(?:an|my|any|this|your|final) answer|before answering|question|"
-    r"(?:no|not) (?:rush|hurry|problem|worries|need|doubt about it|guesswork|guessing|too fast|easy|hard|difficult|trivial|rushing|"
-    r"so fast|that hard|complicated|skip|miss|overlook|jump)|without (?:further|rushing|haste|hurry|guessing|delay|more)|nothing (?:hard|difficult|missed|overlooked|escapes)|"
-    r"(?:the|these|those|which) (?:options|choices)|under(?:stand| consideration| scrutiny| review)|a little|little by little|bit by bit|"
-    r"the (?:first|next|second|last|final) (?:step|thing|task|job|move)|in (?:the )?right (?:order|way)|the right (?:way|track|approach|conclusion|answer)|on the right track|"
-    r"step (?:one|two|1|2|3)|one step|(?:a|one) (?:second|moment|minute)|two (?:things|steps|objects|shapes)|the two|them both|both (?:of them|objects|shapes|things)|"
-    r"most (?:important|of all|likely thing)|last of all|at last|last but|i (?:should|would like|could use|may|might as well)|what (?:should|would|could)|number of (?:things|steps|ways)|"
+    r"(?:look|looking|go|going|think|thinking|read|reading|run|running|mull|mulling) (?:\w+ ){0,2}over"
+    r"|break \w+ down|"
+    r"(?:break|write|note|jot|slow|narrow|get|pin|settle|work|put|lay|buckle|calm"
+    r"|boil) (?:\w+ ){0,3}down|down to (?:it|business|work|the)|"
+    r"(?:draw|sum|set|start|wake|speed|warm|size|look|think|zoom|line|dig|follow"
+    r"|ready|wrap|end|give|make|come|hurry) (?:\w+ ){0,2}up|up (?:to|with) (?:me"
+    r"|this|it|a)|step up|"
+    r"the (?:question|answer|options|choices|correct answer|right answer|options given"
+    r"|answer options|possible answers)|(?:an|my|any|this|your|final) answer|before answering"
+    r"|question|"
+    r"(?:no|not) (?:rush|hurry|problem|worries|need|doubt about it|guesswork|guessing"
+    r"|too fast|easy|hard|difficult|trivial|rushing|"
+    r"so fast|that hard|complicated|skip|miss|overlook|jump)|without (?:further"
+    r"|rushing|haste|hurry|guessing|delay|more)|nothing (?:hard|difficult|missed"
+    r"|overlooked|escapes)|"
+    r"(?:the|these|those|which) (?:options|choices)|under(?:stand| consideration"
+    r"| scrutiny| review)|a little|little by little|bit by bit|"
+    r"the (?:first|next|second|last|final) (?:step|thing|task|job|move)|in (?:the )?right (?:order"
+    r"|way)|the right (?:way|track|approach|conclusion|answer)|on the right track"
+    r"|"
+    r"step (?:one|two|1|2|3)|one step|(?:a|one) (?:second|moment|minute)|two (?:things"
+    r"|steps|objects|shapes)|the two|them both|both (?:of them|objects|shapes|things)"
+    r"|"
+    r"most (?:important|of all|likely thing)|last of all|at last|last but|i (?:should"
+    r"|would like|could use|may|might as well)|what (?:should|would|could)|number of (?:things"
+    r"|steps|ways)|"
     r"the (?:others?|rest)|each other|one another|does it|did i|in the middle of|more|further|close|near|high time)\b"
 )
 """Uses of the words above that say nothing."""
 _REFERS = re.compile(
-    r"\b(?:it|they|this|that|these|those|he|she|which|everything|object|shape|thing)(?:'s| is| are| was| were| does| do| did| has|"
-    r" holds?| fits?| match(?:es)?| lies| sits| must| can| isn't| can't| doesn't| works?| will be| should| would)\b(?! (?:the (?:\w+ )?(?:question|task|plan|part|bit|step|moment|time|method|approach|way to|key|hard|trick|first|"
-    r"idea|point|problem|puzzle|challenge)|what (?:i|we)|how|why|where|easy|simple|tricky|fun|enough|to be|going to|a (?:good|nice|fun|simple|tricky|straightforward|"
-    r"matter|question|careful|neat|task|puzzle|fair|quick|short|small|bit|place|moment|start)|all i|my|our|time|worth|important|interesting|good|nice|straightforward|need|require|"
+    r"\b(?:it|they|this|that|these|those|he|she|which|everything|object|shape|thing)(?:'s"
+    r"| is| are| was| were| does| do| did| has|"
+    r" holds?| fits?| match(?:es)?| lies| sits| must| can| isn't| can't| doesn't"
+    r"| works?| will be| should| would)\b(?! (?:the (?:\w+ )?(?:question|task|plan"
+    r"|part|bit|step|moment|time|method|approach|way to|key|hard|trick|first|"
+    r"idea|point|problem|puzzle|challenge)|what (?:i|we)|how|why|where|easy|simple"
+    r"|tricky|fun|enough|to be|going to|a (?:good|nice|fun|simple|tricky|straightforward"
+    r"|"
+    r"matter|question|careful|neat|task|puzzle|fair|quick|short|small|bit|place"
+    r"|moment|start)|all i|my|our|time|worth|important|interesting|good|nice|straightforward"
+    r"|need|require|"
     r"asked|about|helpful|useful|deserves?))"
 )
 """What affirms, denies or points at something said before."""
-_THERE = re.compile(r"\b(?:t?here)(?:'s| is| are| was)(?: (?:indeed|one|some|really))?\W*$|\bhere (?:it|they) (?:is|are)\b")
+_THERE = re.compile(
+    r"\b(?:t?here)(?:'s| is| are| was)(?: (?:indeed|one|some|really))?\W*$|\bhere (?:it|they) (?:is|are)\b"
+)
 _LETTER = re.compile(r"(?<![\w'’])(?:[B-HJ-Z]|A(?!\s[a-z])|\([A-Z]\))(?![\w'’])")
 
 
 def is_silent(sentence: str) -> bool:
     """Whether a sentence names nothing that a statement could be about, and affirms or takes back none."""
-    if "<" in sentence or len(sentence) > 200 or _LETTER.search(sentence[1:]) or re.search(r"\d", sentence):
+    if "<" in sentence or len(sentence) > 200 or _LETTER.search(sentence) or re.search(r"\d", sentence):
         return False
     text = " ".join(re.sub(r"[’]", "'", sentence.lower()).split())
     if sentence.rstrip().endswith("?") or _REFERS.search(text) or _THERE.search(text):
@@ -98,12 +130,22 @@ def is_silent(sentence: str) -> bool:
 _BLOCKING = _NAMES | _RELATIONS | _DENIES | _DOUBTS | (_ANSWERS - {"so", "thus", "therefore"})
 
 _FRAMES = re.compile(
-    r"\b(?:drawn? (?:\w+ ){0,3}(?:around|round|over)|if (?:you|i|we|one) (?:draw|put|place|trace|fit|look|zoom|focus|go|check|measure|crop|cut|wrap|box)|"
-    r"(?:takes?|fill|fills|ends?|shows?|turns?|picks?|taken|picking|marked) up|up to|down (?:where|the|its|that|to|here|as)|"
-    r"(?:note|write|jot|noted|pin|pinned|set|written|jotted|put|track|tracked|narrow|narrowed|hunt|mark|nail) (?:\w+ ){0,6}?down|close(?:ly)?|more (?:closely|carefully|precisely|exactly)|"
-    r"closer (?:look|inspection)|look(?:ing)? (?:\w+ )?over|within|inside (?=<)|middle of|top left|bottom right|upper left|lower right|left and top|right and bottom|"
-    r"(?:would|should|could|may|might) (?:be able to|like to|say|put it|give|get|place|have|find|see|obtain|locate|point out|describe|box)|little|no doubt|without (?:a )?doubt|"
-    r"no more and no less|not hard to (?:find|spot|see|locate)|(?:large|small|big) as it is|over (?:at|in|here|there)|right (?:at|in|here|there|now)|between (?:the )?(?:corners|coordinates))\b"
+    r"\b(?:drawn? (?:\w+ ){0,3}(?:around|round|over)|if (?:you|i|we|one) (?:draw"
+    r"|put|place|trace|fit|look|zoom|focus|go|check|measure|crop|cut|wrap|box)|"
+    r"(?:takes?|fill|fills|ends?|shows?|turns?|picks?|taken|picking|marked) up|up to"
+    r"|down (?:where|the|its|that|to|here|as)|"
+    r"(?:note|write|jot|noted|pin|pinned|set|written|jotted|put|track|tracked|narrow"
+    r"|narrowed|hunt|mark|nail) (?:\w+ ){0,6}?down|close(?:ly)?|more (?:closely"
+    r"|carefully|precisely|exactly)|"
+    r"closer (?:look|inspection)|look(?:ing)? (?:\w+ )?over|within|inside (?=<)"
+    r"|middle of|top left|bottom right|upper left|lower right|left and top|right and bottom"
+    r"|"
+    r"(?:would|should|could|may|might) (?:be able to|like to|say|put it|give|get"
+    r"|place|have|find|see|obtain|locate|point out|describe|box)|little|no doubt"
+    r"|without (?:a )?doubt|"
+    r"no more and no less|not hard to (?:find|spot|see|locate)|(?:large|small|big) as it is"
+    r"|over (?:at|in|here|there)|right (?:at|in|here|there|now)|between (?:the )?(?:corners"
+    r"|coordinates))\b"
 )
 """Words of placing that compare nothing."""
 
@@ -118,18 +160,23 @@ def placed(text: str) -> Claim | None:
     named = {thing for thing in symbols.things if thing.name}
     if len({thing.name for thing in named}) != 1:
         return None
-    thing = max(named, key=lambda one: (one.size is not None))
+    thing = max(named, key=lambda one: one.size is not None)
     if not (thing.color and thing.shape):
         return None
     outside = _FRAMES.sub(" ", re.sub(r"<bbox>.*?</bbox>", "<>", text.lower().replace("n't", " not")))
     words = re.findall(r"\w+", re.sub(r"\b(?:small|medium|large)\b", "", outside))
-    return None if (_RELATIONS | _DENIES | _DOUBTS | _MOVED).intersection(words) else Claim("at", (thing,), box=symbols.boxes[0])
+    return (
+        None
+        if (_RELATIONS | _DENIES | _DOUBTS | _MOVED).intersection(words)
+        else Claim("at", (thing,), box=symbols.boxes[0])
+    )
 
 
 _MOVED = _words(
     """
-    if except but although though other others another mirror mirrored flipped shifted moved next away touches touching overlaps
-    overlap overlapping partly partially was were had before formerly used same like compared versus question
-    caption option answer beside past corner opposite about approximately roughly around half twice
+    if except although though other others another mirror mirrored flipped shifted moved away touches touching
+    overlaps overlap overlapping partly partially was were had formerly used same compared versus question caption
+    option answer beside past corner opposite half twice
     """
-) - {"around", "about", "approximately", "roughly", "like", "next", "but", "before"}
+)
+"""Words of a thing that is not, or not quite, or no longer where the box is."""

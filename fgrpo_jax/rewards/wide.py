@@ -70,7 +70,11 @@ def read_widely(sentence: str) -> Reading:
     if is_idle(text):
         return Reading((), True, False)
     claim = statement(without_topic(body))
-    return strict if claim is None or not _covers((claim,), body) else Reading((claim, *conclusions), True, is_visual(sentence))
+    return (
+        strict
+        if claim is None or not _covers((claim,), body)
+        else Reading((claim, *conclusions), True, is_visual(sentence))
+    )
 
 
 def _covers(claims: tuple[Claim, ...], text: str) -> bool:
@@ -85,7 +89,8 @@ def _single(claim: Claim | None) -> tuple[Claim, ...]:
 
 
 _ANNOUNCED = re.compile(
-    r"\W*(?:\w+,? )?(?:let|i (?:need|have to|will|should|must|want)|we (?:need|have to|will|should|must)|to answer|the question)\b",
+    r"\W*(?:\w+,? )?(?:let|i (?:need|have to|will|should|must|want)|we (?:need|have to"
+    r"|will|should|must)|to answer|the question)\b",
     re.IGNORECASE,
 )
 _STATES = re.compile(
