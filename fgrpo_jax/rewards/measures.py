@@ -84,6 +84,10 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"(?:nobody|nothing|none|no uno|no OBJ|no other|no other OBJ)(?: (?:else|of them"
             r"|here|of others|of OBJ))* (?:is|comes|gets|lies|sits|stands) (?P<sup>nearer"
             r"|closer|farther|further|farther away|further away) (?:TO) Y than X(?: is| does)?",
+            r"(?:if|when) (?:MOVER)?(?:look|search|hunt|looking|searching)(?:es|s)? for (?:OBJ )?(?:SUP) "
+            r"(?:TO) Y (?:, )?(?:MOVER)?(?:MEET) X",
+            r"(?:of|among) all (?:distances|gaps|ways|lengths) (?:to|from) Y (?:, )?uno (?:of"
+            r"|to|from|for) X is (?:SUP)",
             r"(?:AMONG)?(?:GAPS )from Y to X is (?:SUP)(?: (?:of|among) (?:all|any|every"
             r"|them|these|OBJ|others|distances|gaps| )+)?",
             r"(?:GAPS )between V and W is (?:SUP)(?: (?:of|among))? (?:all|any|every|them"
@@ -167,6 +171,12 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"|between|that separates|that lies between|in between|left between)) Y (?:and"
             r"|from) Z (?:is where|is home to|contains|holds|hosts|belongs to|goes to|is for)(?: (?:MOVER)?"
             r"(?:MEET))? X(?: (?:is|sits|lies|stands))?",
+            r"Y (?:is|lies|sits|stands) on (?:uno|one|N\d+) side (?:, )?(?:and )?Z (?:is "
+            r"|lies |sits |stands )?on other(?: side)? (?:, )?"
+            r"(?:and|with) X (?:is |lies |sits |stands )?(?:in |right )*(?:between|middle)(?: of them| them)?",
+            r"(?:moving|going|travell?ing|walking|heading|passing) from Y (?:to|towards?) Z (?:, )?(?:MOVER)?"
+            r"(?:MEET) X(?: first| on way| along way)",
+            r"X (?:finds|is found) (?:right |just )?between Y and Z",
             r"Y and Z (?:are|lie|sit|stand|is|appear|come|are located|are placed)(?: (?:on"
             r"|at|to))? (?:opposite|either|both|different|two|N\d+) (?:sides|side|ends|end) of X",
         ),

@@ -103,6 +103,8 @@ _LEADS = (
     r"(?:it is|it's) (?:quite |very |also |pretty |fairly |immediately )?(?:evident"
     r"|clear|obvious|plain|visible|certain|undeniable|easy to see|a fact|safe to say"
     r"|noticeable|plain to see|true)(?: to me| here| from this)? that",
+    r"(?:one|we|you|i) (?:can )?(?:sees?|tell|notices?)(?: (?:right away|at once"
+    r"|immediately|clearly|easily|quickly|directly|straight away))? that",
     r"what (?:strikes me|i (?:see|notice|find|observe)|we (?:see|notice|find|observe)"
     r"|is clear|stands out|can be seen|is striking|catches the eye)(?: (?:here|first"
     r"|now|most))? is that",
@@ -164,7 +166,8 @@ _EVIDENCE = (
 _DENIALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"^(?:the|any|this|that|every|such a|a) (?:\w+ )?{_CLAIM}(?: made| here)? that (?P<claim>.+?),? {_PREDICATE}$",
+        rf"^(?:the|any|this|that|every|such a|a) (?:\w+ )?{_CLAIM}(?: made| here)?(?: that "
+        rf"|[:,]? ?[\"“])(?P<claim>.+?)[\"”]?,? {_PREDICATE}$",
         rf"^{_EVIDENCE} (?:contradicts?|refutes?|disproves?|rules? out|excludes?|belies"
         rf"|denies|deny|rebuts?|debunks?|invalidates?|"
         rf"falsif(?:y|ies)|speaks? against|argues? against|goes against|go against|tells? against"

@@ -130,14 +130,15 @@ def is_silent(sentence: str) -> bool:
 _BLOCKING = _NAMES | _RELATIONS | _DENIES | _DOUBTS | (_ANSWERS - {"so", "thus", "therefore"})
 
 _FRAMES = re.compile(
-    r"\b(?:drawn? (?:\w+ ){0,3}(?:around|round|over)|if (?:you|i|we|one) (?:draw"
+    r"\b(?:(?:would|should) (?:be|read)(?: at)?(?= <)|drawn? (?:\w+ ){0,3}(?:around"
+    r"|round|over)|if (?:you|i|we|one) (?:draw"
     r"|put|place|trace|fit|look|zoom|focus|go|check|measure|crop|cut|wrap|box)|"
     r"(?:takes?|fill|fills|ends?|shows?|turns?|picks?|taken|picking|marked) up|up to"
     r"|down (?:where|the|its|that|to|here|as)|"
     r"(?:note|write|jot|noted|pin|pinned|set|written|jotted|put|track|tracked|narrow"
     r"|narrowed|hunt|mark|nail) (?:\w+ ){0,6}?down|close(?:ly)?|more (?:closely"
     r"|carefully|precisely|exactly)|"
-    r"closer (?:look|inspection)|look(?:ing)? (?:\w+ )?over|within|inside (?=<)"
+    r"closer (?:look|inspection)|look(?:ing)? (?:\w+ )?over|within|inside(?= <)"
     r"|middle of|top left|bottom right|upper left|lower right|left and top|right and bottom"
     r"|"
     r"(?:would|should|could|may|might) (?:be able to|like to|say|put it|give|get"

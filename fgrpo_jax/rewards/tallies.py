@@ -30,7 +30,8 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"|result|total|count|number|answer)? ?(?:TALLIES)|(?:takes|brings|leads) (?:me"
             r"|us|you|uno) to|yields|results in) (?:total of |sum of |count of |exactly "
             r"|number )*(?:NUM)(?:ENDING)",
-            r"(?:number|count|total|tally|quantity|amount|sum|total number|total count|head count"
+            r"(?:(?:my|our|final|full|overall) )*(?:number|count|total|tally|quantity|amount"
+            r"|sum|total number|total count|head count"
             r"|headcount|full count|final count|final tally)(?: (?:i|we) (?:get|find|have"
             r"|see|arrive at|reach))?(?: (?:of|for|with|in case of|as for|concerning))+ X(?: (?:i"
             r"|we) (?:get|find|have|see|count|can see)| (?:shown|present|visible|here|there"

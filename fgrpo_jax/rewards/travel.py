@@ -23,7 +23,7 @@ _FIRST = (
     r"|after that))?|"
     r"(?:MOVER)?first (?:MEET) X (?:, )?(?:and |before |(?:only )?then |afterwards "
     r"|later |after that )+(?:(?:MOVER)?(?:MEET) )?Y|"
-    r"X (?:is |comes |appears |shows up |turns up |precedes |occurs |arrives |is met "
+    r"X (?:is |would be |would come |listed |comes |appears |shows up |turns up |precedes |occurs |arrives |is met "
     r"|is seen |is reached |is passed |is encountered |is listed |is found |gets "
     r"|goes |is hit )*"
     r"(?:first )?(?:before|prior to|earlier than|sooner than|ahead of|first (?:, )?(?:and "
@@ -57,6 +57,14 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"(?:taking|with|using|choosing|take) Y as (?:\w+ )?(?:reference|start|starting point"
             r"|anchor|origin|basis|base)(?: point)? (?:, )?X (?:BE) (?:DIR)(?: of it| it)?",
             r"X (?:precedes|leads) Y (?:, )?" + _SCAN,
+            r"(?:MOVER)?(?:MEET) X (?:before|first and then|sooner than) Y (?:, )?(?:(?:when"
+            r"|if|as|while) it )?" + _SCAN,
+            r"(?:as )?(?:compared (?:to|with)|relative to|seen from|as against|starting from"
+            r"|from) (?:where )?Y(?: is)? (?:, )?"
+            r"X (?:(?:BE)|is) (?:shifted |displaced |offset |moved |set |further )?(?:DIR)",
+            r"(?:picture|image|drawing|layout|scene) (?:puts|places|shows|has|sets|draws) X (?:DIR) "
+            r"(?:, )?(?:and|while|with) Y (?:ODIR)",
+            r"X (?:BE) (?:DIR) (?:, |; )Y (?:(?:BE) )?(?:ODIR)",
             r"(?:in order )?to (?:MEET) X (?:, )?(?:START) Y (?:, )?(?:MOVER)?(?:MOVE) (?:DIR)",
             r"(?:in order )?(?:to|getting|travelling|traveling|going|moving) ?(?:get|go"
             r"|travel|move|come|pass|walk|jump)? ?from Y to (?:MEET )?X (?:, )?(?:MOVER)?(?:(?:means"
