@@ -1,10 +1,10 @@
 """Reading sentences beyond the grammar of `claims`: free wordings of the same statements.
 
 A sentence is tried in turn as what the strict grammar reads, as the denial of such a one, as a whole construction of
-English (`constructions`) or a turn of phrase (`idioms`), as the place of one thing (`silence`), as one that says nothing
-of the image (`openings`), and by its marks (`marks`). What none of them can account for, to the last word (but for the
-place of one thing, where no other word could tell more) and to the last object, is not read. It is for judges that may abstain; the oracle of the training reward
-stays with the strict grammar.
+English (`constructions`) or a turn of phrase (`idioms`), as the place of one thing (`silence`), as one that says
+nothing of the image (`openings`), and by its marks (`marks`). What none of them can account for, to the last word (but
+for the place of one thing, where no other word could tell more) and to the last object, is not read. It is for judges
+that may abstain; the oracle of the training reward stays with the strict grammar.
 """
 
 from __future__ import annotations
