@@ -80,6 +80,7 @@ _STRONG = re.compile(
     r"\b(?:selection|letter|tick(?:ed|ing|s)?|check ?mark|cross(?:ing|es)? off|strike"
     r"|struck|struck off|discard\w*|eliminat\w*|scrap|in two minds|toss[- ]?up|my (?:response"
     r"|reply|verdict|vote|pick|decision|guess)|"
+    r"(?:cross|strike|scratch)(?:ed|es|ing)? (?:\S+ ){1,3}(?:out|off)|off the (?:list|table)|"
     r"left with(?: only| just)?|leaves?(?: us| me| you| one)?(?: with)?(?: only"
     r"| just)|only \S+ (?:is left|remains)|submit|lock(?:ing|ed)? in|my money|bet on"
     r"|the one to (?:pick|choose|take|go for|select))\b|"
@@ -131,6 +132,7 @@ _DENY = re.compile(
     r"|can be (?:safely )?(?:ignored|skipped)|a non-?starter|far from|does not (?:fit"
     r"|match|hold|apply|suit)|doesn't (?:fit|match|hold|apply|suit)|dismiss\w*|wrong"
     r"|incorrect|false|impossible|leaves? \S+(?: \S+){0,3} out|"
+    r"(?:takes?|taken|took|taking|puts?|gets?|is|are|goes|comes) (?:\S+ ){0,3}off the (?:list|table|menu)|"
     r"out of the question|neither|nor|no longer|(?:is|are|drops?|falls?) out|does not work|doesn't work)\b"
 )
 _NOT_DENIED = re.compile(
@@ -153,7 +155,7 @@ _LETTER = re.compile(
     r"(?P<open>\()?\b(?P<letter>[A-Z])\b(?P<close>\))?(?P<after>\s{1,2}[a-z]+)?"
 )
 _TAG = re.compile(r"<\s{0,3}/?\s{0,3}[A-Za-z!]")  # markup in a reasoning is no statement, whatever it encloses
-_VERBS = frozenset(("is", "was", "fits", "must", "can", "cannot", "could", "seems", "it", "as", "or", "and", "wins"))
+_VERBS = frozenset(("is", "was", "fits", "must", "can", "cannot", "could", "seems", "it", "as", "or", "and", "wins", "off", "out"))
 _HOLDS = frozenset(("holds", "applies", "works", "matches", "stands", "remains", "wins", "follows", "then", "here"))
 _LONGEST = 400
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 
-from fgrpo_jax.rewards import measures, tallies, travel
+from fgrpo_jax.rewards import measures, reports, tallies, travel
 from fgrpo_jax.rewards.claims import Claim, Symbols
 from fgrpo_jax.rewards.phrases import PRONOUN, opened, raw_line
 from fgrpo_jax.rewards.turns import Match, compiled
 
 _PATTERNS = tuple(
     (compiled(pattern), make)
-    for make, patterns in (*travel.TABLE, *measures.TABLE, *tallies.TABLE)
+    for make, patterns in (*travel.TABLE, *measures.TABLE, *tallies.TABLE, *reports.TABLE)
     for pattern in patterns
 )
 _NOISE = re.compile(

@@ -276,6 +276,8 @@ class _Marks:
         """Two things, one relation: left, right, above, below, larger, smaller."""
         if len(self.things) != 2 or self.boxes or self.numbers:
             return None, False
+        if len(self.places) > 2:  # 'with a and b in view, the larger is a': a pair named first is no ground
+            return None, True
         as_as = self._as_as()
         if as_as is not None:
             return as_as, True

@@ -113,6 +113,21 @@ _LEADS = (
     r"|(?:i'd|i would) say",
     r"as (?:a matter of fact|i (?:now )?(?:see|notice|realize|realise)(?: it)?(?: now)?)"
     r"|upon closer (?:inspection|look)|sure enough|no doubt about it",
+    r"(?:because|as|since|for|where) (?=what i (?:just )?(?:said|wrote)|my (?:earlier|previous|last)|the (?:truth|fact|"
+    r"reality) is\b|i (?:mixed|confused|misread|misjudged|got it))",
+    rf"what i (?:just |had |have )?(?:said|wrote|stated|claimed)(?: (?:before|earlier|above|just now|a moment ago|"
+    rf"previously|first))* (?:is|was) {_WRONG}(?=\s?[,;:.!—-]| and\b| but\b)",
+    r"(?:that|this|my (?:\w+ )?(?:statement|claim|remark|reading|line|sentence|assertion|observation)|what i (?:just )?"
+    r"(?:said|wrote)(?: (?:before|earlier|above))?) (?:does|did|do) not (?:hold|stand|fit|work|add up)(?: up| true| at all)?"
+    r"(?=\s?[,;:.!—-])",
+    r"i (?:must have |have |seem to have )?(?:mixed|got|confused|muddled|mixed up) (?:something|some things?|things|it|that"
+    r"|them|two things|the two)(?: (?:up|wrong|mixed up|confused))?(?: (?:just now|there|here|earlier|before|above))*"
+    r"(?=\s?[,;:.—-])",
+    r"(?:the )?(?:truth|reality|fact of the matter|truth of the matter) is(?: that)?",
+    r"it (?:looks|appears|seems) (?:like|as if|as though|that)(?= (?:the|there|a|an)\b)"
+    r"(?!.*\b(?:but|however|yet|though|although|might|could|may|maybe|perhaps|or|if|not)\b)",
+    r"(?:you|we|one|i) could (?:also )?(?:say|note|state|add|point out|remark) that(?= (?:the|there|a|an)\b)"
+    r"(?!.*\b(?:but|however|yet|though|although|might|maybe|perhaps|or|if|not|wrong|false|mistaken)\b)",
     r"so|thus|hence|therefore|indeed|clearly|also|now|and|but|then|still|this time|again",
 )
 _LEAD = re.compile(rf"^(?:(?:{'|'.join(_LEADS)})\b[\s,:;.!—-]*)+", re.IGNORECASE)
@@ -163,9 +178,23 @@ _EVIDENCE = (
     r"|we) (?:see|found|observe)|what (?:the|this) \w+ (?:shows|depicts|tells(?: us"
     r"| me)?|reveals|says)|everything|all of this)"
 )
+_CONTRADICTED = (
+    rf"(?:(?:is|would be) {_UNTRUE}|(?:is not|isn't) (?:borne out|supported|what (?:is|i|we|the (?:picture|image)))"
+    r"(?: (?:here|by|in|the|picture|image|scene|drawing|drawn|shown|see|shows|find|can|depicted))*"
+    r"|(?:does not|doesn't) (?:match|fit|agree|correspond|hold|square)(?: (?:up|here|with|to|the|what|is|are|we|i|picture"
+    r"|image|scene|drawing|drawn|shown|see|shows|depicted|facts|reality|true|in|can|evidence|boxes|coordinates))*)"
+)
 _DENIALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
+        rf"^(?:it|that|this) (?:is|would be|will be) (?:{_UNTRUE}|misleading|not accurate|not possible|impossible) to {_SAY}"
+        r"(?: that)? (?P<claim>(?:the|there|an?) .+)$",
+        rf"^(?:i|we|one|you) (?:can|could|do|did|would|must|should|will) ?not (?:agree|accept|say|claim|confirm|state|"
+        rf"assert|share the {_CLAIM})(?: with)?(?: the {_CLAIM})? that (?P<claim>(?:the|there|an?) .+)$",
+        rf"^(?:somebody|someone|some(?: people)?|one|you|people|anyone|anybody|we|i|others|a (?:viewer|reader|person|"
+        rf"hasty \w+))(?: (?:could|might|may|would|can))? (?:be (?:tempted|inclined|led) to )?(?:{_SAY}|imagine|expect|guess|"
+        rf"suppose|get the impression|have the impression)(?: that)? (?P<claim>(?:the|there|an?) .+?),? "
+        rf"(?:but|yet|however|although|though),? (?:in fact |actually |in truth )?(?:this|that|it|which) {_CONTRADICTED}$",
         rf"^(?:the|any|this|that|every|such a|a) (?:\w+ )?{_CLAIM}(?: made| here)?(?: that "
         rf"|[:,]? ?[\"“])(?P<claim>.+?)[\"”]?,? {_PREDICATE}$",
         rf"^{_EVIDENCE} (?:contradicts?|refutes?|disproves?|rules? out|excludes?|belies"
@@ -249,7 +278,11 @@ _DENIALS = tuple(
     )
 )
 _AFTERTHOUGHT = re.compile(
-    rf"[;,] (?:it|that|this) (?:is {_UNTRUE}|is not (?:so|{_TRUE})|does not hold)$", re.IGNORECASE
+    rf"[;,] (?:(?:because|since|as|for) )?(?:(?:it|that|this) (?:is {_UNTRUE}|is not (?:so|{_TRUE})|does not hold)|"
+    r"(?:the |my |its )?(?:picture|image|drawing|scene|boxes|coordinates|figure|evidence|positions|sizes|facts|eyes) "
+    r"(?:shows?|says?|tells?|proves?|suggests?|indicates?|speaks?|tell me|show me|contradicts?) (?:otherwise|the opposite|"
+    r"something else|the contrary|it differently|differently|against (?:it|this|that)|it|this|that))$",
+    re.IGNORECASE,
 )
 
 
@@ -308,7 +341,7 @@ def without_lead(text: str) -> str:
 def denied(text: str) -> str | None:
     """What a sentence denies: 'It is not true that ..'; None where it is no such denial."""
     bare = _SURE.sub("", re.sub(r"\b(it|that|there)'s\b", r"\1 is", text, flags=re.IGNORECASE)).strip().rstrip(".!")
-    bare = re.sub(r"^no, ", "", bare, flags=re.IGNORECASE)
+    bare = re.sub(r"^(?:no|nope|nah|no no)[,.;] ", "", bare, flags=re.IGNORECASE)
     for pattern in _DENIALS:
         match = pattern.match(bare)
         if match:

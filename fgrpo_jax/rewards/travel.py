@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fgrpo_jax.rewards.turns import Make, relation
 
-_SCAN = (
+SCAN = (
     r"(?:(?:if|when|as|while) (?:MOVER)?)?(?:scan|scanning|read|reading|go|going"
     r"|look|looking|sweep|sweeping|move|moving|work|"
     r"working|travel|travell?ing|run|running|proceed|proceeding|walk|walking|order"
@@ -56,9 +56,9 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"(?:DIR)",
             r"(?:taking|with|using|choosing|take) Y as (?:\w+ )?(?:reference|start|starting point"
             r"|anchor|origin|basis|base)(?: point)? (?:, )?X (?:BE) (?:DIR)(?: of it| it)?",
-            r"X (?:precedes|leads) Y (?:, )?" + _SCAN,
+            r"X (?:precedes|leads) Y (?:, )?" + SCAN,
             r"(?:MOVER)?(?:MEET) X (?:before|first and then|sooner than) Y (?:, )?(?:(?:when"
-            r"|if|as|while) it )?" + _SCAN,
+            r"|if|as|while) it )?" + SCAN,
             r"(?:as )?(?:compared (?:to|with)|relative to|seen from|as against|starting from"
             r"|from) (?:where )?Y(?: is)? (?:, )?"
             r"X (?:(?:BE)|is) (?:shifted |displaced |offset |moved |set |further )?(?:DIR)",
@@ -122,15 +122,15 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
             r"(?:that |which |who )?(?:BE) (?:DIR)(?: , not Y| rather than Y| and not Y)",
             r"X (?:BE) (?:DIR) (?:, )?(?:not|rather than|and not) Y",
             # Scanning.
-            _SCAN + r" (?:, )?" + _FIRST,
+            SCAN + r" (?:, )?" + _FIRST,
             r"X (?:is |comes |appears |shows up |turns up |is met |is seen |gets )+(?:before"
-            r"|earlier than|ahead of|prior to) Y(?: does| is)? (?:, )?" + _SCAN,
+            r"|earlier than|ahead of|prior to) Y(?: does| is)? (?:, )?" + SCAN,
         ),
     ),
     (
         relation("yx"),
         (
-            _SCAN + r" (?:, )?X (?:comes|appears|is|is met|is seen|shows up|is reached|is found"
+            SCAN + r" (?:, )?X (?:comes|appears|is|is met|is seen|shows up|is reached|is found"
             r"|follows|turns up)+ ?(?:only )?(?:after|later than|behind|second , after)? Y"
             r"(?<!is R\d)(?<!is R\d\d)",
         ),

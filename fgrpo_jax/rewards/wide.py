@@ -35,6 +35,21 @@ _NO_TO_ITSELF = re.compile(
     re.IGNORECASE,
 )
 """The 'no' that takes back a sentence, and answers no question."""
+_PICKED = rf"the (?:small |medium |large )?(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})"
+_CLEFT = re.compile(
+    r"^(?:(?:out of|of|among|amongst) (?:all )?(?:of )?(?:the |these |those )?(?:other |remaining |given |possible |available"
+    r" |listed )?(?:candidates|options|objects|shapes|choices|items|things)(?: (?:here|shown|given|listed|present|"
+    rf"available))?, )?it is (?={_PICKED} (?:which|that) )(?!.*(?:{NEGATION.pattern}))",
+    re.IGNORECASE,
+)
+"""'Out of all the candidates, it is x which lies ..': what remains is 'x which lies ..'."""
+_AXIS = re.compile(
+    r"\b((?:left|right)\b[^,;.]*?) (?:along|on|in terms of|with respect to|with regard to|in) the (?:x|horizontal)[ -]"
+    r"(?:axis|direction|dimension)(?=[.,;]|$)|\b((?:above|below|higher|lower)\b[^,;.]*?) (?:along|on|in terms of|with "
+    r"respect to|with regard to|in) the (?:y|vertical)[ -](?:axis|direction|dimension)(?=[.,;]|$)",
+    re.IGNORECASE,
+)
+"""'.. left of y along the x-axis': of the axis that the relation has anyway."""
 _LONGEST = 400
 
 
@@ -49,6 +64,7 @@ def read_widely(sentence: str) -> Reading:
         return strict
     text = " ".join(sentence.replace("’", "'").split())
     text = without_lead(text.replace("can't", "can not").replace("cannot", "can not").replace("n't", " not"))
+    text = _AXIS.sub(lambda match: match[1] or match[2], _cleft(text))
     claim = denied(text)
     if claim is not None:
         return _negated(read_widely(claim + "."), strict)
@@ -76,6 +92,12 @@ def read_widely(sentence: str) -> Reading:
         if claim is None or not _covers((claim,), body)
         else Reading((claim, *conclusions), True, is_visual(sentence))
     )
+
+
+def _cleft(text: str) -> str:
+    """'It is x which lies ..' as 'X lies ..'."""
+    rest = _CLEFT.sub("", text)
+    return text if rest == text else re.sub(r" (?:which|that) ", " ", rest[:1].upper() + rest[1:], count=1)
 
 
 def _covers(claims: tuple[Claim, ...], text: str) -> bool:

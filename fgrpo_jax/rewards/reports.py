@@ -1,0 +1,173 @@
+"""Turns of phrase for what a look, a comparison, a measurement or a count has come to: 'I get ..', 'that leaves ..'."""
+
+from __future__ import annotations
+
+from fgrpo_jax.rewards.travel import SCAN
+from fgrpo_jax.rewards.turns import Make, between, count, exists, extreme, inside, relation
+
+_UNO = r"(?: (?:uno|OBJ|member))?"
+_WHILE = r"(?:, )?(?:and|while|whereas|with|but) "
+_OF_TWO = r"(?: of (?:two|N\d+|pair|them|these)(?: OBJ)?)?"
+_EXTENT = r"(?: (?:in|size|area|extent|dimensions?|space|room|footprint|box|uno|OBJ))*"
+_VIEW = (
+    r"(?: (?:both |now |right )*(?:in (?:view|mind|sight|question|front of (?:me|us|you))|at hand|before (?:me|us|you)"
+    r"|under consideration|to compare|to choose from|side by side|as candidates|being compared|compared))?"
+)
+_COMPARED = (
+    r"(?:(?:if|when|once|as) (?:MOVER)?(?:compare|compared|comparing|measure|measured|judge|judged|hold|held|seen"
+    r"|look at|looked at|viewed|set|put)(?: (?:it|this|that|them))?|compared|comparing|in comparison|by comparison"
+    r"|relative|as compared|in relation)(?: (?:to|with|against|together|next to|beside|alongside))+"
+)
+_TOGETHER = (
+    r"(?:(?:if|when|once|after) )?(?:MOVER)?(?:put|putting|placing|place|lay|laying|set|setting|hold|holding|view|"
+    r"viewing|compare|comparing|see|seeing|look at|looking at)(?: (?:OBJ|them|both|two|N\d+|pair|of|of them|these))+"
+    r"(?: (?:side by side|next to|each other|uno another|together|beside|on top of|over|against|with|directly"
+    r"|N\d+ another))* (?:, )?"
+)
+_ENDS = (
+    r"(?: (?:, )?(?:in (?:all|total|sum)|altogether|all told|of them|of those|no more(?: ,)? (?:and|or|but)? ?"
+    r"(?:no|not)? ?(?:fewer|less)|not uno more(?: ,)? (?:and|or) not uno (?:fewer|less)|and (?:no|not) more|here|there"
+    r"|and that is (?:all|it)|overall))*"
+)
+_ROUND_TRIP = (
+    r"(?:(?:after|by|on|upon|having|when|once|with) (?:MOVER)?(?:going|gone|look(?:ing|ed)?|scann(?:ing|ed)|check(?:ing"
+    r"|ed)?|count(?:ing|ed)?|inspect(?:ing|ed)|search(?:ing|ed)|study(?:ing)?|review(?:ing|ed)|survey(?:ing|ed)"
+    r"|examin(?:ing|ed)|went|run(?:ning)?|walk(?:ing)?)(?: (?:over|through|across|at|around|everything|it|all|up"
+    r"|carefully|whole|twice|again|OBJ|uno by uno|N\d+ by N\d+|closely|image|picture|scene|every|each|this|corner"
+    r"|of|once|more|row by row))* (?:, )?)?"
+)
+_TOTAL = r"(?:(?:exactly|precisely|total of|sum of|count of|number|number of|of|tally of|figure of|result of|at) )*"
+_ARRIVE = (
+    r"(?:(?:(?:i|we|you|uno)(?: (?:d|ll|ve|have|can|will|would|only|do|then|finally))* )(?:end up with|ends up with"
+    r"|arrive at|am left with|are left with|come to|come up with|get|reach|obtain|wind up with|finish with|finish at"
+    r"|count|find|see|got|land at|stop at)|(?:which |that |this |it )?(?:gives|gave|yields|leaves|brings|takes|gets"
+    r"|leads|makes|results in|produces|returns|comes to)(?: (?:me|us|you|uno))?(?: (?:with|to|at))?)"
+)
+_REST = r"(?:each|all|every|any|everything|rest|both)(?: (?:of|uno|remaining|other|others|else|OBJ|N\d+|rest|them))*"
+_SO = r"(?:, )?(?:and )?(?:so|thus|hence|therefore|which makes|making|which means|meaning|that makes)(?: that)?"
+_CONTAINED = (
+    r"(?: (?:, )?(?:since|as|because|for|so|and) (?:it|all of it|whole of it|whole thing) (?:is|lies|sits|stays|remains)"
+    r"(?: (?:contained|inside|enclosed|within|in|held|located|kept|there|it|safely))+)?"
+)
+_INNER = r"(?:in|within|inside|at) (?:inner (?:part|area|region|space|side|portion)|inside|interior|insides)"
+
+TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
+    (
+        relation("xy"),
+        (
+            r"(?:with|given|between|comparing|taking|considering|having|of|out of|among|from) V and W" + _VIEW + r" (?:, )?"
+            r"(?:it is )?(?:DIR|CMP)" + _UNO + _OF_TWO + r" (?:is|turns out to be|would be|must be|has to be) X",
+            r"X (?:BE) (?:uno |OBJ )?(?:that |which )?(?:is )?(?:DIR)(?: here| there)? "
+            + _WHILE
+            + r"Y (?:(?:BE) )?(?:uno |OBJ )?(?:that |which )?(?:ODIR)(?: here| there)?",
+            r"(?:MOVER)?(?:GET|place|put|notice|read|note|observe|locate|spot) X (?:as |to be |being )?(?:uno )?(?:DIR) "
+            + _WHILE
+            + r"Y (?:as |to be |being )?(?:uno )?(?:ODIR)",
+            SCAN
+            + r" (?:, )?(?:our |my |this )?(?:order|sequence|row|series|succession) (?:is|goes|reads|runs|would be|will be"
+            r"|becomes|starts with|begins with)(?: (?:as follows|:|,|like this|thus))* (?:first )?X (?:, )?(?:first )?"
+            r"(?:(?:and )?(?:then|afterwards|next|second|after that|followed by|before)(?: comes)?) Y(?: next| second)?",
+            r"(?:MOVER)?(?:have|see|find|get|measure|note|obtain|there is|there s|record|read off) (?:CMP) (?:size|area|"
+            r"extent|dimensions?|box|footprint|value|surface|measurement) (?:for|with|at|in case of|in|on) X than "
+            r"(?:(?:for|with|at|in case of|in|on) )?Y",
+            r"(?:(?:MOVER)(?:see|find|notice|observe) (?:that )?)?X (?:BE|is having|having|has|has got|shows|possesses) "
+            r"(?:CMP)" + _EXTENT + r" (?:, )?" + _COMPARED + r" Y(?: (?:, )?(?:which|that) is (?:OCMP)" + _UNO + ")?",
+            r"(?:(?:MOVER)(?:see|find|notice|observe) (?:that )?)?X (?:BE) (?:DIR) (?:, )?"
+            r"(?:if|when) (?:MOVER)?(?:compare|compared)(?: it)? (?:to|with) Y",
+            _TOGETHER + r"X (?:BE) (?:CMP)" + _UNO + " " + _WHILE + r"Y (?:(?:BE) )?(?:OCMP)" + _UNO,
+            r"(?:closer|nearer) to (?:REL) (?:edge|border|side|margin|end) (?:is|lies|sits|comes) X (?:, )?(?:than|not"
+            r"|rather than|and not) Y",
+            r"(?:closer|nearer) to (?:REL) (?:edge|border|side|margin|end) (?:is|lies|sits|comes) X "
+            + _WHILE
+            + r"Y (?:is |lies |sits )?(?:ODIR)(?: it| of it)?",
+        ),
+    ),
+    (
+        relation("yx"),
+        tuple(
+            rf"X (?:BE) (?:{big}){_UNO} (?:, )?(?:{_COMPARED}|next to|beside|{_WHILE}) ?Y (?:, )?(?:(?:which|that|it|being|"
+            rf"and it) )?(?:is |being )?(?P<rel>{small}){_UNO}"
+            for big, small in (("big|large", "smaller|tinier"), ("small|little|tiny", "larger|bigger"))
+        ),
+    ),
+    (
+        extreme,
+        (
+            r"(?:(?:measured|measuring|seen|starting|counted|taken|going|looking|judged|viewed|computed) )?(?:from|starting "
+            r"at|for|out from) Y (?:, )?(?:GAPS )(?:to|towards|of) X (?:BE) (?:SUP)(?: (?:uno|OBJ|of|among|all|GAPS|them"
+            r"|distances|gaps))*",
+            r"(?:GAPS )between V and W (?:BE) (?:SUP)(?: (?:uno|OBJ))? (?:of|among|out of)(?: (?:all|any|every|these|those"
+            r"))* (?:distances|gaps|lengths|ones|paths)(?: (?:measured|that start|starting|taken|drawn|going|we have|i get"
+            r"))? (?:from|to|of) Y(?: (?:to|and|from)(?: (?:all|any|each|every|other|others|OBJ|everything|else|rest|of"
+            r"|remaining))+)?",
+            *(
+                rf"{_REST} (?:BE|is|are|lie|sit|stand)(?: (?:located|placed|positioned|situated|found))? (?:{compared})"
+                rf"(?: away| off)? (?:from|to) Y {_SO} X (?:is |comes out |comes out as |must be |remains )?(?P<sup>"
+                rf"{extreme_}){_UNO}(?: (?:of all|of them|to it))?"
+                for compared, extreme_ in (
+                    ("farther|further|more distant", "nearest|closest"),
+                    ("nearer|closer", "farthest|furthest"),
+                )
+            ),
+        ),
+    ),
+    (
+        between,
+        (
+            r"(?:(?:of|out of|among|from)(?: (?:N\d+|these|them|OBJ))+ (?:, )?)?Y and Z (?:are|form|make|take|occupy|sit at"
+            r"|lie at|are at)(?: on)? (?:outer|outside|outermost|end|ends|extremes?)(?: (?:ones|uno|OBJ|positions?|places?"
+            r"|spots?|points))? "
+            + _WHILE
+            + r"X (?:is |lies |sits |stands |takes |comes )?(?:right )?(?:in |at )?(?:between|middle|inner|cent(?:er|re))"
+            r"(?: (?:uno|OBJ|of them|them|those|place|position|spot))*",
+            r"X (?:BE|is)(?: (?:positioned|located|placed|somewhere|situated|found|drawn))* (?:along|on) (?:straight )?"
+            r"(?:stretch|line|path|way|segment|route|connection|section|track|road|strip)(?: (?:that|which))?"
+            r"(?: (?:leads|runs|goes|going|running|leading|drawn|extending|stretching|extends))? (?:from|between|connecting"
+            r"|joining|linking) Y (?:to|and|with|towards) Z",
+        ),
+    ),
+    (
+        inside,
+        (
+            r"(?:MOVER)?(?:MEET|can be seen|make out) X " + _INNER + r" of Y",
+            r"X (?:BE) " + _INNER + r" of Y",
+            r"(?:no|not (?:any|single|uno))(?: single)? (?:part|bit|piece|corner|edge|side|portion|section|pixel|point) "
+            r"of X (?:sticks|pokes|peeks|protrudes|juts|spills|reaches|extends|lies|goes|falls|stands|is|leaks|hangs) "
+            r"(?:out|outside|beyond)(?: of| from)?(?: (?:border|edge|outline|bounds|boundary|limits) of)? Y" + _CONTAINED,
+            r"Y (?:is|being) (?:container|outer uno|outer OBJ|holder|enclosing OBJ) (?:, )?(?:(?:and|while|with) )?X (?:(?:is"
+            r"|being) )?(?:content|contents|inner uno|inner OBJ|contained OBJ|enclosed uno)",
+        ),
+    ),
+    (
+        count,
+        (
+            r"(?:(?:my|our|this|careful|quick|full|thorough) )*(?:check|count|inspection|tally|survey|review|scan|search"
+            r"|examination|enumeration|counting)(?: (?:of|for|through|over|up|all))+ X (?:yields|yielded|gives|gave|produces"
+            r"|results in|returns|comes to|brings|ends with|ends at|shows|finds|reveals|turns up|delivers)(?: (?:me|us))? "
+            + _TOTAL
+            + r"(?:NUM)"
+            + _ENDS,
+            r"(?:NUM)(?: (?:in (?:all|total)|altogether|all told|all in all|overall))? (?:, )?(?:that |this |it |which )?(?:is"
+            r"|s|makes|would be) (?:quantity|number|count|total|tally|amount|sum|total number)(?: of) X(?: (?:here|there"
+            r"|i see|we see|there are|shown|present))*",
+            r"(?:NUM) is (?:exactly )?how many X (?:(?:(?:i|we|you|uno) (?:can |could )?(?:find|see|count|spot|have|make out"
+            r"|get|detect|found|counted))|there are|are there|are shown|are visible|exist|appear|are present)"
+            r"(?: (?:here|there|in total|in all|altogether))*",
+            r"(?:counting|tallying|adding|numbering|enumerating|listing|going through|checking|summing)(?: (?:up|off|all"
+            r"|through|of))* X(?: (?:uno by uno|N\d+ by N\d+|in turn|up|off|carefully|individually|separately|again|twice"
+            r"|uno after another|uno after other))* (?:, )?" + _ARRIVE + " " + _TOTAL + r"(?:NUM)" + _ENDS,
+            _ROUND_TRIP + _ARRIVE + " " + _TOTAL + r"(?:NUM) X" + _ENDS,
+            _ROUND_TRIP + r"there being " + _TOTAL + r"(?:NUM) X" + _ENDS,
+            r"(?:as for|regarding|concerning|when it comes to) X (?:, )?" + _ARRIVE + " " + _TOTAL + r"(?:NUM)" + _ENDS,
+        ),
+    ),
+    (
+        exists,
+        (
+            r"(?:(?:in|on|within) (?:this |our )?(?:picture|image|scene|drawing) (?:, )?)?(?:it|there) (?:does |do |also )?"
+            r"(?:exists?|has|is existing) X(?: (?:too|as well|here|there|also))*",
+            r"(?:let us |also )*do not (?:overlook|miss|forget|ignore|skip)(?: about| that there is)? X(?: (?:here|too|there))*",
+            r"X (?:must|should|can) not be (?:overlooked|missed|forgotten|ignored)",
+        ),
+    ),
+)
