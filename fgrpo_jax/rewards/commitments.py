@@ -155,7 +155,9 @@ _LETTER = re.compile(
     r"(?P<open>\()?\b(?P<letter>[A-Z])\b(?P<close>\))?(?P<after>\s{1,2}[a-z]+)?"
 )
 _TAG = re.compile(r"<\s{0,3}/?\s{0,3}[A-Za-z!]")  # markup in a reasoning is no statement, whatever it encloses
-_VERBS = frozenset(("is", "was", "fits", "must", "can", "cannot", "could", "seems", "it", "as", "or", "and", "wins", "off", "out"))
+_VERBS = frozenset(
+    ("is", "was", "fits", "must", "can", "cannot", "could", "seems", "it", "as", "or", "and", "wins", "off", "out")
+)
 _HOLDS = frozenset(("holds", "applies", "works", "matches", "stands", "remains", "wins", "follows", "then", "here"))
 _LONGEST = 400
 

@@ -49,6 +49,7 @@ _INSIDE = _words(
 )
 _NEAR = _words("nearest closest shortest smallest nearer closer")
 _FAR = _words("farthest furthest greatest largest longest remotest farther further biggest")
+_SIZED = _words("larger bigger smaller tinier")
 _SUPERLATIVES = _words("nearest closest farthest furthest remotest")
 _GAPS = _words("distance gap way")
 _GROUND = _words("of than from with beside against where")
@@ -76,7 +77,8 @@ def statement(text: str) -> Claim | None:
 
 
 _QUALIFIED = re.compile(
-    r"\b(?:said|claimed|supposed|expected|believed|short of|used to|(?:one|someone|N\d+) of (?:nearest|closest|"
+    r"\b(?:(?:greater|larger|bigger|more|smaller|less|lesser) height|upper hand|said|claimed|supposed|expected"
+    r"|believed|short of|used to|(?:one|someone|N\d+) of (?:nearest|closest|"
     r"farthest|furthest|larg|small)|"
     r"(?:someone of|second|third|next|almost|nearly|not (?:all|every\w*)) ?(?:nearest|closest|farthest|furthest|"
     r"everything|"
@@ -214,7 +216,8 @@ class _Marks:
             return None, len(self.things) > 3
         pair = self._pair()
         marked = self.has(_BETWEEN) or re.search(r"\b(?:line|way|path|stretch|going|moving|connecting)\b", self.text)
-        if pair is None or self.negated or not marked:
+        sized = self.has(_NEAR | _FAR | _SIZED)  # 'the distance between a and b is the shortest', 'in between in size'
+        if pair is None or self.negated or not marked or sized:
             return None, True
         middle = next(thing for thing in self.things if thing not in pair)
         return Claim("between", (middle, *pair)), True

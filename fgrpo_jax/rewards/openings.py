@@ -118,11 +118,21 @@ _LEADS = (
     rf"what i (?:just |had |have )?(?:said|wrote|stated|claimed)(?: (?:before|earlier|above|just now|a moment ago|"
     rf"previously|first))* (?:is|was) {_WRONG}(?=\s?[,;:.!—-]| and\b| but\b)",
     r"(?:that|this|my (?:\w+ )?(?:statement|claim|remark|reading|line|sentence|assertion|observation)|what i (?:just )?"
-    r"(?:said|wrote)(?: (?:before|earlier|above))?) (?:does|did|do) not (?:hold|stand|fit|work|add up)(?: up| true| at all)?"
+    r"(?:said|wrote)(?: (?:before|earlier|above))?) (?:does|did|do) not (?:hold|stand|fit|work|add up)(?: up| true|"
+    r" at all)?"
     r"(?=\s?[,;:.!—-])",
-    r"i (?:must have |have |seem to have )?(?:mixed|got|confused|muddled|mixed up) (?:something|some things?|things|it|that"
+    r"i (?:must have |have |seem to have )?(?:mixed|got|confused|muddled|mixed up) (?:something|some things?|things"
+    r"|it|that"
     r"|them|two things|the two)(?: (?:up|wrong|mixed up|confused))?(?: (?:just now|there|here|earlier|before|above))*"
     r"(?=\s?[,;:.—-])",
+    r"i (?:mixed|muddled|swapped) up (?:the two|the sides|the objects|the shapes|them|two things|things"
+    r"|something)(?=\s?"
+    r"[,;:.—-])|i (?:erred|slipped up|slipped|blundered)(?: (?:there|here))?(?=\s?[,;:.—-])|strictly speaking",
+    rf"(?:my|the) (?:\w+ )?(?:claim|statement|remark|reading|line|sentence|assertion|observation|note) (?:is|was)"
+    rf" {_WRONG}"
+    r"(?:,? (?:since|as|because|for)(?= (?:the|there|in)\b)|(?=\s?[,;:.!—-]))",
+    r"(?:my|our|the) (?:eyes|measurements?|ruler|check|analysis|comparison|inspection) (?:tells?|shows?|says?|reveals?|"
+    r"confirms?)(?: me| us)?(?: that)?(?= (?:the|there|an?)\b)",
     r"(?:the )?(?:truth|reality|fact of the matter|truth of the matter) is(?: that)?",
     r"it (?:looks|appears|seems) (?:like|as if|as though|that)(?= (?:the|there|a|an)\b)"
     r"(?!.*\b(?:but|however|yet|though|although|might|could|may|maybe|perhaps|or|if|not)\b)",
@@ -181,20 +191,25 @@ _EVIDENCE = (
 _CONTRADICTED = (
     rf"(?:(?:is|would be) {_UNTRUE}|(?:is not|isn't) (?:borne out|supported|what (?:is|i|we|the (?:picture|image)))"
     r"(?: (?:here|by|in|the|picture|image|scene|drawing|drawn|shown|see|shows|find|can|depicted))*"
-    r"|(?:does not|doesn't) (?:match|fit|agree|correspond|hold|square)(?: (?:up|here|with|to|the|what|is|are|we|i|picture"
+    r"|(?:does not|doesn't) (?:match|fit|agree|correspond|hold|square)(?: (?:up|here|with|to|the|what|is|are|we|i"
+    r"|picture"
     r"|image|scene|drawing|drawn|shown|see|shows|depicted|facts|reality|true|in|can|evidence|boxes|coordinates))*)"
 )
 _DENIALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"^(?:it|that|this) (?:is|would be|will be) (?:{_UNTRUE}|misleading|not accurate|not possible|impossible) to {_SAY}"
+        rf"^that (?P<claim>(?:the|there|an?) .+?),? {_CONTRADICTED}$",
+        rf"^(?:it|that|this) (?:is|would be|will be) (?:{_UNTRUE}|misleading|not accurate|not possible|impossible)"
+        rf" to {_SAY}"
         r"(?: that)? (?P<claim>(?:the|there|an?) .+)$",
         rf"^(?:i|we|one|you) (?:can|could|do|did|would|must|should|will) ?not (?:agree|accept|say|claim|confirm|state|"
         rf"assert|share the {_CLAIM})(?: with)?(?: the {_CLAIM})? that (?P<claim>(?:the|there|an?) .+)$",
         rf"^(?:somebody|someone|some(?: people)?|one|you|people|anyone|anybody|we|i|others|a (?:viewer|reader|person|"
-        rf"hasty \w+))(?: (?:could|might|may|would|can))? (?:be (?:tempted|inclined|led) to )?(?:{_SAY}|imagine|expect|guess|"
+        rf"hasty \w+))(?: (?:could|might|may|would|can))? (?:be (?:tempted|inclined|led) to )?(?:{_SAY}|imagine"
+        rf"|expect|guess|"
         rf"suppose|get the impression|have the impression)(?: that)? (?P<claim>(?:the|there|an?) .+?),? "
-        rf"(?:but|yet|however|although|though),? (?:in fact |actually |in truth )?(?:this|that|it|which) {_CONTRADICTED}$",
+        rf"(?:but|yet|however|although|though),? (?:in fact |actually |in truth )?(?:this|that|it|which)"
+        rf" {_CONTRADICTED}$",
         rf"^(?:the|any|this|that|every|such a|a) (?:\w+ )?{_CLAIM}(?: made| here)?(?: that "
         rf"|[:,]? ?[\"“])(?P<claim>.+?)[\"”]?,? {_PREDICATE}$",
         rf"^{_EVIDENCE} (?:contradicts?|refutes?|disproves?|rules? out|excludes?|belies"
@@ -280,7 +295,8 @@ _DENIALS = tuple(
 _AFTERTHOUGHT = re.compile(
     rf"[;,] (?:(?:because|since|as|for) )?(?:(?:it|that|this) (?:is {_UNTRUE}|is not (?:so|{_TRUE})|does not hold)|"
     r"(?:the |my |its )?(?:picture|image|drawing|scene|boxes|coordinates|figure|evidence|positions|sizes|facts|eyes) "
-    r"(?:shows?|says?|tells?|proves?|suggests?|indicates?|speaks?|tell me|show me|contradicts?) (?:otherwise|the opposite|"
+    r"(?:shows?|says?|tells?|proves?|suggests?|indicates?|speaks?|tell me|show me|contradicts?) (?:otherwise|the"
+    r" opposite|"
     r"something else|the contrary|it differently|differently|against (?:it|this|that)|it|this|that))$",
     re.IGNORECASE,
 )

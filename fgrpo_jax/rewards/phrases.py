@@ -45,7 +45,8 @@ _INTRO = _words(
     results step mind end addition particular detail details provided stated mentioned ranking rank ranked sort
     list put more sorting concerned far along goes go estimate measurements across remaining relevant
     corresponding respective center centers centre centres wise comes came turns matter what listed taken find
-    found shows show shown tells told say said summary short brief plus too
+    found shows show shown tells told say said summary short brief plus too where they how much
+    room take values value off whichever
     """
 )
 """Words of an opening before a comma that changes nothing in what follows."""

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from fgrpo_jax.rewards.claims import Claim
 from fgrpo_jax.rewards.travel import SCAN
-from fgrpo_jax.rewards.turns import Make, between, count, exists, extreme, inside, relation
+from fgrpo_jax.rewards.turns import Make, Match, between, count, exists, extreme, inside, relation
+
+
+def _larger(match: Match) -> Claim | None:
+    things = match.things("xy")
+    return None if things is None else Claim("relation", things, relation="larger")
+
 
 _UNO = r"(?: (?:uno|OBJ|member))?"
 _WHILE = r"(?:, )?(?:and|while|whereas|with|but) "
@@ -39,14 +46,24 @@ _ROUND_TRIP = (
 _TOTAL = r"(?:(?:exactly|precisely|total of|sum of|count of|number|number of|of|tally of|figure of|result of|at) )*"
 _ARRIVE = (
     r"(?:(?:(?:i|we|you|uno)(?: (?:d|ll|ve|have|can|will|would|only|do|then|finally))* )(?:end up with|ends up with"
-    r"|arrive at|am left with|are left with|come to|come up with|get|reach|obtain|wind up with|finish with|finish at"
+    r"|arrive at|am left with|are left with|come to|come up with|get|have|reach|obtain|wind up with|finish with"
+    r"|finish at"
     r"|count|find|see|got|land at|stop at)|(?:which |that |this |it )?(?:gives|gave|yields|leaves|brings|takes|gets"
     r"|leads|makes|results in|produces|returns|comes to)(?: (?:me|us|you|uno))?(?: (?:with|to|at))?)"
 )
 _REST = r"(?:each|all|every|any|everything|rest|both)(?: (?:of|uno|remaining|other|others|else|OBJ|N\d+|rest|them))*"
 _SO = r"(?:, )?(?:and )?(?:so|thus|hence|therefore|which makes|making|which means|meaning|that makes)(?: that)?"
+_ALONG = r"(?:(?:in|along|on) (?:vertical|horizontal|x|y) (?:direction|axis|dimension|sense) (?:, )?)?"
+_PLACE = r"(?: (?:uno|OBJ|place|position|spot|role|rank))?"
+_IN_SIZE = (
+    r" (?:in|on|by|for|as to|regarding|when it comes to|in terms of|in matters of) (?:size|area|extent"
+    r"|dimensions|space)"
+)
+_BEATS = "beats|outdoes|tops|surpasses|exceeds|outclasses|outmatches|outranks"
+_BEATEN = "beaten|outdone|topped|surpassed|exceeded|outclassed|outmatched|outranked|dwarfed|outsized"
 _CONTAINED = (
-    r"(?: (?:, )?(?:since|as|because|for|so|and) (?:it|all of it|whole of it|whole thing) (?:is|lies|sits|stays|remains)"
+    r"(?: (?:, )?(?:since|as|because|for|so|and) (?:it|all of it|whole of it|whole thing) (?:is|lies|sits|stays"
+    r"|remains)"
     r"(?: (?:contained|inside|enclosed|within|in|held|located|kept|there|it|safely))+)?"
 )
 _INNER = r"(?:in|within|inside|at) (?:inner (?:part|area|region|space|side|portion)|inside|interior|insides)"
@@ -55,22 +72,27 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         relation("xy"),
         (
-            r"(?:with|given|between|comparing|taking|considering|having|of|out of|among|from) V and W" + _VIEW + r" (?:, )?"
+            r"(?:with|given|between|comparing|taking|considering|having|of|out of|among|from) V and W"
+            + _VIEW
+            + r" (?:, )?"
             r"(?:it is )?(?:DIR|CMP)" + _UNO + _OF_TWO + r" (?:is|turns out to be|would be|must be|has to be) X",
-            r"X (?:BE) (?:uno |OBJ )?(?:that |which )?(?:is )?(?:DIR)(?: here| there)? "
+            _ALONG
+            + r"X (?:BE|keeps|stays|sticks) (?:uno |OBJ )?(?:that |which )?(?:is )?(?:DIR)(?: here| there)? "
             + _WHILE
-            + r"Y (?:(?:BE) )?(?:uno |OBJ )?(?:that |which )?(?:ODIR)(?: here| there)?",
-            r"(?:MOVER)?(?:GET|place|put|notice|read|note|observe|locate|spot) X (?:as |to be |being )?(?:uno )?(?:DIR) "
-            + _WHILE
-            + r"Y (?:as |to be |being )?(?:uno )?(?:ODIR)",
-            SCAN
-            + r" (?:, )?(?:our |my |this )?(?:order|sequence|row|series|succession) (?:is|goes|reads|runs|would be|will be"
+            + r"Y (?:(?:BE|keeps|stays|sticks) )?(?:uno |OBJ )?(?:that |which )?(?:ODIR)(?: here| there)?",
+            r"(?:MOVER)?(?:GET|place|put|notice|read|note|observe|locate|spot) X (?:as |to be |being )?(?:uno"
+            r" )?(?:DIR) " + _WHILE + r"Y (?:as |to be |being )?(?:uno )?(?:ODIR)",
+            SCAN + r" (?:, )?(?:our |my |this )?(?:order|sequence|row|series|succession) (?:is|goes|reads|runs|would be"
+            r"|will be"
             r"|becomes|starts with|begins with)(?: (?:as follows|:|,|like this|thus))* (?:first )?X (?:, )?(?:first )?"
-            r"(?:(?:and )?(?:then|afterwards|next|second|after that|followed by|before)(?: comes)?) Y(?: next| second)?",
-            r"(?:MOVER)?(?:have|see|find|get|measure|note|obtain|there is|there s|record|read off) (?:CMP) (?:size|area|"
+            r"(?:(?:and )?(?:then|afterwards|next|second|after that|followed by|before)(?: comes)?) Y(?: next|"
+            r" second)?",
+            r"(?:MOVER)?(?:have|see|find|get|measure|note|obtain|there is|there s|record|read off) (?:CMP) (?:size"
+            r"|area|"
             r"extent|dimensions?|box|footprint|value|surface|measurement) (?:for|with|at|in case of|in|on) X than "
             r"(?:(?:for|with|at|in case of|in|on) )?Y",
-            r"(?:(?:MOVER)(?:see|find|notice|observe) (?:that )?)?X (?:BE|is having|having|has|has got|shows|possesses) "
+            r"(?:(?:MOVER)(?:see|find|notice|observe) (?:that )?)?X (?:BE|is having|having|has|has got|shows"
+            r"|possesses) "
             r"(?:CMP)" + _EXTENT + r" (?:, )?" + _COMPARED + r" Y(?: (?:, )?(?:which|that) is (?:OCMP)" + _UNO + ")?",
             r"(?:(?:MOVER)(?:see|find|notice|observe) (?:that )?)?X (?:BE) (?:DIR) (?:, )?"
             r"(?:if|when) (?:MOVER)?(?:compare|compared)(?: it)? (?:to|with) Y",
@@ -83,9 +105,44 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        relation("xy"),
+        (
+            r"it is X (?:, )?(?:and )?(?:not|rather than) Y (?:, )?(?:that |which )?(?:BE) (?:DIR|CMP)" + _UNO,
+            r"(?:DIR|CMP)"
+            + _PLACE
+            + r" (?:is|gets) (?:taken|occupied|held|filled|claimed)(?: up)? by X (?:, )?(?:(?:and|"
+            r"while|with) )?(?:ODIR|OCMP)" + _PLACE + r" (?:is )?(?:taken |occupied |held |filled |claimed )?by Y",
+            r"(?:DIR|CMP)(?: up| down| away)? (?:than|of) Y is (?:where|what) X (?:BE)",
+            r"X (?:BE) (?:DIR|CMP)"
+            + _UNO
+            + r" (?:of|among|between|out of)(?: (?:pair|two|N\d+|duo))?(?: OBJ)? ?(?:, |of )?"
+            r"V and W",
+            r"X (?:takes|has|covers|occupies|needs|fills|uses)(?: up)? (?:CMP)(?: (?:space|room|area|size|of it))? "
+            + _WHILE
+            + r"Y (?:(?:takes|has|covers|occupies|needs|fills|uses)(?: up)? )?(?:OCMP)(?: (?:space|room|area|size|of"
+            r" it))?",
+        ),
+    ),
+    (
+        _larger,
+        (
+            rf"X (?:{_BEATS}) Y{_IN_SIZE}",
+            rf"(?:in terms of size |sizewise |in size )?Y (?:is|gets) (?:{_BEATEN}) by X{_IN_SIZE}",
+            r"X (?:outgrows|outsizes|dwarfs) Y(?:" + _IN_SIZE + r")?",
+            rf"X has (?:upper hand|edge|advantage|lead|better) over Y{_IN_SIZE}",
+            r"(?:in terms of|in|regarding) (?:size|area|extent) (?:, )?Y (?:has to |must )?(?:yields?|gives? way"
+            r"|loses?|loses?"
+            r" out|takes second place|comes second) to X",
+            r"(?:set|put|placed|held|seen|compared|viewed) (?:beside|next to|against|to|with|alongside) X (?:, )?Y"
+            r" (?:looks"
+            r"|is|appears|comes out) (?:rather |just )?(?:small|tiny|little)",
+        ),
+    ),
+    (
         relation("yx"),
         tuple(
-            rf"X (?:BE) (?:{big}){_UNO} (?:, )?(?:{_COMPARED}|next to|beside|{_WHILE}) ?Y (?:, )?(?:(?:which|that|it|being|"
+            rf"X (?:BE) (?:{big}){_UNO} (?:, )?(?:{_COMPARED}|next to|beside|{_WHILE}) ?Y (?:, )?(?:(?:which|that|it"
+            rf"|being|"
             rf"and it) )?(?:is |being )?(?P<rel>{small}){_UNO}"
             for big, small in (("big|large", "smaller|tinier"), ("small|little|tiny", "larger|bigger"))
         ),
@@ -93,11 +150,26 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         extreme,
         (
-            r"(?:(?:measured|measuring|seen|starting|counted|taken|going|looking|judged|viewed|computed) )?(?:from|starting "
-            r"at|for|out from) Y (?:, )?(?:GAPS )(?:to|towards|of) X (?:BE) (?:SUP)(?: (?:uno|OBJ|of|among|all|GAPS|them"
+            r"Y has X (?:for|as) (?:its )?(?P<sup>nearest|closest|farthest|furthest)(?: (?:OBJ|neighbou?r))",
+            r"X (?:wins|takes|gets|earns|holds)(?: (?:contest|prize|race|title|competition|place|rank|award))?(?:"
+            r" (?:of|for|in"
+            r"|as))? (?:being )?(?P<sup>nearest|closest|farthest|furthest)" + _UNO + r" (?:TO) Y",
+            r"(?:AMONG)?(?:it is )?X (?:(?:BE) )?(?:uno|OBJ) (?:with|that has|which has|having|at) (?:SUP) (?:GAPS"
+            r" )(?:TO) Y",
+            r"(?:(?:if|when) )?(?:MOVER)?(?:rank|sort|order|ranking|sorting|ordering|ranked|sorted|ordered)(?:"
+            r" (?:OBJ|them|all"
+            r"))* by (?:their )?(?:GAPS )(?:to|from) Y (?:, )?X (?:is|comes|ranks|stands)(?: (?:at|on|top|first|out"
+            r"|as|being"
+            r"))* (?P<sup>nearest|closest|farthest|furthest)" + _UNO,
+            r"(?:(?:measured|measuring|seen|starting|counted|taken|going|looking|judged|viewed|computed) )?(?:from"
+            r"|starting "
+            r"at|for|out from) Y (?:, )?(?:GAPS )(?:to|towards|of) X (?:BE) (?:SUP)(?: (?:uno|OBJ|of|among|all|GAPS"
+            r"|them"
             r"|distances|gaps))*",
-            r"(?:GAPS )between V and W (?:BE) (?:SUP)(?: (?:uno|OBJ))? (?:of|among|out of)(?: (?:all|any|every|these|those"
-            r"))* (?:distances|gaps|lengths|ones|paths)(?: (?:measured|that start|starting|taken|drawn|going|we have|i get"
+            r"(?:GAPS )between V and W (?:BE) (?:SUP)(?: (?:uno|OBJ))? (?:of|among|out of)(?: (?:all|any|every|these"
+            r"|those"
+            r"))* (?:distances|gaps|lengths|ones|paths)(?: (?:measured|that start|starting|taken|drawn|going|we have"
+            r"|i get"
             r"))? (?:from|to|of) Y(?: (?:to|and|from)(?: (?:all|any|each|every|other|others|OBJ|everything|else|rest|of"
             r"|remaining))+)?",
             *(
@@ -114,47 +186,81 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         between,
         (
-            r"(?:(?:of|out of|among|from)(?: (?:N\d+|these|them|OBJ))+ (?:, )?)?Y and Z (?:are|form|make|take|occupy|sit at"
-            r"|lie at|are at)(?: on)? (?:outer|outside|outermost|end|ends|extremes?)(?: (?:ones|uno|OBJ|positions?|places?"
+            r"X (?:acts|serves|works|functions) as (?:separator|divider|barrier|buffer|bridge|link|wall) (?:of"
+            r"|between) Y and Z",
+            r"Y (?:, )?(?:and )?then X (?:, )?(?:and )?then Z is (?:how they (?:line up|are lined up|stand|come|are"
+            r" arranged|"
+            r"are ordered)|order|sequence)",
+            r"(?:MOVER)?(?:MEET) X in (?:space|gap|room|area)(?: (?:that|which))? Y and Z leave(?: open| free)?"
+            r" between them",
+            r"(?:(?:of|out of|among|from)(?: (?:N\d+|these|them|OBJ))+ (?:, )?)?Y and Z (?:are|form|make|take|occupy"
+            r"|sit at"
+            r"|lie at|are at)(?: on)? (?:outer|outside|outermost|end|ends|extremes?)(?: (?:ones|uno|OBJ|positions?"
+            r"|places?"
             r"|spots?|points))? "
             + _WHILE
-            + r"X (?:is |lies |sits |stands |takes |comes )?(?:right )?(?:in |at )?(?:between|middle|inner|cent(?:er|re))"
+            + r"X (?:is |lies |sits |stands |takes |comes )?(?:right )?(?:in |at )?(?:between|middle|inner|cent(?:er"
+            r"|re))"
             r"(?: (?:uno|OBJ|of them|them|those|place|position|spot))*",
             r"X (?:BE|is)(?: (?:positioned|located|placed|somewhere|situated|found|drawn))* (?:along|on) (?:straight )?"
             r"(?:stretch|line|path|way|segment|route|connection|section|track|road|strip)(?: (?:that|which))?"
-            r"(?: (?:leads|runs|goes|going|running|leading|drawn|extending|stretching|extends))? (?:from|between|connecting"
+            r"(?: (?:leads|runs|goes|going|running|leading|drawn|extending|stretching|extends))? (?:from|between"
+            r"|connecting"
             r"|joining|linking) Y (?:to|and|with|towards) Z",
         ),
     ),
     (
         inside,
         (
+            r"Y (?:swallows|engulfs|envelops|houses|harbou?rs|encapsulates)(?: up)? X(?: (?:completely|whole"
+            r"|entirely|fully))?",
+            r"all (?:around|round) X (?:runs|goes|is|lies|there is) (?:outline of |border of )?Y",
+            r"X (?:does not|never) (?:leaves?|exceeds?|goes? beyond|extends? beyond|reach(?:es)? beyond) (?:area"
+            r"|border|bounds"
+            r"|outline|boundary|limits|interior|edges?) of Y(?: (?:anywhere|at any point|on any side|in any"
+            r" direction))?",
             r"(?:MOVER)?(?:MEET|can be seen|make out) X " + _INNER + r" of Y",
             r"X (?:BE) " + _INNER + r" of Y",
-            r"(?:no|not (?:any|single|uno))(?: single)? (?:part|bit|piece|corner|edge|side|portion|section|pixel|point) "
+            r"(?:no|not (?:any|single|uno))(?: single)? (?:part|bit|piece|corner|edge|side|portion|section|pixel"
+            r"|point) "
             r"of X (?:sticks|pokes|peeks|protrudes|juts|spills|reaches|extends|lies|goes|falls|stands|is|leaks|hangs) "
-            r"(?:out|outside|beyond)(?: of| from)?(?: (?:border|edge|outline|bounds|boundary|limits) of)? Y" + _CONTAINED,
-            r"Y (?:is|being) (?:container|outer uno|outer OBJ|holder|enclosing OBJ) (?:, )?(?:(?:and|while|with) )?X (?:(?:is"
+            r"(?:out|outside|beyond)(?: of| from)?(?: (?:border|edge|outline|bounds|boundary|limits) of)? Y"
+            + _CONTAINED,
+            r"Y (?:is|being) (?:container|outer uno|outer OBJ|holder|enclosing OBJ) (?:, )?(?:(?:and|while|with) )?X"
+            r" (?:(?:is"
             r"|being) )?(?:content|contents|inner uno|inner OBJ|contained OBJ|enclosed uno)",
         ),
     ),
     (
         count,
         (
-            r"(?:(?:my|our|this|careful|quick|full|thorough) )*(?:check|count|inspection|tally|survey|review|scan|search"
-            r"|examination|enumeration|counting)(?: (?:of|for|through|over|up|all))+ X (?:yields|yielded|gives|gave|produces"
-            r"|results in|returns|comes to|brings|ends with|ends at|shows|finds|reveals|turns up|delivers)(?: (?:me|us))? "
-            + _TOTAL
-            + r"(?:NUM)"
-            + _ENDS,
-            r"(?:NUM)(?: (?:in (?:all|total)|altogether|all told|all in all|overall))? (?:, )?(?:that |this |it |which )?(?:is"
-            r"|s|makes|would be) (?:quantity|number|count|total|tally|amount|sum|total number)(?: of) X(?: (?:here|there"
+            r"(?:MOVER)(?:name|list|enumerate|point to|point out|tick off|number) " + _TOTAL + r"(?:NUM) X" + _ENDS,
+            r"(?:NUM) is (?:number|count|total|tally|quantity|amount|sum) of X (?:(?:that|which) )?(?:i|we) (?:come"
+            r" to|arrive"
+            r" at|get|reach|end up with|end with|end at|have|find)",
+            r"X (?:show up|appear|occur|turn up|come up|feature) " + _TOTAL + r"(?:NUM) times" + _ENDS,
+            r"(?:if|when|after|once|by) (?:MOVER)?(?:add|adding|put|putting|sum|summing|take|taking|tally)(?: (?:up"
+            r"|all|of"
+            r"|together))* X(?: (?:up|together|in))* (?:, )?" + _ARRIVE + " " + _TOTAL + r"(?:NUM)" + _ENDS,
+            r"(?:(?:my|our|this|careful|quick|full|thorough) )*(?:check|count|inspection|tally|survey|review|scan"
+            r"|search"
+            r"|examination|enumeration|counting)(?: (?:of|for|through|over|up|all))+ X (?:yields|yielded|gives|gave"
+            r"|produces"
+            r"|results in|returns|comes to|brings|ends with|ends at|shows|finds|reveals|turns up|delivers)(?: (?:me"
+            r"|us))? " + _TOTAL + r"(?:NUM)" + _ENDS,
+            r"(?:NUM)(?: (?:in (?:all|total)|altogether|all told|all in all|overall))? (?:, )?(?:that |this |it "
+            r"|which )?(?:is"
+            r"|s|makes|would be) (?:quantity|number|count|total|tally|amount|sum|total number)(?: of) X(?: (?:here"
+            r"|there"
             r"|i see|we see|there are|shown|present))*",
-            r"(?:NUM) is (?:exactly )?how many X (?:(?:(?:i|we|you|uno) (?:can |could )?(?:find|see|count|spot|have|make out"
+            r"(?:NUM) is (?:exactly )?how many X (?:(?:(?:i|we|you|uno) (?:can |could )?(?:find|see|count|spot|have"
+            r"|make out"
             r"|get|detect|found|counted))|there are|are there|are shown|are visible|exist|appear|are present)"
             r"(?: (?:here|there|in total|in all|altogether))*",
-            r"(?:counting|tallying|adding|numbering|enumerating|listing|going through|checking|summing)(?: (?:up|off|all"
-            r"|through|of))* X(?: (?:uno by uno|N\d+ by N\d+|in turn|up|off|carefully|individually|separately|again|twice"
+            r"(?:counting|tallying|adding|numbering|enumerating|listing|going through|checking|summing)(?: (?:up|off"
+            r"|all"
+            r"|through|of))* X(?: (?:uno by uno|N\d+ by N\d+|in turn|up|off|carefully|individually|separately|again"
+            r"|twice"
             r"|uno after another|uno after other))* (?:, )?" + _ARRIVE + " " + _TOTAL + r"(?:NUM)" + _ENDS,
             _ROUND_TRIP + _ARRIVE + " " + _TOTAL + r"(?:NUM) X" + _ENDS,
             _ROUND_TRIP + r"there being " + _TOTAL + r"(?:NUM) X" + _ENDS,
@@ -164,9 +270,11 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         exists,
         (
-            r"(?:(?:in|on|within) (?:this |our )?(?:picture|image|scene|drawing) (?:, )?)?(?:it|there) (?:does |do |also )?"
+            r"(?:(?:in|on|within) (?:this |our )?(?:picture|image|scene|drawing) (?:, )?)?(?:it|there) (?:does |do "
+            r"|also )?"
             r"(?:exists?|has|is existing) X(?: (?:too|as well|here|there|also))*",
-            r"(?:let us |also )*do not (?:overlook|miss|forget|ignore|skip)(?: about| that there is)? X(?: (?:here|too|there))*",
+            r"(?:let us |also )*do not (?:overlook|miss|forget|ignore|skip)(?: about| that there is)? X(?: (?:here"
+            r"|too|there))*",
             r"X (?:must|should|can) not be (?:overlooked|missed|forgotten|ignored)",
         ),
     ),

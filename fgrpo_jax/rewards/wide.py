@@ -35,9 +35,16 @@ _NO_TO_ITSELF = re.compile(
     re.IGNORECASE,
 )
 """The 'no' that takes back a sentence, and answers no question."""
+_DISSENT = re.compile(
+    r"\W*(?:\w+, )?(?:i|we)\b[^,.;]*\b(?:disagree|deny|dispute|reject|refute|doubt|contest|refuse"
+    r"|hesitate)\b[^,.;]*\bthat\b",
+    re.IGNORECASE,
+)
+"""Of which the strict grammar would skip the beginning: 'I have to disagree that ..'."""
 _PICKED = rf"the (?:small |medium |large )?(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})"
 _CLEFT = re.compile(
-    r"^(?:(?:out of|of|among|amongst) (?:all )?(?:of )?(?:the |these |those )?(?:other |remaining |given |possible |available"
+    r"^(?:(?:out of|of|among|amongst) (?:all )?(?:of )?(?:the |these |those )?(?:other |remaining |given |possible "
+    r"|available"
     r" |listed )?(?:candidates|options|objects|shapes|choices|items|things)(?: (?:here|shown|given|listed|present|"
     rf"available))?, )?it is (?={_PICKED} (?:which|that) )(?!.*(?:{NEGATION.pattern}))",
     re.IGNORECASE,
@@ -59,7 +66,8 @@ def read_widely(sentence: str) -> Reading:
     strict = read(_NO_TO_ITSELF.sub("", sentence))
     if _OTHERS_SAY.match(sentence):
         return Reading((), False, strict.visual)
-    hiding = strict.understood and _leaves_out(strict, sentence)
+    dissent = _DISSENT.match(sentence) is not None
+    hiding = strict.understood and (dissent or _leaves_out(strict, sentence))
     if (strict.understood and not hiding) or len(sentence) > _LONGEST or sentence.rstrip().endswith("?"):
         return strict
     text = " ".join(sentence.replace("’", "'").split())
@@ -67,7 +75,9 @@ def read_widely(sentence: str) -> Reading:
     text = _AXIS.sub(lambda match: match[1] or match[2], _cleft(text))
     claim = denied(text)
     if claim is not None:
-        return _negated(read_widely(claim + "."), strict)
+        return _negated(read_widely(claim + "."), Reading((), False, strict.visual) if dissent else strict)
+    if dissent:
+        return Reading((), False, strict.visual)
     body, conclusions = take_conclusion(text)
     inner = read(body[:1].upper() + body[1:])
     if inner.understood and inner.claims and body and not _leaves_out(inner, body):
