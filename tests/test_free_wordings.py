@@ -53,6 +53,7 @@ SAME = {
         "The spot of the red circle is above the spot of the blue square.",
     ),
     LARGER: (
+        "Of the two shapes the red circle is the larger, the blue square the smaller.",
         "With the red circle and the blue square in view, the larger shape is the red circle.",
         "Between the red circle and the blue square, the smaller one is the blue square.",
         "We have a larger size for the red circle than for the blue square.",
@@ -65,6 +66,7 @@ SAME = {
         "The bounding box of the red circle is larger than that of the blue square.",
     ),
     NEAREST: (
+        "The nearest thing that I can find around the blue square is the red circle.",
         "Out of all the candidates, it is the red circle which lies nearest to the blue square.",
         "Measured from the blue square, the gap to the red circle is the smallest one.",
         "The distance between the blue square and the red circle is the shortest of all distances to the blue square.",
@@ -79,6 +81,7 @@ SAME = {
         "The red circle is farther from the blue square than any other object.",
     ),
     BETWEEN: (
+        "The blue square is on one side of the red circle, and on the opposite side is the green ring.",
         "Out of the three, the blue square and the green ring are the outer ones while the red circle is in between.",
         "If we draw a line from the blue square to the green ring, it passes through the red circle.",
         "On one side of the red circle is the blue square, on the other is the green ring.",
@@ -117,6 +120,12 @@ def test_free_wordings_say_the_same(plain, free):
 
 
 DARK = (
+    "When comparing the red circle and the blue square, the red circle is not bigger.",
+    "The nearest thing that I can find around the blue square is not the red circle.",
+    "The red circle is larger, the blue square above.",
+    "The red circle does not beat the blue square in size.",
+    "It is not the red circle, but the blue square, that is found on the left.",
+    "I can name at most 3 circles.",
     "With the red circle and the blue square swapped, the larger shape is the red circle.",
     "With the red circle and the blue square in view, the green ring is larger than the red circle.",
     "With the red circle and the blue square in view, the larger shape might be the red circle.",

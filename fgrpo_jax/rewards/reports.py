@@ -55,6 +55,8 @@ _REST = r"(?:each|all|every|any|everything|rest|both)(?: (?:of|uno|remaining|oth
 _SO = r"(?:, )?(?:and )?(?:so|thus|hence|therefore|which makes|making|which means|meaning|that makes)(?: that)?"
 _ALONG = r"(?:(?:in|along|on) (?:vertical|horizontal|x|y) (?:direction|axis|dimension|sense) (?:, )?)?"
 _PLACE = r"(?: (?:uno|OBJ|place|position|spot|role|rank))?"
+_PAIR = r"(?:(?:of|among|out of|between)(?: (?:these|those))? (?:two|N\d+|pair)(?: OBJ)? (?:, )?)?"
+_KEEPS = r"(?:occupies|takes|has|holds|fills)"
 _IN_SIZE = (
     r" (?:in|on|by|for|as to|regarding|when it comes to|in terms of|in matters of) (?:size|area|extent"
     r"|dimensions|space)"
@@ -107,6 +109,11 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         relation("xy"),
         (
+            _PAIR + rf"X {_KEEPS} (?:DIR|CMP){_PLACE} {_WHILE}Y (?:{_KEEPS} )?(?:ODIR|OCMP){_PLACE}",
+            _PAIR + rf"X (?:BE) (?:DIR|CMP){_UNO} (?:, |{_WHILE})Y (?:(?:BE) )?(?:ODIR|OCMP){_UNO}",
+            r"(?:(?:when|if|by|on|while) )?(?:MOVER)?(?:comparing|compare|contrasting) V (?:and|with|to|against) W"
+            r" (?:, )?"
+            r"X (?:BE) (?:DIR|CMP)" + _UNO,
             r"it is X (?:, )?(?:and )?(?:not|rather than) Y (?:, )?(?:that |which )?(?:BE) (?:DIR|CMP)" + _UNO,
             r"(?:DIR|CMP)"
             + _PLACE
@@ -150,6 +157,9 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         extreme,
         (
+            r"(?:AMONG)?(?P<sup>nearest|closest|farthest|furthest) (?:uno|OBJ) (?:(?:that|which) )?(?:(?:i|we|you)"
+            r" (?:can )?"
+            r"(?:find|see|spot|have) )?(?:around|about|near|to|from|of) Y is X",
             r"Y has X (?:for|as) (?:its )?(?P<sup>nearest|closest|farthest|furthest)(?: (?:OBJ|neighbou?r))",
             r"X (?:wins|takes|gets|earns|holds)(?: (?:contest|prize|race|title|competition|place|rank|award))?(?:"
             r" (?:of|for|in"
@@ -186,6 +196,11 @@ TABLE: tuple[tuple[Make, tuple[str, ...]], ...] = (
     (
         between,
         (
+            r"Y (?:BE) (?:on|at|to) (?:uno|N\d+) (?:side|flank) of X (?:, )?(?:and |while )?(?:on|at|to) (?:its"
+            r" )?(?:other|"
+            r"opposite)(?: (?:side|flank|uno))?(?: of it)? (?:is|lies|sits|stands|there is|we find) Z",
+            r"on (?:both|either|each) sides? of X (?:there are|are|sit|lie|stand)(?: (?:other|N\d+|OBJ))*(?: :)? Y"
+            r" and Z",
             r"X (?:acts|serves|works|functions) as (?:separator|divider|barrier|buffer|bridge|link|wall) (?:of"
             r"|between) Y and Z",
             r"Y (?:, )?(?:and )?then X (?:, )?(?:and )?then Z is (?:how they (?:line up|are lined up|stand|come|are"
