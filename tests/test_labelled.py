@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -35,16 +36,18 @@ def rating(verdict: Verdict | None) -> Rating:
 
 def test_the_parts_share_no_wording_and_leave_none_out():
     for name, wordings in LISTS.items():
-        dev, held, second, blind = (words.part_of(wordings, part) for part in words.PARTS)
-        assert not set(dev) & set(held) and sorted((*dev, *held)) == sorted(wordings), name
-        assert abs(len(dev) - len(held)) <= 1 and second and blind
-        assert not set(second) & set(wordings) and not set(blind) & {*wordings, *second}, name
+        dev, held, *later = (words.part_of(wordings, part) for part in words.PARTS)
+        assert sorted((*dev, *held)) == sorted(wordings) and abs(len(dev) - len(held)) <= 1, name
+        *later, stranger = later  # all that the author of 'unseen' wrote
+        assert set(later[-1]) <= set(stranger)
+        everything = [*dev, *held, *itertools.chain(*later)]
+        assert all(later) and len(set(everything)) == len(everything), name
     with pytest.raises(ValueError, match="unknown part 'test'"):
         words.part_of(words.AT, "test")
 
 
 def test_every_kind_and_label_is_there_and_sentences_are_as_parsed(traces):
-    assert len(traces) == 400 and {one.kind for one in traces} == set(KINDS)
+    assert len(traces) == 800 and {one.kind for one in traces} == set(KINDS)
     verdicts = Counter(one.consistency for one in traces)
     assert min(verdicts[v] for v in (Verdict.YES, Verdict.NO, Verdict.UNCERTAIN)) >= 40
     for one in traces:
@@ -65,7 +68,7 @@ def test_a_trace_is_the_same_at_every_call():
 
 
 def test_the_rules_agree_with_the_labels_where_they_decide(traces):
-    """Kappa of at least 0.95, abstaining on at most a quarter; looser on wordings that were written after the rules."""
+    """Kappa of at least 0.95, abstaining on at most a quarter; looser on few traces of wordings never seen."""
     for part in words.PARTS:
         mine = [one for one in traces if one.part == part]
         consistency, semantic = [], []
@@ -77,7 +80,7 @@ def test_the_rules_agree_with_the_labels_where_they_decide(traces):
             semantic += [Pair(one.id, rating(verdict), rating(label.verdict)) for verdict, label in judged]
         for pairs in (consistency, semantic):
             found = compare(pairs, draws=10)
-            least, most = (0.9, 0.6) if part == "blind" else (0.95, 0.25)  # some 60 cases are decided there
+            least, most = (0.9, 0.4) if part in ("unseen", "stranger") else (0.95, 0.25)  # of 100 traces some 70
             assert found.kappa is not None and found.kappa >= least, (part, found)
             assert found.abstained[0] <= most, (part, found)
 

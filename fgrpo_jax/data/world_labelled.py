@@ -53,7 +53,7 @@ class Labelled:
 
     Attributes:
       id: unique in the set.
-      part: of the wordings: 'dev', 'held', 'second' or 'blind'.
+      part: of the wordings, one of `world_wordings.PARTS`.
       kind: one of KINDS.
       example: the question; boxes of the response are in the frame of its image as published.
       response: '<think>..</think><answer>..</answer>'.

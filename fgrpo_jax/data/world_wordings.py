@@ -2,7 +2,8 @@
 
 They were written before what the rules can read beyond the world's own grammar. Those rules were then developed on the
 part 'dev' of each list; the part 'held', the other half, was only ever counted. SECOND was written when the rules were
-done, in two lots, each counted once (docs/signals.md has the figures) and then developed on; BLIND last, only counted.
+done, in two lots, each counted once (docs/signals.md has the figures) and then developed on; so was BLIND, later. The
+parts after it are by other authors (`world_wordings_others`).
 
 Placeholders: {a}, {b}, {c} are names with an article ('the red circle'), {A}, {B} the same at the start of a sentence,
 {box} a <bbox>, and the rest are words of the relation from the tables below.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 
-PARTS = ("dev", "held", "second", "blind")
+PARTS = ("dev", "held", "second", "blind", "outside", "further", "unseen", "stranger")
 
 HORIZONTAL = (
     "To the {side} of {b} you find {a}.",
@@ -471,7 +472,7 @@ BLIND: dict[tuple[str, ...], tuple[str, ...]] = {
     CORRECTIONS: ("Hmm, no: {claim}.", "Actually, {claim}."),
     IDLE: ("I look at the objects one after the other.", "So what do we have?"),
 }
-"""Wordings written last, by list: no rule has been changed since they were."""
+"""Wordings written after those, by list."""
 
 
 def part_of(wordings: tuple[str, ...], part: str) -> tuple[str, ...]:
@@ -482,6 +483,12 @@ def part_of(wordings: tuple[str, ...], part: str) -> tuple[str, ...]:
     """
     if part not in PARTS:
         raise ValueError(f"unknown part {part!r} of the wordings; one of {', '.join(PARTS)}")
+    if part in ("outside", "further", "unseen", "stranger"):
+        from fgrpo_jax.data import world_wordings_others as others  # whose lists are keyed by those of this module
+
+        if part == "stranger":  # all that one author wrote, whether it stands elsewhere or not
+            return (*others.UNSEEN[wordings], *others.ALSO[wordings])
+        return getattr(others, part.upper())[wordings]
     if part in ("second", "blind"):
         return (SECOND if part == "second" else BLIND)[wordings]
     order = sorted(wordings, key=lambda wording: zlib.crc32(wording.encode()))
