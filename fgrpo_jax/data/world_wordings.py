@@ -3,7 +3,7 @@
 They were written before what the rules can read beyond the world's own grammar. Those rules were then developed on the
 part 'dev' of each list; the part 'held', the other half, was only ever counted. SECOND was written when the rules were
 done, in two lots, each counted once (docs/signals.md has the figures) and then developed on; so was BLIND, later. The
-parts after it are by other authors (`world_wordings_others`).
+parts after it are by other authors (`world_wordings_others`, `world_wordings_unseen`).
 
 Placeholders: {a}, {b}, {c} are names with an article ('the red circle'), {A}, {B} the same at the start of a sentence,
 {box} a <bbox>, and the rest are words of the relation from the tables below.
@@ -484,11 +484,13 @@ def part_of(wordings: tuple[str, ...], part: str) -> tuple[str, ...]:
     if part not in PARTS:
         raise ValueError(f"unknown part {part!r} of the wordings; one of {', '.join(PARTS)}")
     if part in ("outside", "further", "unseen", "stranger"):
-        from fgrpo_jax.data import world_wordings_others as others  # whose lists are keyed by those of this module
+        # Their lists are keyed by those of this module.
+        from fgrpo_jax.data import world_wordings_others as others
+        from fgrpo_jax.data import world_wordings_unseen as last
 
-        if part == "stranger":  # all that one author wrote, whether it stands elsewhere or not
-            return (*others.UNSEEN[wordings], *others.ALSO[wordings])
-        return getattr(others, part.upper())[wordings]
+        unseen = last.UNSEEN[wordings]  # and all that its author wrote, whether it stands elsewhere or not:
+        by_part = {"outside": others.OUTSIDE[wordings], "further": others.FURTHER[wordings], "unseen": unseen}
+        return by_part.get(part, (*unseen, *last.ALSO[wordings]))
     if part in ("second", "blind"):
         return (SECOND if part == "second" else BLIND)[wordings]
     order = sorted(wordings, key=lambda wording: zlib.crc32(wording.encode()))
