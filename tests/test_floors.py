@@ -21,7 +21,7 @@ FLOORS = {
           fgrpo_jax.rewards.constructions fgrpo_jax.rewards.openings fgrpo_jax.rewards.marks
           fgrpo_jax.rewards.idioms fgrpo_jax.rewards.turns fgrpo_jax.rewards.travel
           fgrpo_jax.rewards.measures fgrpo_jax.rewards.tallies fgrpo_jax.rewards.reports fgrpo_jax.rewards.silence
-          fgrpo_jax.rewards.commitments fgrpo_jax.data fgrpo_jax.data.frames
+          fgrpo_jax.rewards.commitments fgrpo_jax.rewards.stances fgrpo_jax.data fgrpo_jax.data.frames
           fgrpo_jax.fgrpo fgrpo_jax.fgrpo.advantages fgrpo_jax.fgrpo.losses fgrpo_jax.fgrpo.multipliers""",
     2: """fgrpo_jax.data.* fgrpo_jax.data.readers.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out
           fgrpo_jax.streams

@@ -104,18 +104,19 @@ def precheck(
     answered = answer_index(parsed, options)
     if answered is None:
         return Verdict.UNCERTAIN
-    steps = [_step(in_paper_notation(sentence, parsed.dialect), options) for sentence in parsed.sentences]
+    widely = query is not None
+    steps = [_step(in_paper_notation(text, parsed.dialect), options, widely=widely) for text in parsed.sentences]
     if query is None:
         return _by_stance(steps, options, answered, yes)
     return _by_argument(steps, options, answered, query)
 
 
-def _step(sentence: str, options: Sequence[str]) -> _Step:
+def _step(sentence: str, options: Sequence[str], *, widely: bool) -> _Step:
     reading = read_widely(sentence)
     facts = tuple(claim for claim in reading.claims if claim.kind != "conclusion")
     stance = _stated(reading.claims, options)
     if stance is None and not facts:
-        stance = commitment(sentence, options)
+        stance = commitment(sentence, options, widely=widely)
     unread = not reading.understood and stance is None
     silent = _TRIVIAL(sentence) or is_silent(sentence)
     dark = unread and (not silent or names_an_option(sentence, options))

@@ -95,7 +95,7 @@ class RulesJudge:
         reading = read_widely(sentence)
         if reading.understood:
             return truth.judge(reading, known)
-        silent = _TRIVIAL(sentence) or is_silent(sentence) or commitment(sentence, options) is not None
+        silent = _TRIVIAL(sentence) or is_silent(sentence) or commitment(sentence, options, widely=True) is not None
         return Verdict.SKIP if silent else None
 
     def count_unread(self, parsed: Parsed) -> int:
