@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fgrpo_jax.records import Query
 from fgrpo_jax.rewards.claims import read
 from fgrpo_jax.rewards.commitments import commitment
+from fgrpo_jax.rewards.consistency import precheck
 from fgrpo_jax.rewards.openings import denied, is_idle
+from fgrpo_jax.rewards.parsing import parse
 from fgrpo_jax.rewards.silence import is_silent
+from fgrpo_jax.rewards.verdict import Verdict
 from fgrpo_jax.rewards.wide import read_widely
 
 LEFT = "The red circle is left of the blue square."
@@ -293,7 +297,7 @@ def test_a_denial_of_a_denial_is_no_stance(sentence):
     assert commitment(sentence, ("left", "right"), widely=True) is None
 
 
-@pytest.mark.parametrize("sentence", ["Only the left remains.", "Naturally, left.", "It then says left."])
+@pytest.mark.parametrize("sentence", ["The nod goes to left.", "I tick left.", "My preference is left."])
 def test_many_cues_hold_only_where_the_question_is_known(sentence: str) -> None:
     """Of a text alone such words may be about the image, and a wrong verdict would be a silent one."""
     options = ("left", "right")
@@ -370,3 +374,57 @@ def test_repeated_words_cost_no_more_than_others(word):
     start = time.perf_counter()
     read_widely(f"There are no {' '.join([word] * 200)}"[:399])
     assert time.perf_counter() - start < 1.0
+
+
+ASKED_SIDE = Query("left_right", "left", ("red circle", "blue square"))
+ASKED_NUMBER = Query("counting", "count", ("circle",))
+STATED = "The red circle is left of the blue square. "
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("The image was flipped.", "Wait, I swapped the objects.", "I had the picture backwards.", "Swap the sides."),
+        *("But I was viewing the image mirrored.", "I confused the sides in the picture."),
+        *("I read the boxes in reversed order.", "Wait, I confused the red circle with the green ring."),
+        *("I mistook the green ring for the red circle.", "The red circle I described turns out to be the white ring."),
+    ],
+)
+def test_what_may_turn_a_relation_around_stands_in_the_way(after: str) -> None:
+    said = precheck(parse(f"<think>{STATED}{after}</think><answer>left</answer>"), ("left", "right"), query=ASKED_SIDE)
+    assert said is None
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("I overlooked an object.", "I missed an item in the picture.", "I skipped a shape."),
+        *("Wait, I also missed the red one next to the blue square.", "One more hides behind the blue square."),
+        "A third one is inside the green ring.",
+    ],
+)
+def test_what_may_be_one_more_stands_in_the_way_of_a_number(after: str) -> None:
+    text = f"<think>There are 2 circles. {after}</think><answer>2</answer>"
+    assert precheck(parse(text), ("1", "2", "3"), query=ASKED_NUMBER) is None
+    plain = "<think>There are 2 circles. Bear with me a moment.</think><answer>2</answer>"
+    assert precheck(parse(plain), ("1", "2", "3"), query=ASKED_NUMBER) is Verdict.YES
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        ("All right, then.", None),
+        ("Nothing supports right.", None),
+        ("No evidence supports right.", None),
+        ("I refuse to call it right.", None),
+        ("It clearly says right. So the answer is left.", None),
+        ("The evidence confirms right. So the answer is left.", None),
+        ("There is no doubt that the answer is left.", Verdict.YES),
+        ("Weighing the evidence, I choose left.", Verdict.YES),
+        ("So the answer is right.", Verdict.NO),
+    ],
+)
+def test_what_stands_after_a_relation(after: str, verdict: Verdict | None) -> None:
+    """What names an option and is no word on it neither turns the verdict nor makes it."""
+    said = precheck(parse(f"<think>{STATED}{after}</think><answer>left</answer>"), ("left", "right"), query=ASKED_SIDE)
+    assert said is verdict

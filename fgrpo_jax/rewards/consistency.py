@@ -26,7 +26,7 @@ from fgrpo_jax.rewards.dialects import in_paper_notation
 from fgrpo_jax.rewards.parsing import Parsed, answer_index
 from fgrpo_jax.rewards.relations import OPPOSITE, distance, holds, is_between, is_inside
 from fgrpo_jax.rewards.sentences import Trivial
-from fgrpo_jax.rewards.silence import is_silent
+from fgrpo_jax.rewards.silence import is_silent, takes_back
 from fgrpo_jax.rewards.verdict import Verdict
 from fgrpo_jax.rewards.wide import read_widely
 from fgrpo_jax.rewards.words import COLORS, NUMBERS, SHAPES, SIZES
@@ -219,6 +219,12 @@ def _by_argument(steps: Sequence[_Step], options: Sequence[str], answered: int, 
 _THING = re.compile(rf"(?:{'|'.join(COLORS)}) (?:{'|'.join(SHAPES)})")
 
 
+_ONE_MORE = re.compile(
+    r"\b(?:one|ones|another|more|others?|further|extra|additional|too|also|as well|twice|again|same|round|both|pair|"
+    r"second|third|fourth|fifth|last|next)\b"
+)
+
+
 class _Argument:
     """What a reasoning says on a structured question."""
 
@@ -256,19 +262,15 @@ class _Argument:
     def may_concern(self, text: str) -> bool:
         """Whether a sentence that was not read may be a word on the matter asked.
 
-        It may when it names nothing, or what is asked about. What names a thing beside the question says nothing of a
-        pair unless it names both of the pair, and nothing of a number unless it names the kind counted; a single
-        thing that is an option may be picked without naming what it is near to or in.
+        It may when it names nothing, or what is asked about, or takes something back. A number is also concerned by
+        what may be one more of the kind.
         """
         named, asked = set(_THING.findall(text)), set(self.query.args)
-        if self.query.family == "counting":
-            return not named or self.query.args[0] in text
-        if not named:
+        if not named or takes_back(text):
             return True
-        if named - asked and self.query.family in ("left_right", "above_below", "larger", "compound", "between"):
-            picks = self.query.family == "between" and len(self.query.args) == 2
-            return len(named & asked) > 1 or (picks and len(named) == 1 and not named.isdisjoint(self.options))
-        return bool(named & asked) or (len(named) == 1 and not named.isdisjoint(self.options))
+        if self.query.family == "counting":
+            return self.query.args[0] in text or _ONE_MORE.search(text) is not None
+        return not named.isdisjoint(asked) or (len(named) == 1 and not named.isdisjoint(self.options))
 
     def _option(self, text: str) -> int:
         return self.options.index(text) if text in self.options else NONE_OF_THEM

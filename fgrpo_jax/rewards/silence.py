@@ -116,12 +116,24 @@ _THERE = re.compile(
 _LETTER = re.compile(r"(?<![\w'’])(?:[B-HJ-Z]|A(?!\s[a-z])|\([A-Z]\))(?![\w'’])")
 
 
+_TAKES_BACK = re.compile(
+    r"\b(?:mirror\w*|flip\w*|revers\w*|backwards?|swap\w*|switch\w*|exchang\w*|interchang\w*|invert\w*|rotat\w*|"
+    r"confus\w*|overlook\w*|miss(?:ed|es|ing)?|skip(?:s|ped|ping)?|mistook|mistak\w*|mix(?:ed|ing)?|mislabell?ed|"
+    r"misread|misjudged|turn(?:s|ed)? (?:\w+ ){0,2}around|upside|wrong way|other way|opposite)\b"
+)
+
+
+def takes_back(text: str) -> bool:
+    """Whether a lower-case text has a word by which what was said before may be turned around."""
+    return _TAKES_BACK.search(text) is not None
+
+
 def is_silent(sentence: str) -> bool:
     """Whether a sentence names nothing that a statement could be about, and affirms or takes back none."""
     if "<" in sentence or len(sentence) > 200 or _LETTER.search(sentence) or re.search(r"\d", sentence):
         return False
     text = " ".join(re.sub(r"[’]", "'", sentence.lower()).split())
-    if sentence.rstrip().endswith("?") or _REFERS.search(text) or _THERE.search(text):
+    if sentence.rstrip().endswith("?") or _REFERS.search(text) or _THERE.search(text) or takes_back(text):
         return False
     words = re.findall(r"\w+", _HARMLESS.sub(" ", text.replace("n't", " not")))
     return not _BLOCKING.intersection(words)
