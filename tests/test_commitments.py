@@ -135,3 +135,15 @@ PIECES = st.sampled_from(
 def test_nothing_raises_and_the_conclusion_rule_decides_no_less(think, answer):
     strict, loose = checked(think, answer), checked(think, answer, yes="concluded")
     assert strict is loose or (strict is None and loose is YES)
+
+
+@pytest.mark.parametrize(
+    "before", ["The uniform suggests baseball.", "So the answer is baseball.", "The answer is not tennis."]
+)
+def test_what_spoke_for_another_option_is_left_to_a_judge(before: str) -> None:
+    """Else a policy could argue for one option, close with another, and be called consistent."""
+    parsed = parse(f"<think>{before} The answer is tennis.</think><answer>A</answer>")
+    assert precheck(parsed, ("tennis", "baseball")) is None
+    assert precheck(parsed, ("tennis", "baseball"), yes="concluded") is Verdict.YES
+    alone = parse("<think>The answer is tennis.</think><answer>A</answer>")
+    assert precheck(alone, ("tennis", "baseball")) is Verdict.YES

@@ -175,7 +175,17 @@ def _by_stance(steps: Sequence[_Step], options: Sequence[str], answered: int, ye
 
 
 def _supports(steps: Sequence[_Step], options: Sequence[str], committed: int) -> bool:
-    """Whether what is not about the options speaks for one: it names that one and no other, or it says nothing."""
+    """Whether what is not about the options speaks for one: it names that one and no other, or it says nothing.
+
+    And nothing spoke for another one, or against it, without being taken back: 'the uniform suggests baseball; the
+    answer is tennis'.
+    """
+    back = max((index for index, step in enumerate(steps) if _TURNS.search(step.text)), default=-1)
+    for stance in (step.stance for step in steps[max(back, 0) :] if step.stance is not None):
+        if stance.stance == "commits" and stance.options != {committed}:
+            return False
+        if stance.stance == "denies" and committed in stance.options:
+            return False
     body = [step for step in steps if step.stance is None and not _TRIVIAL.is_idle(step.text)]
     named = {option for step in body for option in _named(step, options)}
     return named == {committed} if body else True
