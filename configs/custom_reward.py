@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from configs import default, tiny
+from fgrpo_jax.reading.parsing import Parsed
 from fgrpo_jax.rewards.custom import signal
-from fgrpo_jax.rewards.parsing import Parsed
 
 
 def get_config() -> ConfigDict:

@@ -24,14 +24,15 @@ import numpy as np
 from flax import struct
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, host_memory, streams
+from fgrpo_jax import command
 from fgrpo_jax.data import hub
 from fgrpo_jax.mesh import MESH_AXES
-from fgrpo_jax.model import hub_folder, mapping, weights
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.leaves import Leaf
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.model.shards import Shards
+from fgrpo_jax.training import checkpoint
+from fgrpo_jax.weights import host_memory, hub_folder, importer, mapping, streams
+from fgrpo_jax.weights.leaves import Leaf
+from fgrpo_jax.weights.shards import Shards
 
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """Names of dtypes: ours, and those in the header of a safetensors file."""
@@ -86,7 +87,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
     hub_folder.require_new(out)
     model = Model.create(ModelConfig.load(hf))
     kind = np.dtype(jnp.dtype(dtype or folder_dtype(hf)))
-    source = weights.Source(hf, model)
+    source = importer.Source(hf, model)
     total = checkpoint_bytes(source, kind)
     hub_folder.require_room(out, total)
 
@@ -105,7 +106,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
     return out.absolute() / step
 
 
-def checkpoint_bytes(source: weights.Source, dtype: np.dtype) -> int:
+def checkpoint_bytes(source: importer.Source, dtype: np.dtype) -> int:
     """Bytes of the arrays of a checkpoint."""
     return sum(math.prod(leaf.spec.shape) for leaf in source.leaves) * dtype.itemsize
 
@@ -129,7 +130,7 @@ def dry_run(hf: Path, *, dtype: str | None, mesh: dict[str, int]) -> Iterator[st
     """The mapping as lines of a table; the weights' headers are checked when they are there, config.json is enough."""
     model = Model.create(ModelConfig.load(hf))
     if any(hf.glob("*.safetensors")):
-        weights.Source(hf, model)
+        importer.Source(hf, model)
         dtype = dtype or folder_dtype(hf)
     yield from mapping.table(mapping.rows(model, dtype=dtype or "bfloat16", **mesh))
     sizes = " × ".join(f"{name}={size}" for name, size in mesh.items())
@@ -142,8 +143,8 @@ def bar(total: int, label: str) -> tqdm:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = doors.parser(__doc__)
-    doors.add_policy(out, required=True)
+    out = command.parser(__doc__)
+    command.add_policy(out, required=True)
     out.add_argument("--out", type=Path, help="checkpoints folder to make")
     out.add_argument("--verify", action="store_true", help="compare with transformers in float32, part by part")
     out.add_argument("--dtype", choices=sorted(DTYPES), help="dtype to store; the folder's own by default")
@@ -172,7 +173,7 @@ def main(args: argparse.Namespace) -> int:
 
 def verified(folder: Path) -> bool:
     """Prints how far each part of the model is from the reference; whether all are within their tolerance."""
-    from fgrpo_jax.reporting import verify  # needs torch, which nothing else does
+    from fgrpo_jax.weights import verify
 
     size = verify.needed_bytes(ModelConfig.load(folder)) / 2**30
     print(f"comparing {folder} with transformers, float32, one model at a time ({size:.2f} GiB of weights)")
@@ -184,4 +185,4 @@ def verified(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

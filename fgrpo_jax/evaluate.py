@@ -25,16 +25,17 @@ import jax
 import ml_collections
 from tqdm import tqdm
 
-from fgrpo_jax import __version__, answering, checkpoint, comparing, doors, judging, questions, scoring, setup
-from fgrpo_jax import config as configs
+from fgrpo_jax import __version__, command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.data.styles import find_style
-from fgrpo_jax.reporting import paper, results, tables
-from fgrpo_jax.reporting.figures import MEANS as FIGURES
-from fgrpo_jax.reporting.figures import means
-from fgrpo_jax.reporting.results import SetResult
+from fgrpo_jax.evaluation import answering, comparing, paper, results, tables
+from fgrpo_jax.evaluation.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
+from fgrpo_jax.evaluation.figures import MEANS as FIGURES
+from fgrpo_jax.evaluation.figures import means
+from fgrpo_jax.evaluation.results import SetResult
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.training import checkpoint, datasets, judges, scoring, setup
 
 __all__ = ["FIGURES", "Answer", "evaluate", "main", "means", "parser", "write_answers", "write_atomically"]
 
@@ -50,15 +51,15 @@ def main(args: argparse.Namespace) -> None:
     config = setup.pinned(configs.load(raw, door="evaluate"), args.workdir, overwrite=True)  # no run to go on with
     policy = setup.policy(config)
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
-    sets = questions.heldout_sets(config)
+    sets = datasets.heldout_sets(config)
     for source in sets.values():
         setup.heldout_batches(config, policy, source=source).try_first()
     named = _named(config, policy, args.checkpoint)
     load, sampler = _loader(config, policy, args.checkpoint), setup.sampler(config, policy, purpose="eval")
     found = []
     with contextlib.ExitStack() as stack:
-        scorer = stack.enter_context(contextlib.closing(judging.scorer(config, policy, args.workdir, purpose="eval")))
-        extractor = judging.extractor(config)
+        scorer = stack.enter_context(contextlib.closing(judges.scorer(config, policy, args.workdir, purpose="eval")))
+        extractor = judges.extractor(config)
         if extractor is not None:
             stack.enter_context(contextlib.closing(extractor))
         for name, source in sets.items():
@@ -184,10 +185,10 @@ def _refuse_training_run(workdir: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
-    out = doors.parser(__doc__, config=True)
+    out = command.parser(__doc__, config=True)
     out.add_argument("--workdir", required=True, type=Path, help="folder for answers and results")
-    doors.add_policy(out)
-    doors.add_processes(out)
+    command.add_policy(out)
+    command.add_processes(out)
     out.add_argument("--checkpoint", type=Path, help="a policy as a checkpoint: one, or a run's folder for its newest")
     return out
 
@@ -196,8 +197,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     """The door, or with 'compare' as its first word the comparison of evaluated runs."""
     given = list(sys.argv[1:] if argv is None else argv)
     if given[:1] == ["compare"]:
-        return doors.run(comparing.main, comparing.parser(), given[1:])
-    return doors.run(main, parser(), given)
+        return command.run(comparing.main, comparing.parser(), given[1:])
+    return command.run(main, parser(), given)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, host_memory, streams
+from fgrpo_jax import command
 from fgrpo_jax.convert import DTYPES, bar
-from fgrpo_jax.model import hub_folder
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.leaves import leaves
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.model.weights_out import write_hf
+from fgrpo_jax.training import checkpoint
+from fgrpo_jax.weights import host_memory, hub_folder, streams
+from fgrpo_jax.weights.exporter import write_hf
+from fgrpo_jax.weights.leaves import leaves
 
 
 def export(
@@ -74,7 +75,7 @@ def export(
 
 
 def parser() -> argparse.ArgumentParser:
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--checkpoint", required=True, type=Path, help="workdir, checkpoints folder or one checkpoint")
     out.add_argument("--out", required=True, type=Path, help="HF folder to make")
     out.add_argument("--dtype", choices=sorted(DTYPES), help="dtype of the tensors; the checkpoint's own by default")
@@ -98,4 +99,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -25,19 +25,21 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, evaluate, metrics, questions, selection, setup
-from fgrpo_jax import config as configs
+from fgrpo_jax import command, evaluate
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.collect import everywhere
-from fgrpo_jax.config import Config
-from fgrpo_jax.data import buckets, subsets
+from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config.sections import Config
+from fgrpo_jax.data import buckets
 from fgrpo_jax.data.pipeline import Batch, Encoder, Needs, PromptIterator
+from fgrpo_jax.data.sets import subsets
 from fgrpo_jax.data.sources import First, Part, Source, outline
 from fgrpo_jax.data.steps import by_need
-from fgrpo_jax.rewards.parsing import parse
+from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.rewards.task import accuracy
 from fgrpo_jax.rollout.generate import generate
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.training import checkpoint, datasets, metrics, selection, setup
+from fgrpo_jax.training.collect import everywhere
 
 SETTINGS, ACCURACIES = "settings.json", "accuracies.jsonl"
 SHAPES = 4
@@ -52,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     """Answers what is not answered yet, then writes the lists."""
     config, policy, params, identity = _policy(args)
     meshes.require_divisible(policy.mesh, config__data__difficulty__batch_prompts=config.data.difficulty.batch_prompts)
-    whole = questions.source(config, config.data.train_split)
+    whole = datasets.source(config, config.data.train_split)
     tried = _tried(config, whole)
     encoder = setup.encoder(config, policy)
     order, needs, long = _order(config, tried, encoder)
@@ -313,11 +315,11 @@ def table(summary: Mapping[str, Any]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
-    out = doors.parser(__doc__, config=True, workdir=True)
-    doors.add_policy(out)
+    out = command.parser(__doc__, config=True, workdir=True)
+    command.add_policy(out)
     out.add_argument("--checkpoint", type=Path, help="a policy as a checkpoint: one, or a run's folder for its newest")
     return out
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

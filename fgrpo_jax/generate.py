@@ -10,7 +10,7 @@ it, its log-prob and the speed; with --json one line
     python -m fgrpo_jax.generate --hf=FOLDER --prompts=IN.jsonl --out=OUT.jsonl
 
 answers a file of prompts, {"prompt": ..., "images": [...], "id": ..., "system": ...} a line, with a line
-{"id": ..., "prompt": ..., "samples": [...]} each (fgrpo_jax/asking.py). The same command goes on after a kill.
+{"id": ..., "prompt": ..., "samples": [...]} each (fgrpo_jax/evaluation/prompts_file.py). The same command goes on after a kill.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fgrpo_jax import doors
-from fgrpo_jax.asking import Answers, ask_all, encode, read_questions, samples, settings_of
+from fgrpo_jax import command
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import convert_box, read_frames
 from fgrpo_jax.data.prompts import Processor, collate
-from fgrpo_jax.model import weights
+from fgrpo_jax.evaluation.prompts_file import Answers, ask_all, encode, read_questions, samples, settings_of
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Box, ImageSize, PromptBatch, Video
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
+from fgrpo_jax.weights import importer
 
 DTYPES = ("float32", "bfloat16", "float16")
 UNROLLED_BYTES = 2**30
@@ -45,8 +45,8 @@ UNROLLED_BYTES = 2**30
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
-    out = doors.parser(__doc__)
-    doors.add_policy(out, required=True)
+    out = command.parser(__doc__)
+    command.add_policy(out, required=True)
     out.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; repeat for several")
     out.add_argument("--video", action="append", default=[], metavar="DIR", help="a folder of frames; needs --fps")
     out.add_argument("--fps", type=float, help="frames a second of every --video")
@@ -105,7 +105,7 @@ def main(args: argparse.Namespace) -> None:
         min_new_tokens=args.min_new_tokens,
         stops=StopTable.build(args.stop, processor.token_bytes) if args.stop else None,
     )
-    params = weights.load_hf(folder, model, dtype=dtype)
+    params = importer.load_hf(folder, model, dtype=dtype)
 
     def draw(batch: PromptBatch) -> Generation:
         sampler.compile(params, batch)  # beforehand, so that tokens/s is of sampling alone
@@ -201,4 +201,4 @@ def _seed(text: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

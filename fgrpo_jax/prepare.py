@@ -28,12 +28,12 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
-from fgrpo_jax import __version__, doors
-from fgrpo_jax.data import card as cards
-from fgrpo_jax.data import choices, fetch, prepared, shards
-from fgrpo_jax.data.published import POLICIES, gather
-from fgrpo_jax.data.readers.records import BadRow
-from fgrpo_jax.data.sets import SETS, SetSpec, find_set
+from fgrpo_jax import __version__, command
+from fgrpo_jax.data.sets import card as cards
+from fgrpo_jax.data.sets import choices, fetch, prepared, shards
+from fgrpo_jax.data.sets.catalogue import SETS, SetSpec, find_set
+from fgrpo_jax.data.sets.published import POLICIES, gather
+from fgrpo_jax.data.sets.readers.records import BadRow
 
 WORK = ".work"
 
@@ -258,7 +258,7 @@ def _write_metadata(out: Path, card: Mapping[str, Any], *, splits: Mapping[str, 
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("set", metavar="SET", help=f"one of {', '.join(SETS)}")
     out.add_argument("--src", default="", help="folder (or file), or dataset id OWNER/NAME[@REVISION] of the hub")
     out.add_argument("--revision", default="", help="branch, tag or commit of an id; the commit goes into the card")
@@ -274,4 +274,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, metrics, setup
-from fgrpo_jax import config as configs
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
+from fgrpo_jax.training import checkpoint, metrics, setup
 
 
 def main(args: argparse.Namespace) -> None:
@@ -156,8 +157,8 @@ def to_batch(batch: Batch) -> SupervisedBatch:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
-    return doors.parser(__doc__, config=True, workdir=True)
+    return command.parser(__doc__, config=True, workdir=True)
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

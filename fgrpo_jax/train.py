@@ -25,22 +25,23 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import checkpoint, doors, evaluate, judging, metrics, precompile, scoring, setup
-from fgrpo_jax import config as configs
+from fgrpo_jax import command, evaluate
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.collect import Collected, anywhere, everywhere, redrawn, suffix, together
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.data.buckets import padding
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
+from fgrpo_jax.evaluation.compare import paired, table
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.fgrpo.optimizer import Flat
 from fgrpo_jax.records import Rollouts, Signals, TrainState
-from fgrpo_jax.reporting.compare import paired, table
 from fgrpo_jax.rewards.groups import dead
 from fgrpo_jax.rewards.judges.scorer import SharedTower
 from fgrpo_jax.rewards.judges.tally import METRICS
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import fetched, generate
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.training import checkpoint, judges, metrics, precompile, scoring, setup
+from fgrpo_jax.training.collect import Collected, anywhere, everywhere, redrawn, suffix, together
 
 SHOWN = {
     "acc": "reward/accuracy",
@@ -122,7 +123,7 @@ class Run:
         data.use(plan.buckets)
         if config.eval.examples:
             setup.heldout_batches(config, policy).try_first()
-        scorer = judging.scorer(config, policy, workdir, purpose="train")
+        scorer = judges.scorer(config, policy, workdir, purpose="train")
         learner, params = setup.learner(config, policy), policy.load(config.model.param_dtype)
         trained = learner.trained.paths(policy.model.specs)
         return cls(
@@ -133,12 +134,12 @@ class Run:
             sampler=setup.sampler(config, policy, purpose="train"),
             eval_sampler=setup.sampler(config, policy, purpose="eval"),
             scorer=scorer,
-            eval_scorer=judging.scorer(config, policy, workdir, purpose="eval", shared=scorer.judges),
+            eval_scorer=judges.scorer(config, policy, workdir, purpose="eval", shared=scorer.judges),
             learner=learner,
             data=data,
             plan=plan,
             watch=scoring.Watch(config.judge),
-            tower=judging.shared_tower(policy, params, scorer.judges, trained=trained),
+            tower=judges.shared_tower(policy, params, scorer.judges, trained=trained),
         )
 
     # ------------------------------------------------------------------------------------------------------- the run
@@ -293,7 +294,7 @@ class Run:
     @property
     def _compilations(self) -> int:
         """Programs of sampler, learner and a judge in this process."""
-        own = self.sampler.compilations + self.learner.step.compilations + judging.compilations(self.scorer.judges)
+        own = self.sampler.compilations + self.learner.step.compilations + judges.compilations(self.scorer.judges)
         return own + (0 if self.tower is None else self.tower.compilations)
 
     def _dead(self, signals: Signals) -> np.ndarray:
@@ -478,10 +479,10 @@ class Run:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this door."""
-    out = doors.parser(__doc__, config=True, workdir=True)
-    doors.add_processes(out)
+    out = command.parser(__doc__, config=True, workdir=True)
+    command.add_processes(out)
     return out
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

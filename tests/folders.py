@@ -4,7 +4,8 @@ import itertools
 import json
 import pathlib
 
-from fgrpo_jax.data import tokenizer as tokenizers
+import small_tokenizer as tokenizers
+
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 
 COLORS, SHAPES = ("red", "green", "blue"), ("circle", "square")

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import small_tokenizer as tokenizers
 
-from fgrpo_jax import config as configs
-from fgrpo_jax import doors, setup
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.data import tokenizer as tokenizers
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.data.styles import STYLES
-from fgrpo_jax.data.world import World
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.training import setup
+from fgrpo_jax.weights import importer
+from fgrpo_jax.world.world import World
 
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "configs" / "default.py"
@@ -96,7 +97,7 @@ def write(folder: Path, *, seed: int = 0) -> Path:
     source = folder.with_name(f"{folder.name}-source")
     tokenizers.save(source, tokenizer, min_pixels=28 * 28, max_pixels=448 * 448)
     (source / "config.json").write_text(json.dumps(model.config.to_hf()))
-    weights.save_hf(folder, params, model, source=source)
+    importer.save_hf(folder, params, model, source=source)
     return folder
 
 
@@ -108,7 +109,7 @@ def overrides(hf: Path, **fields: Any) -> list[str]:
 
 def config(hf: Path, **fields: Any) -> configs.Config:
     """The checked config of those overrides."""
-    return configs.load(doors.load_config(BASE, overrides(hf, **fields)))
+    return configs.load(command.load_config(BASE, overrides(hf, **fields)))
 
 
 def policy(config: configs.Config, mesh: jax.sharding.Mesh | None = None) -> setup.Policy:

@@ -18,10 +18,11 @@ import numpy as np
 import policies
 import pytest
 
-from fgrpo_jax import checkpoint, doors, metrics, setup
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.records import Signals
 from fgrpo_jax.rewards.score import MEASURES
+from fgrpo_jax.training import checkpoint, metrics, setup
 
 
 @contextlib.contextmanager
@@ -54,7 +55,7 @@ def run(door: Any, workdir: Path, hf: Path, *flags: str, **fields: Any) -> tuple
     argv = [f"--config={policies.BASE}", f"--workdir={workdir}", *policies.overrides(hf, **fields), *flags]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = doors.run(door.main, door.parser(), argv)
+        code = command.run(door.main, door.parser(), argv)
     said = [line for line in err.getvalue().split("\n") if "\r" not in line]
     return code, out.getvalue(), "\n".join(said).strip()
 

@@ -10,7 +10,8 @@ import numpy as np
 import policies
 import runs
 
-from fgrpo_jax import setup, train
+from fgrpo_jax import train
+from fgrpo_jax.training import setup
 
 STEPS = 2
 FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "model__lora__rank": 4}

@@ -12,8 +12,10 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import answering, evaluate, metrics, questions, setup
-from fgrpo_jax.answering import AnswerFile
+from fgrpo_jax import evaluate
+from fgrpo_jax.evaluation import answering
+from fgrpo_jax.evaluation.answering import AnswerFile
+from fgrpo_jax.training import datasets, metrics, setup
 
 QUESTIONS = 10  # three batches of four, the last half filled
 
@@ -205,7 +207,7 @@ def test_shapes_are_chosen_for_the_questions(tiny_hf: Path) -> None:
     fields = {"data__buckets__choose": 2, "data__buckets__prompt": (), "data__buckets__patches": ()}
     config = policies.config(tiny_hf, eval__examples=QUESTIONS, **fields)
     policy = policies.policy(config)
-    batches = setup.heldout_batches(config, policy, source=questions.heldout(config))
+    batches = setup.heldout_batches(config, policy, source=datasets.heldout(config))
     found = answering.chosen(config, batches).shapes
     assert 1 <= len(found) <= 2 and max(shape.prompt for shape in found) <= 96
     batches.use(answering.chosen(config, batches))

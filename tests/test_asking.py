@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgrpo_jax import asking, doors
+from fgrpo_jax import command
 from fgrpo_jax import generate as door
+from fgrpo_jax.evaluation import prompts_file
 
 ROWS = [
     {"prompt": "What is it?", "images": ["a.png"], "id": "one"},
@@ -39,7 +40,7 @@ def write(file: Path, rows: list) -> Path:
 
 def run(hf: Path, prompts: Path, out: Path, *flags: str) -> int:
     fixed = [f"--hf={hf}", f"--prompts={prompts}", f"--out={out}", "--num=2", "--max_new_tokens=4"]
-    return doors.run(door.main, door.parser(), [*fixed, *flags])
+    return command.run(door.main, door.parser(), [*fixed, *flags])
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_a_killed_run_goes_on_in_other_batches(
 ):
     """Stopped after its first batch of two, and started again: the tokens of the run that nothing stopped."""
     out, calls = tmp_path / "out.jsonl", []
-    append = asking.Answers.append
+    append = prompts_file.Answers.append
 
     def stop(self, rows):
         if calls:
@@ -77,13 +78,13 @@ def test_a_killed_run_goes_on_in_other_batches(
         append(self, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(asking.Answers, "append", stop)
+        patch.setattr(prompts_file.Answers, "append", stop)
         assert run(tiny_hf, pictures / "prompts.jsonl", out, "--batch=2") == 130
     part = out.with_name("out.jsonl.part")
     assert calls == [2] and not out.exists() and len(part.read_text().splitlines()) == 3
     part.write_text(part.read_text() + '{"id": "cut sho')  # as a kill leaves it
     seen = []
-    monkeypatch.setattr(asking.Answers, "append", lambda self, rows: (seen.append(len(rows)), append(self, rows)))
+    monkeypatch.setattr(prompts_file.Answers, "append", lambda self, rows: (seen.append(len(rows)), append(self, rows)))
     assert run(tiny_hf, pictures / "prompts.jsonl", out, "--batch=2") == 0
     assert seen == [2, 1]
     for ours, whole in zip(read(out), read(answered), strict=True):
@@ -95,7 +96,7 @@ def test_a_killed_run_goes_on_in_other_batches(
 
 def test_other_settings_do_not_go_on(tiny_hf: Path, pictures: Path, tmp_path: Path, capsys):
     out = tmp_path / "out.jsonl"
-    asking.Answers(out, {"seed": 1}).start()
+    prompts_file.Answers(out, {"seed": 1}).start()
     assert run(tiny_hf, pictures / "prompts.jsonl", out) == 1
     assert "begun with other settings" in capsys.readouterr().err and not out.exists()
     out.write_text("")
@@ -121,7 +122,7 @@ def test_other_settings_do_not_go_on(tiny_hf: Path, pictures: Path, tmp_path: Pa
 def test_bad_rows_are_named_by_their_line(pictures: Path, rows: list, message: str):
     file = write(pictures / "bad.jsonl", rows)
     with pytest.raises(ValueError) as error:
-        asking.read_questions(file)
+        prompts_file.read_questions(file)
     assert message in str(error.value) and "bad.jsonl" in str(error.value)
 
 
@@ -149,5 +150,5 @@ def test_what_cannot_be_used_is_said_before_anything_is_drawn(tiny_hf, pictures,
     ],
 )
 def test_flags_that_would_not_be_read_are_refused(tiny_hf, capsys, flags, message):
-    assert doors.run(door.main, door.parser(), [f"--hf={tiny_hf}", *flags]) == 1
+    assert command.run(door.main, door.parser(), [f"--hf={tiny_hf}", *flags]) == 1
     assert message in capsys.readouterr().err

@@ -9,12 +9,11 @@ import math
 import audit_judge
 import numpy as np
 import pytest
+from audit import report
+from audit.agreement import ABSTAINED, Pair, Rating, compare, kappa
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax.data.images import decode_image
-from fgrpo_jax.reporting import audit
-from fgrpo_jax.reporting import html as pages
-from fgrpo_jax.reporting.agreement import ABSTAINED, Pair, Rating, compare, kappa
 
 
 def pair(a: str, b: str, cluster: str = "") -> Pair:
@@ -102,7 +101,7 @@ def write_cases(folder):
 
 
 def run(*argv) -> int:
-    return doors.run(audit_judge.main, audit_judge.parser(), [str(arg) for arg in argv])
+    return command.run(audit_judge.main, audit_judge.parser(), [str(arg) for arg in argv])
 
 
 class Elements(html.parser.HTMLParser):
@@ -193,9 +192,9 @@ def test_pictures_hold_boxes_and_shrink(tmp_path):
 
 
 def test_a_page_lists_no_more_than_asked_and_says_so():
-    one = lambda i: audit.Shown(  # noqa: E731
+    one = lambda i: report.Shown(  # noqa: E731
         f"case {i}", {}, "?", (), "", "x", None, (), (), ("a",), (Rating("yes"), Rating("no")), None
     )
     shown = [one(i) for i in range(5)]
-    page = audit.page("t", shown, audit.agreements(shown), ("a", "b"), most=2)
+    page = report.page("t", shown, report.agreements(shown), ("a", "b"), most=2)
     assert page.count("<article") == 2 and "3 more are in the JSON file" in page

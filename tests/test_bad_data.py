@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fgrpo_jax import doors, prepare
+from fgrpo_jax import command, prepare
 from fgrpo_jax.data import images
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.published import BadRow
-from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sets.catalogue import open_set
+from fgrpo_jax.data.sets.published import BadRow
 from tests import layouts
 from tests.folders import write_folder
 
@@ -139,14 +139,14 @@ def _prepare(source, out, *flags):
     err = io.StringIO()
     argv = ["jsonl", f"--src={source}", f"--out={out}", "--split=train", "--workers=0", "--shard=2", *flags]
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
-        code = doors.run(prepare.main, prepare.parser(), argv)
+        code = command.run(prepare.main, prepare.parser(), argv)
     return code, err.getvalue()
 
 
 def test_prepare_in_processes_names_the_row_too(tmp_path, capfd):
     truncated(tmp_path)
     argv = ["jsonl", f"--src={tmp_path}", f"--out={tmp_path / 'out'}", "--split=train", "--workers=2", "--shard=1"]
-    assert doors.run(prepare.main, prepare.parser(), argv) == 1
+    assert command.run(prepare.main, prepare.parser(), argv) == 1
     said = capfd.readouterr().err
     assert "error: " in said and "train.jsonl, line 2: image" in said and "Traceback" not in said
 

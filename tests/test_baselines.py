@@ -29,8 +29,8 @@ from checks.baselines import (
 )
 from checks.baselines import SIGNALS as S
 
-from fgrpo_jax import setup
 from fgrpo_jax.fgrpo import multipliers
+from fgrpo_jax.training import setup
 
 
 def test_every_baseline_has_its_file() -> None:

@@ -10,7 +10,7 @@ from checks import algebra, readme_run, refusals, runs
 from checks.fingerprint import ROOT, files, fingerprint
 from checks.record import Check, above, at_least, at_most, between, exit_code, holds, same, skipped
 
-from fgrpo_jax import setup
+from fgrpo_jax.training import setup
 
 GOOD, BAD, UNTRIED = holds("a", True, 1, "b"), holds("a", False, 1, "b"), skipped("a", "no data", "b")
 

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgrpo_jax import checkpoint, mesh
+from fgrpo_jax import mesh
 from fgrpo_jax.fgrpo import optimizer
 from fgrpo_jax.records import TrainState
+from fgrpo_jax.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
 CONFIG = {"seed": 1, "optim": {"learning_rate": 1e-6}, "data": {"path": ""}}

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgrpo_jax.rewards.commitments import Commitment, commitment
-from fgrpo_jax.rewards.consistency import precheck
-from fgrpo_jax.rewards.parsing import parse
-from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.reading.commitments import Commitment, commitment
+from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.precheck import precheck
+from fgrpo_jax.reading.verdict import Verdict
 
 YES, NO, UNCERTAIN = Verdict.YES, Verdict.NO, Verdict.UNCERTAIN
 SIDES = ("left", "right")

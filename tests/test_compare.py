@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fgrpo_jax.reporting.compare import Paired, paired, table
+from fgrpo_jax.evaluation.compare import Paired, paired, table
 
 
 def answers(*values: float | None) -> list[dict[str, float | str | None]]:

@@ -10,8 +10,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default, nlvr, qwen3b, qwen7b, tiny
-from fgrpo_jax import config as configs
-from fgrpo_jax import config_judge, doors
+from fgrpo_jax import command
+from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import sections_judge
 
 ROOT = Path(__file__).parent.parent
 FILES = {"default": default, "tiny": tiny, "nlvr": nlvr, "qwen3b": qwen3b, "qwen7b": qwen7b}
@@ -203,7 +204,7 @@ def test_unknown_key_fails_with_the_nearest_name(key: str, nearest: str) -> None
     with pytest.raises(ValueError, match=f"config.{key}'; did you mean '{nearest}'"):
         configs.load(raw)
     with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
-        doors.load_config(ROOT / "configs/tiny.py", [f"--config.{key}=1"])
+        command.load_config(ROOT / "configs/tiny.py", [f"--config.{key}=1"])
 
 
 def test_missing_key_and_unknown_constraint() -> None:
@@ -244,7 +245,7 @@ def test_number_of_steps_is_free_on_resume_only_without_a_decaying_rate() -> Non
 
 # ------------------------------------------------------------------------------------------------------------ the doors
 def test_overrides_keep_the_type_of_the_field() -> None:
-    config = doors.load_config(
+    config = command.load_config(
         ROOT / "configs/tiny.py",
         [
             "--config.num_steps=7",
@@ -260,7 +261,7 @@ def test_overrides_keep_the_type_of_the_field() -> None:
 def test_what_stands_behind_a_colon_is_the_config_to_build_on(capsys: pytest.CaptureFixture[str]) -> None:
     file = ROOT / "configs/response_length.py"
     for base, prompts in (("", 128), (":tiny", 16), (":qwen3b", 128)):
-        loaded = doors.load_config(f"{file}{base}", ["--config.constraints.response_length.threshold=30"])
+        loaded = command.load_config(f"{file}{base}", ["--config.constraints.response_length.threshold=30"])
         assert loaded.data.prompts_per_step == prompts and loaded.constraints.response_length.threshold == 30.0
     code, err = run_door(capsys, f"--config={file}:tiyn")
     assert code == 1 and "no config 'tiyn' to build on; known: default, tiny" in err and "Traceback" not in err
@@ -272,7 +273,7 @@ def run_door(capsys: pytest.CaptureFixture[str], *argv: str, main: object = None
     def load(args: object) -> None:
         configs.load(args.config)  # type: ignore[attr-defined]
 
-    code = doors.run(main or load, doors.parser("test", config=True), argv)  # type: ignore[arg-type]
+    code = command.run(main or load, command.parser("test", config=True), argv)  # type: ignore[arg-type]
     return code, capsys.readouterr().err
 
 
@@ -315,7 +316,7 @@ def sections(cls: type = configs.Config) -> dict[str, type]:
     found = {"": cls} if cls is configs.Config else {}
     for f in dataclasses.fields(cls):
         if match := re.search(r"\w+Section", str(f.type)):
-            found[f.name] = (vars(configs) | vars(config_judge))[match[0]]
+            found[f.name] = (vars(configs) | vars(sections_judge))[match[0]]
             found |= sections(found[f.name])
     return found
 

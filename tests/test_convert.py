@@ -12,10 +12,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from fgrpo_jax import checkpoint, convert, doors, export
-from fgrpo_jax.model import weights
+from fgrpo_jax import command, convert, export
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.training import checkpoint
+from fgrpo_jax.weights import importer
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def hf(request: pytest.FixtureRequest, shapes: Path, tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("hf") / request.param
     model = Model.create(ModelConfig.load(shapes))
     params = model.init(jax.random.key(0), dtype=jnp.dtype(request.param))
-    weights.save_hf(folder, params, model, source=shapes, shard_bytes=60_000)
+    importer.save_hf(folder, params, model, source=shapes, shard_bytes=60_000)
     assert len(list(folder.glob("*.safetensors"))) > 1
     return folder
 
@@ -47,7 +48,7 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def run(door: object, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
-    code = doors.run(door.main, door.parser(), argv)  # type: ignore[attr-defined]
+    code = command.run(door.main, door.parser(), argv)  # type: ignore[attr-defined]
     return code, capsys.readouterr().err
 
 

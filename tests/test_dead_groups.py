@@ -12,9 +12,10 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import collect, metrics, setup, train
+from fgrpo_jax import train
 from fgrpo_jax.data.prompts import count_occurrences
 from fgrpo_jax.rewards.groups import constant, dead
+from fgrpo_jax.training import collect, metrics, setup
 
 STEPS, M, G = 3, 8, 4
 FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "algorithm__filter_dead": True}

@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save_file
 
 from fgrpo_jax.data.limits import PixelLimits
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.weights import importer
 
 transformers = pytest.importorskip("transformers")
 
@@ -142,7 +142,7 @@ def test_both_dialects_give_the_same_arrays(tied, tmp_path):
     hub, new = tmp_path / "hub", tmp_path / "new"
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), model.abstract())
-    weights.save_hf(hub, params, model, source=shapes)
+    importer.save_hf(hub, params, model, source=shapes)
     shutil.copytree(hub, new)
     read = transformers.Qwen2_5_VLConfig.from_pretrained(hub)
     (new / "config.json").write_text(json.dumps(read.to_dict()))
@@ -151,7 +151,7 @@ def test_both_dialects_give_the_same_arrays(tied, tmp_path):
     assert ("lm_head.weight" in tensors) != tied
     save_file({in_memory_name(name): value for name, value in tensors.items()}, new / "model.safetensors")
     assert ModelConfig.load(new) == ModelConfig.load(hub)
-    first, second = (weights.load_hf(folder, model, dtype=jnp.float32) for folder in (hub, new))
+    first, second = (importer.load_hf(folder, model, dtype=jnp.float32) for folder in (hub, new))
     assert jax.tree.structure(first) == jax.tree.structure(second)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 

@@ -12,9 +12,10 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import convert, doors, evaluate, judging, metrics, questions, setup
+from fgrpo_jax import command, convert, evaluate
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.records import Rollouts
+from fgrpo_jax.training import datasets, judges, metrics, setup
 
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
 
@@ -69,7 +70,7 @@ def test_a_checkpoint_answers_as_the_folder_it_was_made_of(
     whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path
 ) -> None:
     argv = [f"--hf={tiny_hf}", f"--out={tmp_path / 'c'}"]
-    assert doors.run(convert.main, convert.parser(), argv) == 0
+    assert command.run(convert.main, convert.parser(), argv) == 0
     other = policies.write(tmp_path / "other", seed=1)
     flag = f"--checkpoint={tmp_path / 'c'}"
     assert runs.run(evaluate, tmp_path / "w", other, flag)[0] == 0
@@ -105,7 +106,7 @@ class Recite:
 
     def __init__(self, config: Any, policy: setup.Policy) -> None:
         heldout = config.data.eval_split
-        source = questions.source(config, heldout, traces=True, size=config.eval.examples)
+        source = datasets.source(config, heldout, traces=True, size=config.eval.examples)
         encode = setup.encoder(config, policy, responses=True)
         self._said = {}
         for index in range(len(source)):
@@ -124,7 +125,7 @@ class Recite:
 def recited(tiny_hf: Path, *, flawed: float) -> list[evaluate.Answer]:
     config = policies.config(tiny_hf, eval__examples=24, data__world__flawed=flawed)
     policy = setup.policy(config)
-    scorer = judging.scorer(config, policy, Path(), purpose="eval")
+    scorer = judges.scorer(config, policy, Path(), purpose="eval")
     return evaluate.evaluate(config, policy, None, Recite(config, policy), scorer=scorer)  # type: ignore[arg-type]
 
 
@@ -139,7 +140,7 @@ def test_sound_reference_traces_score_full(tiny_hf: Path) -> None:
 
 def test_flawed_reference_traces_lose_what_their_flaw_says(tiny_hf: Path) -> None:
     config = policies.config(tiny_hf, eval__examples=24, data__world__flawed=1.0)
-    source = questions.source(config, "heldout", traces=True, size=24)
+    source = datasets.source(config, "heldout", traces=True, size=24)
     flaws = [source[index].flaw for index in range(24)]
     answers = recited(tiny_hf, flawed=1.0)
     assert len(set(flaws)) > 2 and "none" not in flaws

@@ -11,10 +11,11 @@ import policies
 import pytest
 from test_styles import Says
 
-from fgrpo_jax import answering, evaluate, judging, questions
-from fgrpo_jax.answering import AnswerFile, Spent
-from fgrpo_jax.reporting import results
-from fgrpo_jax.reporting.benchmarks import SEVEN
+from fgrpo_jax import evaluate
+from fgrpo_jax.evaluation import answering, results
+from fgrpo_jax.evaluation.answering import AnswerFile, Spent
+from fgrpo_jax.evaluation.benchmarks import SEVEN
+from fgrpo_jax.training import datasets, judges
 
 ROOMY = {
     "data__max_prompt_tokens": 2048,
@@ -34,8 +35,8 @@ def evaluated(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     policy = policies.policy(config)
     sampler: Any = Says(policy, "<think>Always.</think><answer>A</answer>")
     out: dict[str, Any] = {"config": config, "policy": policy, "folder": root / "w"}
-    scorer = judging.scorer(config, policy, root / "w", purpose="eval")
-    for name, source in questions.heldout_sets(config).items():
+    scorer = judges.scorer(config, policy, root / "w", purpose="eval")
+    for name, source in datasets.heldout_sets(config).items():
         file = AnswerFile(root / "w", name, answering.settings(config, name, policy={}))
         none = lambda: None  # noqa: E731
         out[name] = answering.answer_set(config, policy, none, sampler, source, file, scorer=scorer, spent=Spent())
@@ -86,5 +87,5 @@ def test_the_report_stands_beside_the_paper(
 def test_names_of_files_are_plain(tiny_hf: Path, tmp_path: Path) -> None:
     layouts.write("nlvr", tmp_path / "nlvr")
     config = policies.config(tiny_hf, eval__sets=("nlvr:dev[:1]", "nlvr:dev"), eval__root=tmp_path)
-    found = questions.heldout_sets(config)
+    found = datasets.heldout_sets(config)
     assert {name: len(source) for name, source in found.items()} == {"nlvr-dev-1": 1, "nlvr-dev": 2}

@@ -11,10 +11,11 @@ import pytest
 import runs
 import scripted_judge
 
-from fgrpo_jax import evaluate, metrics
-from fgrpo_jax.answering import _told
+from fgrpo_jax import evaluate
+from fgrpo_jax.evaluation.answering import _told
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges.extraction import LONGEST, Extracted, Extractor, read, wording
+from fgrpo_jax.training import metrics
 
 CHOICE = Example("c", (), "Which is left?", ("cup", "kettle"), "B")
 OPEN = Example("o", (), "How many?", (), "3")

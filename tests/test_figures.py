@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fgrpo_jax.evaluation import benchmarks, figures, results
+from fgrpo_jax.evaluation.benchmarks import SEVEN
 from fgrpo_jax.records import Example, ImageSize
-from fgrpo_jax.reporting import benchmarks, figures, results
-from fgrpo_jax.reporting.benchmarks import SEVEN
 from fgrpo_jax.rewards.score import RewardConfig, score
 
 QUICK = 200

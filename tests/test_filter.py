@@ -7,9 +7,10 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import convert, doors, setup
+from fgrpo_jax import command, convert
 from fgrpo_jax import filter as door
-from fgrpo_jax.data import subsets
+from fgrpo_jax.data.sets import subsets
+from fgrpo_jax.training import setup
 
 COUNT, SIZE = 22, 4
 FIELDS = {"data__difficulty__examples": COUNT, "data__difficulty__batch_prompts": SIZE, "data__difficulty__rollouts": 3}
@@ -115,7 +116,7 @@ def test_other_weights_are_refused(quick, finished, folder, tmp_path):
 def test_a_checkpoint_is_a_policy_of_its_own(quick, finished, folder, tmp_path):
     """The same weights from a checkpoint draw the same, and the summary names it."""
     argv = [f"--hf={folder}", f"--out={tmp_path / 'c'}"]
-    assert doors.run(convert.main, convert.parser(), argv) == 0
+    assert command.run(convert.main, convert.parser(), argv) == 0
     code, _, err = runs.run(door, tmp_path / "run", folder, f"--checkpoint={tmp_path / 'c'}", **FIELDS)
     assert code == 0, err
     path, _ = finished

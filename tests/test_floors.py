@@ -13,30 +13,30 @@ PACKAGE = Path(__file__).parents[1] / "fgrpo_jax"
 
 FLOORS = {
     0: "fgrpo_jax fgrpo_jax.records fgrpo_jax.mesh fgrpo_jax.model fgrpo_jax.model.config",
-    1: """fgrpo_jax.model.* fgrpo_jax.rewards fgrpo_jax.rewards.parsing fgrpo_jax.rewards.task
-          fgrpo_jax.rewards.custom fgrpo_jax.rewards.consistency fgrpo_jax.rewards.grounding fgrpo_jax.rewards.claims
-          fgrpo_jax.rewards.groups fgrpo_jax.rewards.relations fgrpo_jax.rewards.signals
-          fgrpo_jax.rewards.verdict fgrpo_jax.rewards.words fgrpo_jax.rewards.dialects fgrpo_jax.rewards.answers
-          fgrpo_jax.rewards.sentences fgrpo_jax.rewards.wide fgrpo_jax.rewards.phrases
+    1: """fgrpo_jax.model.* fgrpo_jax.rewards fgrpo_jax.reading.parsing fgrpo_jax.rewards.task
+          fgrpo_jax.rewards.custom fgrpo_jax.world.entails fgrpo_jax.rewards.grounding fgrpo_jax.world.grammar
+          fgrpo_jax.rewards.groups fgrpo_jax.world.relations fgrpo_jax.rewards.signals
+          fgrpo_jax.reading.verdict fgrpo_jax.reading.words fgrpo_jax.reading.dialects fgrpo_jax.reading.answers
+          fgrpo_jax.reading.sentences fgrpo_jax.rewards.wide fgrpo_jax.rewards.phrases
           fgrpo_jax.rewards.constructions fgrpo_jax.rewards.openings fgrpo_jax.rewards.marks
           fgrpo_jax.rewards.idioms fgrpo_jax.rewards.turns fgrpo_jax.rewards.travel
           fgrpo_jax.rewards.measures fgrpo_jax.rewards.tallies fgrpo_jax.rewards.reports fgrpo_jax.rewards.silence
-          fgrpo_jax.rewards.commitments fgrpo_jax.rewards.stances fgrpo_jax.data fgrpo_jax.data.frames
+          fgrpo_jax.reading.commitments fgrpo_jax.rewards.stances fgrpo_jax.data fgrpo_jax.reading.frames
           fgrpo_jax.fgrpo fgrpo_jax.fgrpo.advantages fgrpo_jax.fgrpo.losses fgrpo_jax.fgrpo.multipliers""",
-    2: """fgrpo_jax.data.* fgrpo_jax.data.readers.* fgrpo_jax.model.weights fgrpo_jax.model.weights_out
-          fgrpo_jax.streams
+    2: """fgrpo_jax.data.* fgrpo_jax.data.readers.* fgrpo_jax.weights.importer fgrpo_jax.weights.exporter
+          fgrpo_jax.weights.streams
           fgrpo_jax.rollout fgrpo_jax.rollout.*
           fgrpo_jax.rewards.judges fgrpo_jax.rewards.judges.* fgrpo_jax.rewards.score fgrpo_jax.fgrpo.learner
           fgrpo_jax.fgrpo.forward fgrpo_jax.fgrpo.optimizer fgrpo_jax.fgrpo.supervised fgrpo_jax.fgrpo.trained
-          fgrpo_jax.checkpoint
-          fgrpo_jax.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",
-    3: """fgrpo_jax.config fgrpo_jax.config_data fgrpo_jax.config_judge fgrpo_jax.config_rules
-          fgrpo_jax.config_schema""",
+          fgrpo_jax.training.checkpoint
+          fgrpo_jax.training.metrics fgrpo_jax.reporting fgrpo_jax.reporting.*""",
+    3: """fgrpo_jax.config.sections fgrpo_jax.config.checks_data fgrpo_jax.config.sections_judge fgrpo_jax.config.checks
+          fgrpo_jax.config.schema""",
     4: """fgrpo_jax.train fgrpo_jax.sft fgrpo_jax.evaluate fgrpo_jax.generate fgrpo_jax.convert fgrpo_jax.export
-          fgrpo_jax.prepare fgrpo_jax.precompile fgrpo_jax.asking fgrpo_jax.preflight fgrpo_jax.report
-          fgrpo_jax.filter fgrpo_jax.selection fgrpo_jax.answering fgrpo_jax.comparing fgrpo_jax.questions
-          fgrpo_jax.collect fgrpo_jax.doors fgrpo_jax.host_memory fgrpo_jax.judging fgrpo_jax.scoring
-          fgrpo_jax.setup""",
+          fgrpo_jax.prepare fgrpo_jax.training.precompile fgrpo_jax.evaluation.prompts_file fgrpo_jax.preflight fgrpo_jax.report
+          fgrpo_jax.filter fgrpo_jax.training.selection fgrpo_jax.evaluation.answering fgrpo_jax.evaluation.comparing fgrpo_jax.training.datasets
+          fgrpo_jax.training.collect fgrpo_jax.command fgrpo_jax.weights.host_memory fgrpo_jax.training.judges fgrpo_jax.training.scoring
+          fgrpo_jax.training.setup""",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
@@ -47,7 +47,7 @@ KEPT_OUT = {  # library → (floors or modules that may not import it, why)
         "reading and scoring text is host work without jax",
     ),
     "torch": (
-        lambda name: name != "fgrpo_jax.reporting.verify",
+        lambda name: name != "fgrpo_jax.weights.verify",
         "run time needs no torch; it is for parity tests and `convert --verify`",
     ),
 }
@@ -108,13 +108,13 @@ def test_imports_only_go_down():
 
 def test_every_room_was_looked_at():
     names = modules(PACKAGE)
-    assert {"fgrpo_jax.records", "fgrpo_jax.fgrpo.advantages", "fgrpo_jax.rewards.parsing"} <= set(names)
+    assert {"fgrpo_jax.records", "fgrpo_jax.fgrpo.advantages", "fgrpo_jax.reading.parsing"} <= set(names)
     targets = imports("fgrpo_jax.fgrpo", PACKAGE / "fgrpo" / "__init__.py", set(names))
     assert "fgrpo_jax.fgrpo.losses" in targets
 
 
 BROKEN = {
-    "upward": ("records.py", "from fgrpo_jax.metrics import write", "imports only go down"),
+    "upward": ("records.py", "from fgrpo_jax.training.metrics import write", "imports only go down"),
     "upward, by package": ("mesh.py", "from fgrpo_jax import config", "imports only go down"),
     "upward, relative": ("fgrpo/losses.py", "from . import learner", "imports only go down"),
     "upward, relative above": ("fgrpo/losses.py", "from ..config import load", "imports only go down"),
@@ -122,8 +122,8 @@ BROKEN = {
     "unknown": ("novelty.py", "x = 1", "stands on no floor"),
     "unknown in a room": ("rewards/novelty.py", "x = 1", "stands on no floor"),
     "ConfigDict below": ("metrics.py", "from ml_collections import ConfigDict", "only floors 3 and 4"),
-    "jax in rewards": ("rewards/parsing.py", "import jax.numpy as jnp", "without jax"),
-    "torch": ("model/weights.py", "from torch import nn", "no torch"),
+    "jax in rewards": ("reading/parsing.py", "import jax.numpy as jnp", "without jax"),
+    "torch": ("weights/importer.py", "from torch import nn", "no torch"),
 }
 
 

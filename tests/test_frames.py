@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgrpo_jax.data.frames import (
+from fgrpo_jax.reading.dialects import DIALECTS, read_boxes, read_points, text_in
+from fgrpo_jax.reading.frames import (
     FRAMES_OF_BOXES,
     convert_box,
     convert_boxes_in_text,
@@ -17,7 +18,6 @@ from fgrpo_jax.data.frames import (
     extent,
 )
 from fgrpo_jax.records import ImageSize
-from fgrpo_jax.rewards.dialects import DIALECTS, read_boxes, read_points, text_in
 
 SIDE = st.integers(1, 4000)
 SIZES = st.builds(

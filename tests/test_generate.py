@@ -7,20 +7,20 @@ import json
 import jax
 import numpy as np
 import pytest
+import small_tokenizer as tokenizers
 from PIL import Image
 from policies import SMALL_TEXT
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax import generate as door
-from fgrpo_jax.data import tokenizer as tokenizers
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import Processor, collate
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import ImageSize, Rollouts
 from fgrpo_jax.rollout.generate import Generation
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.weights import importer
 
 TEXTS = ["The red circle is left of the blue square. What is it?", "user assistant system You are a helpful assistant."]
 
@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
     (root / "source").mkdir()
     tokenizers.save(root / "source", tokenizer, min_pixels=28 * 28, max_pixels=112 * 112)
     (root / "source" / "config.json").write_text(json.dumps(config.to_hf()))
-    weights.save_hf(root / "hf", params, model, source=root / "source")
+    importer.save_hf(root / "hf", params, model, source=root / "source")
     rng = np.random.default_rng(0)
     for name, size in (("a.png", (90, 130)), ("b.png", (60, 60))):
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / name)
@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *flags: str) -> int:
-    return doors.run(door.main, door.parser(), [f"--hf={folder / 'hf'}", *flags])
+    return command.run(door.main, door.parser(), [f"--hf={folder / 'hf'}", *flags])
 
 
 def test_json_is_one_line_of_the_documented_form(folder, capsys):
@@ -163,7 +163,7 @@ def test_mistakes_end_in_a_message_and_an_exit_code(folder, capsys, flags, messa
 
 
 def test_a_missing_folder_is_named(tmp_path, capsys):
-    assert doors.run(door.main, door.parser(), [f"--hf={tmp_path / 'none'}", "--prompt=What?"]) == 1
+    assert command.run(door.main, door.parser(), [f"--hf={tmp_path / 'none'}", "--prompt=What?"]) == 1
     assert "none" in capsys.readouterr().err
 
 
@@ -198,7 +198,7 @@ def test_greedy_tokens_equal_those_of_transformers(folder):
         banned=processor.banned,
         temperature=0.0,
     )
-    params = weights.load_hf(folder / "hf", model, dtype="float32")
+    params = importer.load_hf(folder / "hf", model, dtype="float32")
     batch = collate(prompts, buckets=Buckets(), pad_id=processor.pad_id)
     ours = jax.device_get(sampler.sample(params, batch, seed=0, purpose="eval", step=0))
     theirs = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "hf", dtype=torch.float32)

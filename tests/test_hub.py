@@ -16,12 +16,13 @@ import pytest
 import runs
 from huggingface_hub import constants, utils
 
-from fgrpo_jax import checkpoint, convert, doors, evaluate, generate, setup, sft, train
-from fgrpo_jax import config as configs
+from fgrpo_jax import command, convert, evaluate, generate, sft, train
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.data import hub
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.training import checkpoint, setup
+from fgrpo_jax.weights import importer
 
 ID = "Someone/Qwen2.5-VL-Tiny"
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -34,7 +35,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shapes = folders.write_folder(base / "shapes")
     model, rng = Model.create(ModelConfig.load(shapes)), np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), model.abstract())
-    weights.save_hf(base / "hf", params, model, source=shapes, shard_bytes=60_000)
+    importer.save_hf(base / "hf", params, model, source=shapes, shard_bytes=60_000)
     return base / "hf"
 
 
@@ -89,7 +90,7 @@ def test_a_folder_comes_before_an_id(cache: Path, plain: Path, tmp_path: Path, m
 
 def test_weights_and_processor_load_through_the_links_of_the_cache(cache: Path, plain: Path) -> None:
     model = Model.create(ModelConfig.load(plain))
-    ours, theirs = (weights.load_hf(f, model, dtype=np.float32) for f in (hub.find(ID).folder, plain))
+    ours, theirs = (importer.load_hf(f, model, dtype=np.float32) for f in (hub.find(ID).folder, plain))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
@@ -171,10 +172,10 @@ def test_revisions_that_make_no_sense(plain: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------- doors
 def test_convert_takes_an_id(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = doors.run(convert.main, convert.parser(), [f"--hf={ID}", "--revision=v2", f"--out={tmp_path / 'c'}"])
+    code = command.run(convert.main, convert.parser(), [f"--hf={ID}", "--revision=v2", f"--out={tmp_path / 'c'}"])
     assert code == 0, capsys.readouterr().err
     assert (checkpoint.hf_folder(tmp_path / "c") / "tokenizer.json").is_file()
-    code = doors.run(convert.main, convert.parser(), ["--hf=Someone/Else", f"--out={tmp_path / 'd'}"])
+    code = command.run(convert.main, convert.parser(), ["--hf=Someone/Else", f"--out={tmp_path / 'd'}"])
     said = capsys.readouterr().err
     assert code == 1 and said.startswith("error: 'Someone/Else' is no folder here") and not (tmp_path / "d").exists()
 
@@ -197,7 +198,7 @@ def test_generate_takes_an_id(cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_evaluate_takes_an_id(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: list[str]) -> None:
     monkeypatch.setattr(setup.Processor, "load", reach)
     args = evaluate.parser().parse_args([f"--config={policies.BASE}", f"--workdir={tmp_path}", *flags])
-    args.config = doors.load_config(args.config)
+    args.config = command.load_config(args.config)
     with pytest.raises(Reached, match=f"snapshots/{SECOND}"):
         evaluate.main(args)
 
@@ -222,7 +223,7 @@ def test_every_door_says_what_another_model_is(
     }
     if door in commands:
         module, argv = commands[door]
-        code, said = doors.run(module.main, module.parser(), argv), capsys.readouterr().err
+        code, said = command.run(module.main, module.parser(), argv), capsys.readouterr().err
     else:
         code, _, said = runs.run(train if door == "train" else sft, work, asked)
     assert code == 1

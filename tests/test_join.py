@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import pytest
 
-from fgrpo_jax import doors, evaluate, train
+from fgrpo_jax import command, evaluate, train
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def run(*argv: str) -> int:
-    parser = doors.parser("A door.")
-    doors.add_processes(parser)
-    return doors.run(lambda args: None, parser, argv)
+    parser = command.parser("A door.")
+    command.add_processes(parser)
+    return command.run(lambda args: None, parser, argv)
 
 
 def test_without_the_flag_nobody_is_joined(joined: list[Any]) -> None:

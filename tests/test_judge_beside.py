@@ -13,14 +13,14 @@ import policies
 import pytest
 from checks import signals_local
 
-from fgrpo_jax import judging, setup
 from fgrpo_jax.data.prompts import collate
-from fgrpo_jax.data.world import World
 from fgrpo_jax.rewards.judges import scorer as scorers
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.judges.local import LocalJudge
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.training import judges, setup
+from fgrpo_jax.world.world import World
 
 EXAMPLES = [World("tiny", flawed=0.0).example(number) for number in range(4)]
 
@@ -38,7 +38,7 @@ class Beside:
         return self.judges.model.scorer
 
     def tower(self, *, trained: tuple[str, ...] = ("text/embed/table",)) -> scorers.SharedTower | None:
-        return judging.shared_tower(self.policy, self.params, self.judges, trained=trained)
+        return judges.shared_tower(self.policy, self.params, self.judges, trained=trained)
 
     def score(self, encoded: list[Any]) -> Any:
         """Reference traces, which are right and have several sentences, judged by the model alone."""
@@ -62,7 +62,7 @@ def beside(hf: Path, judge: Path, workdir: Path, **fields: Any) -> Beside:
     local = {"judge__backend": "local", "judge__local__hf": judge, "judge__local__dtype": "float32"}
     config = policies.config(hf, **{**local, "judge__precheck": False, **fields})
     policy = policies.policy(config)
-    return Beside(config, policy, policy.load("float32"), judging.judges(config, policy, config.judge, workdir))
+    return Beside(config, policy, policy.load("float32"), judges.judges(config, policy, config.judge, workdir))
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +96,12 @@ def test_image_tokens_come_from_the_rollout_and_verdicts_stay(
     counts = ours.judges.tally.take()
     assert ours.scorer.reused > 0 and ours.scorer.encoded == 0
     assert counts.model > 8 and counts.failed == 0 and seen["judged"].all()
-    assert judging.compilations(ours.judges) == ours.scorer.compilations > 0 and tower.compilations == 1
+    assert judges.compilations(ours.judges) == ours.scorer.compilations > 0 and tower.compilations == 1
     ours.judges.close()
 
     again = beside(folder, folder, tmp_path)
     same, _ = again.score(encoded)
-    assert again.judges.tally.take().model == 0 and judging.compilations(again.judges) == 0
+    assert again.judges.tally.take().model == 0 and judges.compilations(again.judges) == 0
     again.judges.close()
 
     alone = beside(folder, folder, tmp_path, judge__cache="")
@@ -128,7 +128,7 @@ def test_another_tower_is_not_shared(folder: Path, tiny_hf: Path, tmp_path: Path
     assert beside(tiny_hf, folder, tmp_path).tower() is not None, "another language model behind the same tower"
     assert beside(folder, folder, tmp_path, judge__local__dtype="bfloat16").tower() is None
     rules = dataclasses.replace(ours, judges=Dispatcher())
-    assert rules.tower() is None and judging.compilations(rules.judges) == 0
+    assert rules.tower() is None and judges.compilations(rules.judges) == 0
 
 
 def test_weights_lie_as_for_sampling(folder: Path, tmp_path: Path) -> None:

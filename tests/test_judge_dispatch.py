@@ -18,16 +18,16 @@ import pytest
 import scripted_judge
 from test_rewards_score import BROKEN, EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
 
-from fgrpo_jax import judging, scoring, setup
+from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
 from fgrpo_jax.rewards.judges.protocol import Done, Judgement, Request
 from fgrpo_jax.rewards.judges.tally import Counts, FailureGuard, NoClaimWatch, Tally
-from fgrpo_jax.rewards.parsing import parse
 from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rewards.signals import Measure
-from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.training import judges, scoring, setup
 
 PHOTO = dataclasses.replace(EXAMPLE, scene=None, query=None)
 """The same question where nothing is known of the image but its pixels."""
@@ -246,7 +246,7 @@ import sys
 from pathlib import Path
 from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.protocol import Judgement
-from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.reading.verdict import Verdict
 store = Cache(Path(sys.argv[1]))
 for index in range(100):
     store.put(f"{sys.argv[2]}-{index}".encode(), Judgement(Verdict.SKIP))
@@ -433,14 +433,14 @@ def test_a_warning_when_claims_vanish() -> None:
 def test_who_judges_is_said_by_the_config(tiny_hf: Path, tmp_path: Path) -> None:
     """Each backend with its cache and its frame; evaluation by the judge of training, or by its own."""
     config = policies.config(tiny_hf)
-    assert judging.judges(config, None, config.judge, tmp_path).about == {"backend": "rules"}  # type: ignore[arg-type]
+    assert judges.judges(config, None, config.judge, tmp_path).about == {"backend": "rules"}  # type: ignore[arg-type]
     silent = policies.config(tiny_hf, judge__backend="none", constraints__semantic_grounding__enabled=False)
-    assert judging.judges(silent, None, silent.judge, tmp_path).about == {"backend": "none"}  # type: ignore[arg-type]
+    assert judges.judges(silent, None, silent.judge, tmp_path).about == {"backend": "none"}  # type: ignore[arg-type]
     with scripted_judge.serve(scripted_judge.Judge()) as scripted:
         fields = {"judge__backend": "server", "judge__server__url": scripted.url, "judge__server__model": "scripted"}
         served = policies.config(tiny_hf, **fields, judge__frame="thousand")
-        train = judging.scorer(served, None, tmp_path, purpose="train")  # type: ignore[arg-type]
-        shared = judging.scorer(served, None, tmp_path, purpose="eval", shared=train.judges)  # type: ignore[arg-type]
+        train = judges.scorer(served, None, tmp_path, purpose="train")  # type: ignore[arg-type]
+        shared = judges.scorer(served, None, tmp_path, purpose="eval", shared=train.judges)  # type: ignore[arg-type]
         assert shared.judges is train.judges and train.judges.about["model"] == "scripted"
         assert (
             train.judges.about["frame"] == "thousand" and train.judges.about["prompt_version"] == prompts.PROMPT_VERSION
@@ -448,11 +448,11 @@ def test_who_judges_is_said_by_the_config(tiny_hf: Path, tmp_path: Path) -> None
         assert train.judges.store.path == tmp_path / "judge.sqlite"  # type: ignore[union-attr]
         assert not list(tmp_path.iterdir())
         own = policies.config(tiny_hf, **fields, eval__judge__backend="rules")
-        other = judging.scorer(own, None, tmp_path, purpose="eval", shared=train.judges)  # type: ignore[arg-type]
+        other = judges.scorer(own, None, tmp_path, purpose="eval", shared=train.judges)  # type: ignore[arg-type]
         assert other.judges.about == {"backend": "rules"}
         train.close()
     with pytest.raises(ValueError, match="does not answer"):
-        judging.judges(served, None, served.judge, tmp_path)  # type: ignore[arg-type]
+        judges.judges(served, None, served.judge, tmp_path)  # type: ignore[arg-type]
 
 
 def test_images_travel_where_a_server_is_to_see_them(tiny_hf: Path) -> None:

@@ -16,14 +16,14 @@ from checks import signals_local
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.world import World
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.rewards.judges import local, prompts
 from fgrpo_jax.rewards.judges.local import LocalJudge, fingerprint, tower
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement, Request
 from fgrpo_jax.rewards.judges.scorer import VerdictScorer
-from fgrpo_jax.rewards.parsing import parse
+from fgrpo_jax.weights import importer
+from fgrpo_jax.world.world import World
 
 LIMITS: dict[str, Any] = {"min_pixels": 84 * 84, "max_pixels": 112 * 112}
 
@@ -33,7 +33,7 @@ def parts(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Proc
     folder = signals_local.random_weights(tiny_hf, tmp_path_factory.mktemp("judge") / "hf")
     processor = Processor.load(folder)
     model = Model.create(processor.config)
-    return processor, model, weights.load_hf(folder, model, dtype="float32")
+    return processor, model, importer.load_hf(folder, model, dtype="float32")
 
 
 @pytest.fixture(scope="module")

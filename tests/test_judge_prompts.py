@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from test_rewards_score import EXAMPLE, RIGHT, SIZE
 
-from fgrpo_jax import setup
 from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import Request
-from fgrpo_jax.rewards.parsing import parse
 from fgrpo_jax.rewards.score import RewardConfig, judge_one
-from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.training import setup
 
 IDENTITY = {"backend": "server", "model": "m", "frame": "processed"}
 

@@ -11,7 +11,8 @@ import pytest
 import runs
 import scripted_judge
 
-from fgrpo_jax import checkpoint, metrics, setup, train
+from fgrpo_jax import train
+from fgrpo_jax.training import checkpoint, metrics, setup
 
 FIELDS: dict[str, Any] = {
     "rollout__max_new_tokens": 48,

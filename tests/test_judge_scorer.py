@@ -15,10 +15,10 @@ from checks import signals_local
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import Processor, collate
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.judges import scorer as module
 from fgrpo_jax.rewards.judges.scorer import FeatureBank, VerdictScorer
+from fgrpo_jax.weights import importer
 
 VERDICTS = signals_local.VERDICTS
 
@@ -43,7 +43,7 @@ def folder(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judge(folder: Path) -> Judge:
     processor = Processor.load(folder)
     model = Model.create(processor.config)
-    return Judge(processor, model, weights.load_hf(folder, model, dtype="float32"))
+    return Judge(processor, model, importer.load_hf(folder, model, dtype="float32"))
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,11 @@ import scripted_judge
 from PIL import Image
 from test_rewards_score import EXAMPLE, RIGHT, SIZE
 
+from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import ImageSize
 from fgrpo_jax.rewards.judges import gate, pictures, server
 from fgrpo_jax.rewards.judges.protocol import Judgement, Request
-from fgrpo_jax.rewards.parsing import parse
-from fgrpo_jax.rewards.verdict import Verdict
 
 PARSED = parse(RIGHT)
 KEY = "sk-very-secret-1234567890"

@@ -7,22 +7,22 @@ import json
 from collections import Counter
 
 import pytest
+from audit import wordings as words
+from audit.agreement import ABSTAINED, Pair, Rating, compare
+from audit.labelled import KINDS, as_row, labelled, labelled_set, write_jsonl
 
-from fgrpo_jax.data import world_wordings as words
-from fgrpo_jax.data.world_labelled import KINDS, as_row, labelled, labelled_set, write_jsonl
-from fgrpo_jax.reporting.agreement import ABSTAINED, Pair, Rating, compare
+from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.precheck import precheck
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.rewards import task
-from fgrpo_jax.rewards.consistency import precheck
-from fgrpo_jax.rewards.judges.rules import RulesJudge
-from fgrpo_jax.rewards.parsing import parse
-from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.world.oracle import Oracle
 
 LISTS = {
     name: value
     for name, value in vars(words).items()
     if name.isupper() and isinstance(value, tuple) and name != "PARTS"
 }
-RULES = RulesJudge(unread="abstain")
+RULES = Oracle(unread="abstain")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_without_the_structured_question_the_rules_are_right_where_they_decide(t
 
 def test_a_strict_judge_would_call_free_wordings_wrong(traces):
     """Why audits need abstention: in training what cannot be read is INCORRECT, however true."""
-    strict = RulesJudge()
+    strict = Oracle()
     false = sum(
         said is Verdict.INCORRECT and label.verdict is Verdict.CORRECT
         for one in traces[:60]
@@ -118,7 +118,7 @@ def test_rows_go_to_a_file(tmp_path):
 def test_the_option_for_what_is_not_read():
     example = labelled(0, part="dev").example
     parsed = parse("<think>The wobbly purple thing squares the circle's left.</think><answer>A</answer>")
-    assert RulesJudge().semantic(example, parsed) == [Verdict.INCORRECT]
+    assert Oracle().semantic(example, parsed) == [Verdict.INCORRECT]
     assert RULES.semantic(example, parsed) == [None]
     with pytest.raises(ValueError, match="unread='skip'; known: incorrect, abstain"):
-        RulesJudge(unread="skip")  # pyright: ignore[reportArgumentType]
+        Oracle(unread="skip")  # pyright: ignore[reportArgumentType]

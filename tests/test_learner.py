@@ -13,12 +13,12 @@ import numpy as np
 import policies
 import pytest
 
-from fgrpo_jax import setup
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.fgrpo import advantages, forward, optimizer
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
+from fgrpo_jax.training import setup
 
 M, G, T, C = 8, 4, 8, 3
 LR, DECAY = 1e-3, 0.01

@@ -6,9 +6,9 @@ import pytest
 
 from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.data.sources import WorldSource
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.weights import importer
 from tools import make_tiny_checkpoint as tool
 
 SMALL = tool.Recipe(
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 def test_folder_loads(folder):
     config = ModelConfig.load(folder)
     model = Model.create(config)
-    params = weights.load_hf(folder, model, dtype=np.float32)
+    params = importer.load_hf(folder, model, dtype=np.float32)
     assert config.text.mrope_section == (2, 3, 3) and config.text.tie_word_embeddings
     assert config.vision.fullatt_block_indexes == (0,)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgrpo_jax import metrics
-from fgrpo_jax.config import CONSTRAINT_NAMES
+from fgrpo_jax.config.sections import CONSTRAINT_NAMES
+from fgrpo_jax.training import metrics
 
 NAMES = metrics.train_names(CONSTRAINT_NAMES)
 

@@ -9,15 +9,16 @@ import pytest
 import runs
 
 from configs import paper_mix
-from fgrpo_jax import config as configs
-from fgrpo_jax import doors, metrics, prepare, questions, train
-from fgrpo_jax.data.choices import SettledSource, options_for, pools, settle
-from fgrpo_jax.data.mix import Member, MixSource
-from fgrpo_jax.data.published import Entry, Skipped
-from fgrpo_jax.data.sets import open_set
+from fgrpo_jax import command, prepare, train
+from fgrpo_jax.config import sections as configs
+from fgrpo_jax.data.sets.catalogue import open_set
+from fgrpo_jax.data.sets.choices import SettledSource, options_for, pools, settle
+from fgrpo_jax.data.sets.mix import Member, MixSource
+from fgrpo_jax.data.sets.published import Entry, Skipped
 from fgrpo_jax.data.sources import First, outline
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.score import RewardConfig, score
+from fgrpo_jax.training import datasets, metrics
 from tests import layouts
 
 ROOT = policies.ROOT
@@ -171,14 +172,14 @@ def small(tmp_path, **fields):
     chosen |= {"data.path": published(tmp_path), "data.open_answers": "keep"}
     chosen |= {name.replace("__", "."): value for name, value in fields.items()}
     overrides = [f"--config.{name}={value}" for name, value in chosen.items()]
-    return configs.load(doors.load_config(ROOT / "configs" / "paper_mix.py", overrides))
+    return configs.load(command.load_config(ROOT / "configs" / "paper_mix.py", overrides))
 
 
 def test_the_papers_mix_is_a_config(tmp_path, capsys):
     assert paper_mix.COUNTS == {"sat": 15_700, "vgr": 7_000, "viscot": 13_000, "treevgr_rl": 13_000}
     assert sum(paper_mix.COUNTS.values()) == 48_700
     config = small(tmp_path)
-    train, held = (questions.source(config, split) for split in ("train", "heldout"))
+    train, held = (datasets.source(config, split) for split in ("train", "heldout"))
     assert (len(train), len(held)) == (5 + 1 + 2 + 2, 2 + 1 + 0 + 1) and not set(ids(train)) & set(ids(held))
     boxes = {e.source for e in map(train.__getitem__, range(len(train))) if e.boxes}
     assert boxes == {"vgr", "treevgr_rl"}
@@ -191,14 +192,14 @@ def test_the_papers_mix_is_a_config(tmp_path, capsys):
 def test_open_answers_of_a_mix_are_counted(tmp_path, capsys):
     config = small(tmp_path, data__open_answers="drop", data__mix__viscot__path=layouts.write("sat", tmp_path / "x"))
     with pytest.raises(ValueError, match="holds no"):
-        questions.source(config, "train")
+        datasets.source(config, "train")
     assert "open answers of vgr (train): 0 turned into choices, 1 dropped" in capsys.readouterr().out
 
 
 def test_spatial_grounding_is_masked_by_source(tmp_path):
     """A right answer whose reasoning points at something: R_G applies on VGR and TreeVGR-RL, whose boxes are gold."""
     config = small(tmp_path)
-    source = questions.source(config, "train")
+    source = datasets.source(config, "train")
     examples = [source[index] for index in range(len(source))]
     texts = [[f"<think>A cup <bbox>[10,20,50,60]</bbox>.</think><answer>{e.answer}</answer>"] for e in examples]
     sizes = [ImageSize(e.images[0].shape[1], e.images[0].shape[0], 112, 84) for e in examples]
@@ -212,7 +213,7 @@ def test_two_steps_on_the_mix(tmp_path, tiny_hf):
     """Published and prepared members, one image and two, choices and open answers, in one batch."""
     data = published(tmp_path / "data")
     argv = ["vgr", f"--src={data / 'vgr'}", f"--out={tmp_path / 'prepared'}", "--workers=0"]
-    assert doors.run(prepare.main, prepare.parser(), argv) == 0
+    assert command.run(prepare.main, prepare.parser(), argv) == 0
     counts = {"sat": 5, "vgr": 1, "viscot": 0, "treevgr_rl": 2}
     given = {f"data.mix.{name}.count": count for name, count in counts.items()}
     given |= {"data.mix.vgr.path": tmp_path / "prepared", "data.path": data, "data.open_answers": "keep"}
@@ -222,7 +223,7 @@ def test_two_steps_on_the_mix(tmp_path, tiny_hf):
     fields = {name.replace(".", "__"): value for name, value in given.items()}
     flags = [f"--config={ROOT / 'configs' / 'paper_mix.py'}:default", f"--workdir={tmp_path / 'run'}"]
     with runs.quick():
-        code = doors.run(train.main, train.parser(), [*flags, *policies.overrides(tiny_hf, **fields)])
+        code = command.run(train.main, train.parser(), [*flags, *policies.overrides(tiny_hf, **fields)])
     assert code == 0 and len(metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 2
     trained = [[row["id"] for row in metrics.read_jsonl(f)] for f in sorted((tmp_path / "run" / "rollouts").glob("*"))]
     kinds = [collections.Counter(name.partition("-")[0] for name in step) for step in trained]
@@ -263,7 +264,7 @@ def test_configs_that_cannot_be(fields, message, tmp_path):
 def test_data_that_cannot_be(fields, message):
     overrides = [f"--config.data.{name}={value}" for name, value in fields.items()]
     with pytest.raises(ValueError, match=message):
-        configs.load(doors.load_config(policies.BASE, overrides))
+        configs.load(command.load_config(policies.BASE, overrides))
 
 
 def test_parts_of_one_split_may_stand_against_each_other():
@@ -274,4 +275,4 @@ def test_parts_of_one_split_may_stand_against_each_other():
         ("train[:90%]", "train[90%:]"),
     ):
         fields = [*overrides, f"--config.data.train_split={trained}", f"--config.data.eval_split={held}"]
-        assert configs.load(doors.load_config(policies.BASE, fields)).data.train_split == trained
+        assert configs.load(command.load_config(policies.BASE, fields)).data.train_split == trained

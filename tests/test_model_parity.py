@@ -16,10 +16,11 @@ from flax import nnx
 torch = pytest.importorskip("torch", reason="parity with transformers needs torch (the 'test' extra)")
 import qwen_reference as ref  # noqa: E402
 
-from fgrpo_jax.model import text, vision, weights  # noqa: E402
+from fgrpo_jax.model import text, vision
 from fgrpo_jax.model.attention import attend  # noqa: E402
 from fgrpo_jax.model.config import ModelConfig  # noqa: E402
 from fgrpo_jax.model.qwen2_5_vl import Model  # noqa: E402
+from fgrpo_jax.weights import importer
 
 # 2×2, 2×N, N×2, sides not divisible by 8, sides exactly divisible by 8, several images, a video of 2 frames, only text.
 PROMPTS = [
@@ -43,7 +44,7 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     theirs.save_pretrained(folder)
     ours = Model.create(ModelConfig.load(folder))
-    return theirs, ours, weights.load_hf(folder, ours, dtype=jnp.float32)
+    return theirs, ours, importer.load_hf(folder, ours, dtype=jnp.float32)
 
 
 def run(model, params, prompts):

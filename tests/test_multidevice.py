@@ -16,9 +16,9 @@ import policies
 import pytest
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax import setup
 from fgrpo_jax.records import Rollouts, Signals
 from fgrpo_jax.rollout.generate import own_rows
+from fgrpo_jax.training import setup
 
 pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from fgrpo_jax.data import images
-from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sources import First, WorldSource, outline
 from tests.test_sources import write_nlvr
 

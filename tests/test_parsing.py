@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fgrpo_jax.reading.answers import choose
+from fgrpo_jax.reading.dialects import read_boxes
+from fgrpo_jax.reading.parsing import answer_index, parse
+from fgrpo_jax.reading.sentences import split_sentences
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards import task
-from fgrpo_jax.rewards.answers import choose
-from fgrpo_jax.rewards.claims import read
-from fgrpo_jax.rewards.dialects import read_boxes
-from fgrpo_jax.rewards.parsing import answer_index, parse
-from fgrpo_jax.rewards.sentences import split_sentences
+from fgrpo_jax.world.grammar import read
 
 GOOD = "<think>The red circle is at <bbox>[0,1,28,29]</bbox>. It is red.</think><answer>A</answer>"
 

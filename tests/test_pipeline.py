@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax.data.buckets import Buckets, choose, padding
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.readers.records import BadRow
+from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.records import Example
 from tests.folders import write_folder
 
@@ -189,7 +189,7 @@ def test_what_the_package_refuses_reads_as_a_persons_mistake(encoder, workers):
     with pytest.raises(ValueError, match="exceeds max_prompt_tokens 8") as caught:
         next(iterator)
     iterator.close()
-    assert doors._is_users(caught.value), "a traceback would be shown"
+    assert command._is_users(caught.value), "a traceback would be shown"
 
 
 def test_a_worker_that_dies_is_reported_with_what_it_was_to_read(encoder):

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgrpo_jax import doors, prepare
-from fgrpo_jax.data import prepared, shards
-from fgrpo_jax.data.readers import tables
-from fgrpo_jax.data.sets import SETS, open_set
+from fgrpo_jax import command, prepare
+from fgrpo_jax.data.sets import prepared, shards
+from fgrpo_jax.data.sets.catalogue import SETS, open_set
+from fgrpo_jax.data.sets.readers import tables
 from fgrpo_jax.data.sources import outline
 from tests import layouts
 
@@ -34,7 +34,7 @@ def run(name, src, out, *flags):
     argv = [name, f"--src={src}", f"--out={out}", "--workers=0", "--shard=2", *flags]
     err = io.StringIO()
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
-        code = doors.run(prepare.main, prepare.parser(), argv)
+        code = command.run(prepare.main, prepare.parser(), argv)
     return code, err.getvalue()
 
 

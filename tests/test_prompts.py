@@ -9,8 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+import small_tokenizer
 
-from fgrpo_jax.data import images, tokenizer
+from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets, ladder
 from fgrpo_jax.data.prompts import Processor, collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.styles import STYLES, find_style
@@ -63,17 +64,17 @@ def test_any_text_survives(processor, text):
 
 
 def test_vocabulary_has_the_size_asked_for_and_is_reproducible():
-    one, two = (tokenizer.train(texts(), vocab_size=400) for _ in range(2))
+    one, two = (small_tokenizer.train(texts(), vocab_size=400) for _ in range(2))
     assert one.get_vocab_size() <= 400
     assert one.to_str() == two.to_str()
-    assert all(one.token_to_id(token) is not None for token in (*tokenizer.SPECIAL, *tokenizer.ADDED))
+    assert all(one.token_to_id(token) is not None for token in (*small_tokenizer.SPECIAL, *small_tokenizer.ADDED))
 
 
 def test_impossible_vocabularies():
     with pytest.raises(ValueError, match="vocab_size 250 is below"):
-        tokenizer.train(texts(), vocab_size=250)
+        small_tokenizer.train(texts(), vocab_size=250)
     with pytest.raises(ValueError, match="'two words' is 2 pieces"):
-        tokenizer.train(texts(), atoms=("two words",))
+        small_tokenizer.train(texts(), atoms=("two words",))
 
 
 # ---------------------------------------------------------------------------------------------------------- chat text
@@ -197,7 +198,7 @@ def test_ids_depend_on_source_and_id_only(processor):
 # ---------------------------------------------------------------------------------------------------- what is sampled
 def test_banned_ids(processor):
     assert processor.banned.shape == (512,)
-    ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in tokenizer.SPECIAL}
+    ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in small_tokenizer.SPECIAL}
     allowed = {token for token, index in ids.items() if not processor.banned[index]}
     assert allowed == {"<|im_end|>", "<|endoftext|>"}
     assert processor.banned[len(processor.tokenizer) :].all()

@@ -23,13 +23,14 @@ import runs
 from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
 
 from configs import default
-from fgrpo_jax import config as configs
-from fgrpo_jax import judging, metrics, scoring, setup, train
+from fgrpo_jax import train
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.fgrpo import advantages, multipliers
 from fgrpo_jax.rewards import custom as module
 from fgrpo_jax.rewards.custom import Custom, CustomRewards, Declared, gather, resolve, signal
 from fgrpo_jax.rewards.score import RewardConfig, judge_one, score
 from fgrpo_jax.rewards.signals import SIGNALS, Measure
+from fgrpo_jax.training import judges, metrics, scoring, setup
 
 OTHER = dataclasses.replace(EXAMPLE, id="other")
 TEXTS = [[RIGHT, WRONG, EMPTY, IDLE], [WRONG, WRONG, RIGHT, EMPTY]]
@@ -391,7 +392,7 @@ def test_evaluation_needs_no_function_of_the_users_own() -> None:
     """A run is evaluated elsewhere, where its module may not be."""
     checked = configs.load(raw("nowhere"), door="evaluate")
     policy: Any = None  # the rules judge needs none
-    with contextlib.closing(judging.scorer(checked, policy, Path("nowhere"), purpose="eval")) as scorer:
+    with contextlib.closing(judges.scorer(checked, policy, Path("nowhere"), purpose="eval")) as scorer:
         assert scorer._config.custom is not None and not scorer._config.custom.functions
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgrpo_jax.records import ImageSize
-from fgrpo_jax.rewards.dialects import (
+from fgrpo_jax.reading.dialects import (
     DIALECTS,
     PAPER,
     Dialect,
@@ -20,7 +19,8 @@ from fgrpo_jax.rewards.dialects import (
     points_in,
     text_in,
 )
-from fgrpo_jax.rewards.parsing import answer_index, answer_text, open_answer, parse
+from fgrpo_jax.reading.parsing import answer_index, answer_text, open_answer, parse
+from fgrpo_jax.records import ImageSize
 
 OPTIONS = ("red circle", "blue square", "A cat")
 SIZE = ImageSize(200, 100, 392, 196)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgrpo_jax.data.world import World
+from fgrpo_jax.reading.frames import iou
 from fgrpo_jax.records import ImageSize
 from fgrpo_jax.rewards.grounding import ciou, mean_iou, pair_score, spatial
-from fgrpo_jax.rewards.relations import iou
 from fgrpo_jax.rewards.score import RewardConfig, judge_one
+from fgrpo_jax.world.world import World
 
 A = (0.0, 0.0, 10.0, 10.0)
 

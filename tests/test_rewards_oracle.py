@@ -6,16 +6,16 @@ import dataclasses
 
 import pytest
 
-from fgrpo_jax.data.world import World, default_families
+from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize, Query, Scene, SceneObject
 from fgrpo_jax.rewards import task
-from fgrpo_jax.rewards.claims import read
 from fgrpo_jax.rewards.grounding import spatial
-from fgrpo_jax.rewards.judges.rules import RulesJudge
-from fgrpo_jax.rewards.parsing import parse
-from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.world.grammar import read
+from fgrpo_jax.world.oracle import Oracle
+from fgrpo_jax.world.world import World, default_families
 
-JUDGE = RulesJudge()
+JUDGE = Oracle()
 C, I, S = Verdict.CORRECT, Verdict.INCORRECT, Verdict.SKIP  # noqa: E741
 YES, NO, UNCERTAIN = Verdict.YES, Verdict.NO, Verdict.UNCERTAIN
 
@@ -203,7 +203,7 @@ def test_claimed_boxes_may_be_in_the_processed_frame():
     size = ImageSize(width=140, height=140, processed_width=280, processed_height=140)
     parsed = parse("<think>The red circle is at <bbox>[0,0,56,28]</bbox>.</think><answer>A</answer>")
     assert JUDGE.semantic(ask(None), parsed, size=size) == [C]
-    assert RulesJudge(box_iou_correct=0.6).semantic(ask(None), parsed) == [I]
+    assert Oracle(box_iou_correct=0.6).semantic(ask(None), parsed) == [I]
 
 
 def test_a_judge_without_a_scene_says_so():

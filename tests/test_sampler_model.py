@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from policies import SMALL_TEXT
+from replay import TIE, Replay
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
@@ -20,7 +21,6 @@ from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rollout import compaction
 from fgrpo_jax.rollout.noise import key_words
-from fgrpo_jax.rollout.replay import TIE, Replay
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stream import Stream
 

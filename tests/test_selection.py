@@ -10,12 +10,14 @@ import runs
 from ml_collections import ConfigDict
 
 from configs import default
-from fgrpo_jax import config as configs
-from fgrpo_jax import doors, questions, selection
-from fgrpo_jax.data import lengths, subsets
+from fgrpo_jax import command
+from fgrpo_jax.config import sections as configs
+from fgrpo_jax.data import lengths
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sets import subsets
+from fgrpo_jax.data.sets.catalogue import open_set
+from fgrpo_jax.training import datasets, selection
 from tests.folders import write_folder
 
 ROOT = policies.ROOT
@@ -249,7 +251,7 @@ def test_a_list_that_keeps_nothing_is_refused(processor, data, tmp_path):
 def mixed(root, *, count=4):
     """The config of a mix of two files, of which the second gives `count` of its six questions."""
     overrides = [f"--config.data.path={root}", "--config.model.hf=unused"]
-    raw = doors.load_config(ROOT / "configs" / "paper_mix.py", overrides)
+    raw = command.load_config(ROOT / "configs" / "paper_mix.py", overrides)
     members = {name: default.member("jsonl", count=n, boxes=True) for name, n in (("a", 6), ("b", count))}
     raw.data.mix = ConfigDict(members)
     return configs.load(raw)
@@ -264,17 +266,17 @@ def write_mix(root):
 def test_a_mix_is_filtered_wherever_its_sets_lie(processor, tmp_path):
     write_mix(tmp_path / "here")
     config = mixed(tmp_path / "here")
-    source = questions.source(config, "train")
+    source = datasets.source(config, "train")
     kept = keep(tmp_path / "filter", config, source, {"a-q1", "a-q4", *(f"b-q{index}" for index in range(6))})
     (tmp_path / "here").rename(tmp_path / "there")
     config = mixed(tmp_path / "there")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, filter=str(kept)))
-    chosen = selection.select(config, questions.source(config, "train"), Encoder(processor))
+    chosen = selection.select(config, datasets.source(config, "train"), Encoder(processor))
     assert {"a-q1", "a-q4"} < set(ids(chosen.source)) and len(chosen.source) == 6
     other = mixed(tmp_path / "there", count=3)
     other = dataclasses.replace(other, data=dataclasses.replace(other.data, filter=str(kept)))
     with pytest.raises(ValueError, match="made for other data"):
-        selection.select(other, questions.source(other, "train"), Encoder(processor))
+        selection.select(other, datasets.source(other, "train"), Encoder(processor))
 
 
 def test_the_state_of_another_choice_is_refused(processor, data, tmp_path):

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgrpo_jax.rewards.claims import read
-from fgrpo_jax.rewards.dialects import DIALECTS
-from fgrpo_jax.rewards.sentences import TRIVIAL_PREFIXES, Trivial
+from fgrpo_jax.reading.dialects import DIALECTS
+from fgrpo_jax.reading.sentences import TRIVIAL_PREFIXES, Trivial
+from fgrpo_jax.reading.words import SEEN_WORDS, VISUAL_WORDS
 from fgrpo_jax.rewards.wide import read_widely
-from fgrpo_jax.rewards.words import SEEN_WORDS, VISUAL_WORDS
+from fgrpo_jax.world.grammar import read
 
 TRIVIAL = Trivial()
 

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fgrpo_jax.data.images import decode_image
-from fgrpo_jax.data.readers import tables
-from fgrpo_jax.data.sets import BENCHMARKS, SETS, SplitPart, open_set, parse_split
+from fgrpo_jax.data.sets.catalogue import BENCHMARKS, SETS, SplitPart, open_set, parse_split
+from fgrpo_jax.data.sets.readers import tables
 from fgrpo_jax.data.sources import outline
-from fgrpo_jax.rewards.parsing import parse
+from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.rewards.task import accuracy
 from tests import layouts
 

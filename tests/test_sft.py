@@ -15,8 +15,9 @@ import pytest
 import runs
 from safetensors.numpy import load_file
 
-from fgrpo_jax import checkpoint, doors, export, metrics, questions, setup, sft
+from fgrpo_jax import command, export, sft
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.training import checkpoint, datasets, metrics, setup
 
 STEPS = 4
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
@@ -66,7 +67,7 @@ def test_a_run_learns_and_leaves_what_it_says(whole: Path) -> None:
 
 def test_the_best_checkpoint_exports(whole: Path, tmp_path: Path, tiny_hf: Path) -> None:
     argv = [f"--checkpoint={whole / 'best'}", f"--out={tmp_path / 'hf'}"]
-    assert doors.run(export.main, export.parser(), argv) == 0
+    assert command.run(export.main, export.parser(), argv) == 0
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_hf, tmp_path / "hf"))
     assert before.keys() == after.keys()
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
@@ -106,7 +107,7 @@ def test_every_validation_trace_counts_once(tiny_hf: Path, tmp_path: Path) -> No
     batches = run.validation_batches()
     counted = [sft.to_batch(batch).mask.sum((1, 2)) for batch in batches]
     batches.close()
-    source = questions.source(run.config, "validation", traces=True, size=6)
+    source = datasets.source(run.config, "validation", traces=True, size=6)
     lengths = [len(run.policy.processor.encode_response(source[i].trace or "", None)) for i in range(6)]
     assert [len(rows) for rows in counted] == [4, 4]
     assert np.concatenate(counted).tolist()[:6] == lengths and counted[1][2:].sum() == 0

@@ -12,8 +12,8 @@ from scipy import stats
 from test_figures import answer
 
 from fgrpo_jax import evaluate
-from fgrpo_jax.reporting import paper, significance
-from fgrpo_jax.reporting.significance import compare, holm, mcnemar
+from fgrpo_jax.evaluation import paper, significance
+from fgrpo_jax.evaluation.significance import compare, holm, mcnemar
 
 QUICK = 300
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgrpo_jax.data.sets import open_set
+from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sources import WorldSource
 
 NLVR = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "nlvr"

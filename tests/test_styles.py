@@ -9,11 +9,13 @@ import numpy as np
 import policies
 import pytest
 
-from fgrpo_jax import answering, evaluate, judging, questions, setup
+from fgrpo_jax import evaluate
 from fgrpo_jax.data.styles import STYLES, find_style
+from fgrpo_jax.evaluation import answering
+from fgrpo_jax.reading.dialects import DIALECTS
 from fgrpo_jax.records import Example, ImageSize, Rollouts
-from fgrpo_jax.rewards.dialects import DIALECTS
 from fgrpo_jax.rewards.score import RewardConfig, judge_one
+from fgrpo_jax.training import datasets, judges, setup
 
 PRESETS = ("paper", "direct", "cot", "vigorl", "treevgr", "vlm_r1")
 SIZE = ImageSize(200, 100, 196, 112)
@@ -102,7 +104,7 @@ def test_what_is_prefilled_is_asked_and_belongs_to_the_answer(tiny_hf: Path) -> 
     config = policies.config(tiny_hf, data__prompt="treevgr", eval__examples=4, **ROOMY)
     policy = policies.policy(config)
     sampler = Says(policy, "It is so.</think><answer>A</answer>")
-    scorer = judging.scorer(config, policy, Path(), purpose="eval")
+    scorer = judges.scorer(config, policy, Path(), purpose="eval")
     answers = evaluate.evaluate(config, policy, None, sampler, scorer=scorer)  # type: ignore[arg-type]
     assert all(tail.endswith("assistant\n<think>") for tail in sampler.tails), sampler.tails
     for answer in answers:
@@ -118,7 +120,7 @@ def test_a_reference_response_brings_its_own_beginning(tiny_hf: Path) -> None:
     """Supervised prompts are not prefilled: the trace has its <think>."""
     config = policies.config(tiny_hf, data__prompt="treevgr", **ROOMY)
     policy = policies.policy(config)
-    example = questions.source(config, "train", traces=True, size=1)[0]
+    example = datasets.source(config, "train", traces=True, size=1)[0]
     asked = setup.encoder(config, policy)
     supervised = setup.encoder(config, policy, responses=True)
     assert asked(example)[1].text == supervised(example)[1].text + "<think>"

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from fgrpo_jax.data.readers import texts
+from fgrpo_jax.data.sets.readers import texts
 
 CASES = {  # text → question, options
     "Where did I move? A. Directly left B. Diagonally forward and right C. Right": (

@@ -16,9 +16,10 @@ import runs
 from safetensors.numpy import load_file, save_file
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax import metrics, setup, train
-from fgrpo_jax.config import CONSTRAINT_NAMES
+from fgrpo_jax import train
+from fgrpo_jax.config.sections import CONSTRAINT_NAMES
 from fgrpo_jax.rewards.judges.tally import METRICS
+from fgrpo_jax.training import metrics, setup
 
 STEPS = 4
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device

@@ -18,7 +18,7 @@ import pytest
 import runs
 from two_processes import QUESTIONS, STEPS
 
-from fgrpo_jax import answering
+from fgrpo_jax.evaluation import answering
 
 M, G = 8, 4
 QUICK = "--xla_backend_optimization_level=0"  # programs are compiled for longer than they run

@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from fgrpo_jax import convert, doors
-from fgrpo_jax.model import weights
+from fgrpo_jax import command, convert
+from fgrpo_jax.weights import importer
 
 pytest.importorskip("torch", reason="--verify compares with transformers, which needs torch (the 'test' extra)")
 
@@ -21,7 +21,7 @@ PARTS = (
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    code = doors.run(convert.main, convert.parser(), argv)
+    code = command.run(convert.main, convert.parser(), argv)
     said = capsys.readouterr()
     return code, said.out, said.err
 
@@ -42,7 +42,7 @@ def test_a_model_that_is_off_is_noticed_and_not_converted(
     tiny_hf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Two weights a thousandth off: their parts, and the logits behind them, and nothing else."""
-    load = weights.load_hf
+    load = importer.load_hf
 
     def spoilt(*args: object, **settings: object) -> dict:
         params = jax.tree.map(lambda x: x, load(*args, **settings))
@@ -50,7 +50,7 @@ def test_a_model_that_is_off_is_noticed_and_not_converted(
             part["kernel"] = part["kernel"] * 1.001
         return params
 
-    monkeypatch.setattr(weights, "load_hf", spoilt)
+    monkeypatch.setattr(importer, "load_hf", spoilt)
     code, out, err = run(capsys, f"--hf={tiny_hf}", "--verify", f"--out={tmp_path / 'c'}")
     assert code == 1 and not err.startswith("error") and not (tmp_path / "c").exists()
     assert off(out) == ["merger", "decoder layer", "logits"]

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgrpo_jax import doors, generate
+from fgrpo_jax import command, generate
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.model.rope import mrope_positions
 from fgrpo_jax.records import Example, Video
+from fgrpo_jax.weights import importer
 
 LIMITS = {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 40}
 
@@ -173,10 +173,10 @@ def test_generate_takes_videos(tiny_hf: Path, tmp_path: Path, capsys: pytest.Cap
     flags = [f"--hf={tiny_hf}", "--prompt=What moves?", f"--video={film}", "--max_new_tokens=2", "--temperature=0"]
     said = []
     for more in (["--fps=2", "--json"], ["--fps=2"]):
-        assert doors.run(generate.main, generate.parser(), [*flags, *more]) == 0
+        assert command.run(generate.main, generate.parser(), [*flags, *more]) == 0
         said.append(capsys.readouterr().out)
     assert len(json.loads(said[0])["samples"][0]["tokens"]) <= 2 and "tokens/s" in said[1]
-    assert doors.run(generate.main, generate.parser(), flags) == 1
+    assert command.run(generate.main, generate.parser(), flags) == 1
     assert "needs --fps=RATE" in capsys.readouterr().err
 
 
@@ -222,7 +222,7 @@ def pair(tiny_hf: Path):
     how = {"dtype": torch.float32, "attn_implementation": "eager"}
     theirs = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_hf, **how).eval()
     ours = Model.create(Processor.load(tiny_hf).config)
-    return theirs, ours, weights.load_hf(tiny_hf, ours, dtype=jnp.float32)
+    return theirs, ours, importer.load_hf(tiny_hf, ours, dtype=jnp.float32)
 
 
 def prompts(processor: Processor) -> list[EncodedPrompt]:

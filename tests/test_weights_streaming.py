@@ -18,11 +18,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_weights import CONFIG, MODEL, assert_same, random_params
 
-from fgrpo_jax import checkpoint, convert, export, streams
+from fgrpo_jax import convert, export
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.model import hub_folder, mapping, page_cache, weights, weights_out
-from fgrpo_jax.model.leaves import leaves
-from fgrpo_jax.model.shards import Shards
+from fgrpo_jax.training import checkpoint
+from fgrpo_jax.weights import exporter, hub_folder, importer, mapping, page_cache, streams
+from fgrpo_jax.weights.leaves import leaves
+from fgrpo_jax.weights.shards import Shards
 
 NORM = "model.layers.1.input_layernorm.weight"
 
@@ -30,7 +31,7 @@ NORM = "model.layers.1.input_layernorm.weight"
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "hf"
-    weights.save_hf(folder, random_params(), MODEL, shard_bytes=2e4)
+    importer.save_hf(folder, random_params(), MODEL, shard_bytes=2e4)
     return folder
 
 
@@ -47,14 +48,14 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 def shard_of(folder: Path, name: str) -> Path:
-    return folder / json.loads((folder / weights.INDEX).read_text())["weight_map"][name]
+    return folder / json.loads((folder / importer.INDEX).read_text())["weight_map"][name]
 
 
 # --------------------------------------------------------------------------------------------------- a process's part
 @pytest.mark.parametrize("sizes", [(1, 4, 2), (2, 2, 2), (8, 1, 1)], ids=str)
 def test_a_mesh_gets_the_same_numbers(saved: Path, sizes: tuple[int, int, int]):
     shardings = meshes.shardings(MODEL.specs, meshes.make_mesh(*sizes))
-    loaded = weights.load_hf(saved, MODEL, dtype=jnp.float32, shardings=shardings)
+    loaded = importer.load_hf(saved, MODEL, dtype=jnp.float32, shardings=shardings)
     assert_same(loaded, random_params())
     assert all(a.sharding == s for a, s in zip(jax.tree.leaves(loaded), jax.tree.leaves(shardings), strict=True))
 
@@ -66,11 +67,11 @@ def test_a_process_reads_the_slices_of_its_own_devices_and_nothing_else(saved: P
     devices = jax.devices()
     read = []
     for own in (devices[:4], devices[4:]):
-        source = weights.Source(saved, MODEL)
+        source = importer.Source(saved, MODEL)
         with ThreadPoolExecutor(2) as pool:
             for leaf, sharding in zip(source.leaves, jax.tree.leaves(shardings), strict=True):
                 where = sharding.devices_indices_map(leaf.spec.shape)
-                parts = weights.read_parts(
+                parts = importer.read_parts(
                     source, leaf, np.dtype("float32"), {device: where[device] for device in own}, pool
                 )
                 for device, part in parts.items():
@@ -129,7 +130,7 @@ def test_a_converted_checkpoint_is_an_ordinary_one(converted: Path):
 def test_convert_reads_a_layer_at_a_time(saved: Path, tmp_path: Path, monkeypatch):
     held: list[int] = []
     several: list[str] = []
-    read_rows = weights.Source.read_rows
+    read_rows = importer.Source.read_rows
 
     def watched(self, leaf, start, out):
         held.append(out.nbytes)
@@ -137,7 +138,7 @@ def test_convert_reads_a_layer_at_a_time(saved: Path, tmp_path: Path, monkeypatc
             several.append(leaf.path)
         read_rows(self, leaf, start, out)
 
-    monkeypatch.setattr(weights.Source, "read_rows", watched)
+    monkeypatch.setattr(importer.Source, "read_rows", watched)
     convert.convert(saved, tmp_path / "c")
     assert not several and max(held) == max(4 * int(np.prod(leaf.piece)) for leaf in leaves(MODEL))
     assert sum(held) == sum(x.nbytes for x in jax.tree.leaves(random_params()))
@@ -220,8 +221,8 @@ def test_arrays_of_a_training_run_are_read_in_parts(tmp_path: Path):
     step = checkpoints.save(convert.Policy(jnp.int32(0), params), config={}, data={}, hf=tmp_path)
     checkpoints.close()
     stored = streams.Stored(step / "params", [leaf.path for leaf in leaves(MODEL)])
-    weights_out.write_hf(tmp_path / "out", stored, MODEL, dtype=np.float32)
-    assert_same(weights.load_hf(tmp_path / "out", MODEL, dtype=jnp.float32), random_params())
+    exporter.write_hf(tmp_path / "out", stored, MODEL, dtype=np.float32)
+    assert_same(importer.load_hf(tmp_path / "out", MODEL, dtype=jnp.float32), random_params())
 
 
 # ---------------------------------------------------------------------------------------------------------- what is off
@@ -231,7 +232,7 @@ def test_a_truncated_shard_names_the_tensors_it_cuts(folder: Path):
     last = max((t for t in tensors.values() if t.file == file), key=lambda t: t.start)
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(ValueError, match=rf"{file.name} is not a whole .*'{last.name}' ends at .*\(1 of \d+ tensors"):
-        weights.load_hf(folder, MODEL, dtype=jnp.float32)
+        importer.load_hf(folder, MODEL, dtype=jnp.float32)
 
 
 def test_a_shard_that_the_index_names_and_nobody_has(folder: Path):
@@ -239,7 +240,7 @@ def test_a_shard_that_the_index_names_and_nobody_has(folder: Path):
     first = min(t.name for t in Shards(folder).tensors.values() if t.file == file)
     file.unlink()
     with pytest.raises(FileNotFoundError, match=rf"{file.name} is named in .*first '{first}'"):
-        weights.load_hf(folder, MODEL, dtype=jnp.float32)
+        importer.load_hf(folder, MODEL, dtype=jnp.float32)
 
 
 def test_a_tensor_in_two_shards(folder: Path):
@@ -247,7 +248,7 @@ def test_a_tensor_in_two_shards(folder: Path):
     other = next(path for path in sorted(folder.glob("*.safetensors")) if path != home)
     save_file(load_file(other) | {NORM: load_file(home)[NORM]}, other)
     with pytest.raises(ValueError, match=rf"duplicate tensor: '{NORM}' is in .*{other.name} and in {home.name}"):
-        weights.load_hf(folder, MODEL, dtype=jnp.float32)
+        importer.load_hf(folder, MODEL, dtype=jnp.float32)
 
 
 def edit_header(path: Path, old: bytes, new: bytes) -> None:
@@ -261,12 +262,12 @@ def test_headers_that_do_not_add_up(folder: Path, tmp_path: Path):
     entry = f'"{NORM}":{{"dtype":"F32"'.encode()
     edit_header(file, entry, entry.replace(b"F32", b"F23"))
     with pytest.raises(ValueError, match=rf"'{NORM}' in {file.name} has dtype F23; readable are"):
-        weights.load_hf(folder, MODEL, dtype=jnp.float32)
+        importer.load_hf(folder, MODEL, dtype=jnp.float32)
     with pytest.raises(ValueError, match=rf"'{NORM}' in {file.name} has dtype F23"):
         convert.convert(folder, tmp_path / "c")
     edit_header(file, entry.replace(b"F32", b"F23"), entry.replace(b"F32", b"F64"))
     with pytest.raises(ValueError, match=rf"'{NORM}' in .*{file.name} has 128 bytes, its dtype F64 .* need 256"):
-        weights.load_hf(folder, MODEL, dtype=jnp.float32)
+        importer.load_hf(folder, MODEL, dtype=jnp.float32)
     assert not (tmp_path / "c").exists()
 
 
@@ -275,8 +276,8 @@ def test_headers_that_do_not_add_up(folder: Path, tmp_path: Path):
 )
 def test_values_that_are_not_finite_are_counted(tmp_path: Path, dtype):
     params = random_params(dtype=dtype if dtype is not np.float64 else np.float32)
-    weights.save_hf(tmp_path / "hf", params, MODEL)
-    file = tmp_path / "hf" / weights.SINGLE
+    importer.save_hf(tmp_path / "hf", params, MODEL)
+    file = tmp_path / "hf" / importer.SINGLE
     tensors = {name: value.astype(dtype) for name, value in load_file(file).items()}
     kernel = "model.layers.0.mlp.up_proj.weight"
     # Each kind alone in a tensor too: the sign decides which of the two looks at the bits finds it.
@@ -286,7 +287,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path, dtype):
             tensors[name].reshape(-1)[place] = value
     save_file(tensors, file)
     with pytest.warns(UserWarning, match=r"3 tensors of .*hf hold 5 values .* first 'lm_head.weight' in model.safet"):
-        weights.load_hf(tmp_path / "hf", MODEL, dtype=jnp.float32)
+        importer.load_hf(tmp_path / "hf", MODEL, dtype=jnp.float32)
     with pytest.warns(UserWarning, match="3 tensors of .* hold 5 values"):
         convert.convert(tmp_path / "hf", tmp_path / "c", dtype="float32")
 
@@ -351,7 +352,7 @@ def test_a_disk_that_is_full_at_the_end_names_the_file_and_keeps_nothing(convert
 def test_files_have_the_permissions_of_the_umask(saved: Path, tmp_path: Path):
     before = os.umask(0o027)
     try:
-        weights.save_hf(tmp_path / "out", random_params(), MODEL, shard_bytes=2e4)
+        importer.save_hf(tmp_path / "out", random_params(), MODEL, shard_bytes=2e4)
     finally:
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}

@@ -10,13 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from fgrpo_jax.data.world import World, default_families, split_of, supervised_families
-from fgrpo_jax.data.world_drawing import PALETTE, shape_mask
-from fgrpo_jax.data.world_scenes import DIFFICULTIES, name_of
-from fgrpo_jax.data.world_traces import FlawMix
+from fgrpo_jax.reading.words import SHAPES
 from fgrpo_jax.records import Example, SceneObject
-from fgrpo_jax.rewards.relations import distance, holds, is_between, is_inside, offset
-from fgrpo_jax.rewards.words import SHAPES
+from fgrpo_jax.world.drawing import PALETTE, shape_mask
+from fgrpo_jax.world.relations import distance, holds, is_between, is_inside, offset
+from fgrpo_jax.world.scenes import DIFFICULTIES, name_of
+from fgrpo_jax.world.traces import FlawMix
+from fgrpo_jax.world.world import World, default_families, split_of, supervised_families
 
 SMALL = {"tiny": 150, "easy": 30, "hard": 8}
 

@@ -40,16 +40,17 @@ EVALUATIONS: dict[str, dict[str, Any]] = {
 
 
 def train(together: list[str], hf: str, workdir: str, steps: str) -> int:
-    from fgrpo_jax import doors, train
+    from fgrpo_jax import command, train
 
     train.score = runs.half_dead(train.score)
     flags = policies.overrides(Path(hf), num_steps=int(steps), **FIELDS)
     command = [f"--config={policies.BASE}", f"--workdir={workdir}", *flags]
-    return doors.run(train.main, train.parser(), [*command, *together])
+    return command.run(train.main, train.parser(), [*command, *together])
 
 
 def evaluate(together: list[str], folder: str, *names: str) -> int:
-    from fgrpo_jax import answering, evaluate
+    from fgrpo_jax import evaluate
+    from fgrpo_jax.evaluation import answering
 
     append, wrote = answering.AnswerFile.append, watch(Path(folder))
 

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from fgrpo_jax import doors, precompile
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Shape
 from fgrpo_jax.fgrpo import optimizer
@@ -32,6 +32,7 @@ from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.multipliers import Constraint
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.training import precompile
 
 PROMPTS, ROLLOUTS, UPDATES = 128, 5, 2
 """The paper's rollout batch."""
@@ -39,7 +40,7 @@ PROMPTS, ROLLOUTS, UPDATES = 128, 5, 2
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--model", choices=aot_tpu.MODELS, default="3b", help="shape (default 3b)")
     out.add_argument("--topology", default="v5e:4x4", help="TPU slice (default v5e:4x4)")
     out.add_argument("--mesh", default="1,16,1", metavar="DATA,FSDP,TENSOR", help="(default 1,16,1)")
@@ -202,4 +203,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -84,7 +84,7 @@ CHIPS: Mapping[str, Chip] = {
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--model", choices=MODELS, default="3b", help="shape (default 3b)")
     out.add_argument("--topology", default="v5e:2x4", help="TPU slice (default v5e:2x4)")
     out.add_argument("--mesh", action="append", default=[], metavar="DATA,FSDP,TENSOR", help="repeat for several rows")
@@ -267,4 +267,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -35,12 +35,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 from PIL import Image
 
-from fgrpo_jax import doors, evaluate, setup, train
+from fgrpo_jax import command, evaluate, train
 from fgrpo_jax.data import images
 from fgrpo_jax.data.pipeline import Batch, Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.data.sources import Source
 from fgrpo_jax.records import Example
+from fgrpo_jax.training import setup
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((100, 400), (480, 640), (960, 1280))
@@ -196,7 +197,7 @@ def waiting() -> dict[str, float]:
             argv = [f"--config={ROOT / 'configs' / 'tiny.py'}", f"--workdir={workdir}/{name}"]
             argv += [f"--config.{key}={value}" for key, value in values.items()]
             with contextlib.redirect_stdout(io.StringIO()):
-                code = doors.run(door.main, door.parser(), argv)
+                code = command.run(door.main, door.parser(), argv)
             if code:
                 raise RuntimeError(f"{name} ended with exit code {code}")
             out[name] = seen.share

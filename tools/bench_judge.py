@@ -31,10 +31,10 @@ import httpx
 import numpy as np
 import scripted_judge
 
+from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges.protocol import Request
 from fgrpo_jax.rewards.judges.server import ServerJudge, Settings
-from fgrpo_jax.rewards.parsing import parse
 
 TOOLS = Path(__file__).resolve().parent
 SENTENCES = 8

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import make_tiny_checkpoint as checkpoints
 import numpy as np
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax.fgrpo import forward, optimizer
 from fgrpo_jax.records import PromptBatch
 
@@ -42,7 +42,7 @@ RATE, DECAY, CLIP = 1e-6, 0.01, 1.0
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--prompts", type=int, default=2, help="image prompts (default 2)")
     out.add_argument("--rollouts", type=int, default=8, help="rollouts a prompt (default 8)")
     out.add_argument("--tokens", type=int, default=128, help="new tokens a rollout (default 128)")
@@ -263,4 +263,4 @@ def _without_prompt(prompts: PromptBatch) -> PromptBatch:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

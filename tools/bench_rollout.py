@@ -33,14 +33,14 @@ import make_tiny_checkpoint as checkpoints
 import numpy as np
 from flax import struct
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Example, PromptBatch
 from fgrpo_jax.rollout.generate import decode_texts
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.weights import importer
 
 RECIPE = checkpoints.Recipe(
     vocab_size=4096,
@@ -81,7 +81,7 @@ def timed(run: Callable[[], Any]) -> Times:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--prompts", type=int, default=8, help="image prompts (default 8)")
     out.add_argument("--rollouts", type=int, default=8, help="rollouts a prompt (default 8)")
     out.add_argument("--tokens", type=int, default=128, help="new tokens a rollout (default 128)")
@@ -126,7 +126,7 @@ class Setting:
         # Exact lengths: padding is the buckets' affair, and torch gets none beyond the longest prompt either.
         buckets = Buckets(prompt=(max(lengths),), patches=((SIDE // 14) ** 2,), window_slack=(1.0,))
         prompts = collate(encoded, buckets=buckets, pad_id=processor.pad_id)
-        params = weights.load_hf(folder, model, dtype=dtype)
+        params = importer.load_hf(folder, model, dtype=dtype)
         return cls(processor, model, params, examples, encoded, jax.device_put(prompts))
 
     def sampler(self, args: argparse.Namespace, *, model: Any = None, **settings: Any) -> Sampler:
@@ -354,4 +354,4 @@ def tail(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -31,8 +31,8 @@ from pathlib import Path
 import make_random_checkpoint as random_checkpoint
 from checks.record import Check, at_most, exit_code, same
 
-from fgrpo_jax import doors
-from fgrpo_jax.model.shards import Shards
+from fgrpo_jax import command
+from fgrpo_jax.weights.shards import Shards
 
 _SAVE = """
 import sys, time, jax, jax.numpy as jnp, orbax.checkpoint as ocp
@@ -237,7 +237,7 @@ def convert_only(hf: Path, scratch: Path) -> Iterator[Check]:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--size", choices=random_checkpoint.released.HUB, default="3B", help="(%(default)s)")
     out.add_argument("--layers", type=int, help="decoder layers; the release's own by default")
     out.add_argument("--dtype", default="bfloat16", help="of the checkpoint (%(default)s)")
@@ -266,4 +266,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -35,7 +35,7 @@ from checks import signals as signals_area
 from checks import weights as weights_area
 from checks.record import Check, exit_code, holds
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 
 AREAS = {
     "main": main_area,
@@ -50,7 +50,7 @@ AREAS = {
 
 def parser() -> argparse.ArgumentParser:
     """A subcommand an area."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     areas = out.add_subparsers(dest="area", required=True, metavar="AREA")
     for name, area in AREAS.items():
         flags = areas.add_parser(name, help=area.__doc__, description=area.__doc__)
@@ -94,4 +94,4 @@ def caught(name: str, run: Callable[[], Iterator[Check]]) -> Iterator[Check]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

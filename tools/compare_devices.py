@@ -19,14 +19,15 @@ from typing import Any
 import jax
 import numpy as np
 from checks import runs
+from replay import TIE, Replay
 
-from fgrpo_jax import config as configs
-from fgrpo_jax import doors, setup
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.records import Signals
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import Generation, generate
-from fgrpo_jax.rollout.replay import TIE, Replay
+from fgrpo_jax.training import setup
 
 COMPARED = ("loss/policy", "loss/kl", "loss/total", "optim/grad_norm", "lambda")
 
@@ -115,7 +116,7 @@ def parted(one: Side, prompts: Any, drawn: Generation, *, other: Generation, key
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--hf", type=Path, default=setup.SHIPPED, help="HF folder of the policy (default: %(default)s)")
     out.add_argument("--steps", type=int, default=5, help="rollout steps (default 5)")
     return out
@@ -123,9 +124,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Compares and prints."""
-    raw: Any = doors.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**runs.SMALL, "model.hf": args.hf}))
+    raw: Any = command.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**runs.SMALL, "model.hf": args.hf}))
     print(json.dumps(compare(configs.load(raw), args.steps)))
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -35,12 +35,13 @@ import optax
 from checks import runs
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fgrpo_jax import config as configs
-from fgrpo_jax import doors, setup
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.fgrpo import advantages, losses, multipliers, optimizer
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals
+from fgrpo_jax.training import setup
 
 MESHES = {1: (1, 1, 1), 2: (2, 1, 1), 8: (2, 2, 2)}
 """data × fsdp × tensor of each number of devices."""
@@ -106,7 +107,7 @@ class Work:
 
     @classmethod
     def create(cls, hf: str) -> Work:
-        raw: Any = doors.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**SETTINGS, "model.hf": hf}))
+        raw: Any = command.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**SETTINGS, "model.hf": hf}))
         config = configs.load(raw)
         policy = on_mesh(config, 1)
         data = setup.training_batches(config, policy)
@@ -294,7 +295,7 @@ def functions(work: Work, case: Case) -> dict[str, np.ndarray]:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--hf", type=Path, default=setup.SHIPPED, help="HF folder of the policy (default: %(default)s)")
     out.add_argument("--functions", dest="step", action="store_false", help="the float64 functions alone")
     return out
@@ -320,4 +321,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

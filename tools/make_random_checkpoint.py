@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import released
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax.convert import DTYPES, bar
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.leaves import Leaf, leaves
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.model.weights_out import write_hf
+from fgrpo_jax.weights.exporter import write_hf
+from fgrpo_jax.weights.leaves import Leaf, leaves
 
 _POOL = (1 << 22) + 4099  # numbers; no multiple of a tensor's rows
 
@@ -71,7 +71,7 @@ def write(out: Path, config: ModelConfig, *, dtype: str, shard_bytes: float, see
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--out", required=True, type=Path, help="folder to write; must not exist")
     out.add_argument("--size", choices=released.HUB, default="3B", help="whose shape (%(default)s)")
     out.add_argument("--layers", type=int, help="decoder layers; the release's own by default")
@@ -89,4 +89,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import small_tokenizer as tokenizers
 
-from fgrpo_jax import doors
-from fgrpo_jax.data import tokenizer as tokenizers
+from fgrpo_jax import command
 from fgrpo_jax.data.styles import STYLES
-from fgrpo_jax.data.world import World, supervised_families
-from fgrpo_jax.model import weights
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.weights import importer
+from fgrpo_jax.world.world import World, supervised_families
 
 
 def _flag(default: int | float | str, text: str) -> Any:
@@ -114,7 +114,7 @@ def write(out: Path, recipe: Recipe) -> ModelConfig:
     with tempfile.TemporaryDirectory() as source:
         tokenizers.save(source, tokenizer, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
         (Path(source) / "config.json").write_text(json.dumps(config.to_hf(), indent=2))
-        weights.save_hf(out, params, model, source=source)
+        importer.save_hf(out, params, model, source=source)
     return config
 
 
@@ -125,7 +125,7 @@ def count_parameters(config: ModelConfig) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool: --out, and one for each field of a recipe."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--out", required=True, type=Path, help="folder to write; must not exist")
     for field in dataclasses.fields(Recipe):
         text = f"{field.metadata['help']} (default {field.default})"
@@ -141,4 +141,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -21,10 +21,11 @@ import jax
 from checks import heldout
 from make_tiny_checkpoint import Recipe, write
 
-from fgrpo_jax import config as configs
-from fgrpo_jax import doors, evaluate, judging, metrics, setup, sft
+from fgrpo_jax import command, evaluate, sft
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.convert import folder_dtype
 from fgrpo_jax.export import export
+from fgrpo_jax.training import judges, metrics, setup
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 8_000_000
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
 
 def train(name: str, start: Path, workdir: Path) -> configs.Config:
     """One half in its workdir, from the HF folder `start`; a half that is done is left alone."""
-    raw: Any = doors.load_config(ROOT / "configs" / f"{name}.py")
+    raw: Any = command.load_config(ROOT / "configs" / f"{name}.py")
     raw.model.hf = str(start)
     sft.main(argparse.Namespace(config=raw, workdir=workdir, overwrite=False))
     return configs.load(raw, door="sft")
@@ -73,13 +74,13 @@ def require_small(folder: Path) -> None:
 
 def held_out(folder: Path) -> dict[str, Any]:
     """Figures of the exported folder on 500 questions of configs/tiny.py, which starts from it."""
-    raw: Any = doors.load_config(ROOT / "configs" / "tiny.py")
+    raw: Any = command.load_config(ROOT / "configs" / "tiny.py")
     raw.model.hf, raw.eval.examples = str(folder), 500
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params = policy.load(config.model.param_dtype)
     sampler = setup.sampler(config, policy, purpose="eval")
-    scorer = judging.scorer(config, policy, folder, purpose="eval")
+    scorer = judges.scorer(config, policy, folder, purpose="eval")
     with contextlib.closing(scorer):
         answers = evaluate.evaluate(config, policy, params, sampler, scorer=scorer)
     return heldout.figures(answers) | {"split": config.data.eval_split, "temperature": config.eval.temperature}
@@ -188,11 +189,11 @@ def machine() -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--out", required=True, type=Path, help="HF folder to make; must not exist")
     out.add_argument("--workdir", type=Path, default=Path("runs/warmstart"), help="of the training runs (%(default)s)")
     return out
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

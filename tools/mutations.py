@@ -23,7 +23,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("fgrpo_jax", "configs", "tests", "tools", "pyproject.toml", "README.md", "docs")
@@ -169,70 +169,70 @@ MUTATIONS = (
     ),
     Mutation(
         "options stay in the published order, the right one first",
-        "fgrpo_jax/data/readers/texts.py",
+        "fgrpo_jax/data/sets/readers/texts.py",
         '    places.sort(key=lambda place: hashlib.blake2b(f"{name}\\0{place}".encode(), digest_size=8).digest())\n',
         "",
         "tests/test_sets.py::test_sat_right_answer_is_published_first_and_moved",
     ),
     Mutation(
         "both rotations of a question are the same",
-        "fgrpo_jax/data/readers/texts.py",
+        "fgrpo_jax/data/sets/readers/texts.py",
         "places[(at + rotation) % len(places)]",
         "places[at]",
         "tests/test_sets.py::test_sat_real_stands_in_two_rotations",
     ),
     Mutation(
         "answers that count from 0 are read as from 1",
-        "fgrpo_jax/data/readers/benchmarks.py",
+        "fgrpo_jax/data/sets/readers/benchmarks.py",
         "answer=LETTERS[place],",
         "answer=LETTERS[place - 1],",
         "tests/test_sets.py::test_omnispatial_answers_count_from_zero_and_names_are_ambiguous",
     ),
     Mutation(
         "wrong published labels are kept",
-        "fgrpo_jax/data/readers/benchmarks.py",
+        "fgrpo_jax/data/sets/readers/benchmarks.py",
         "MMVP_CORRECTED.get(number, answer)",
         "answer",
         "tests/test_sets.py::test_mmvp_header_typo_and_corrected_labels",
     ),
     Mutation(
         "boxes in 0..1 pass for pixels",
-        "fgrpo_jax/data/published.py",
+        "fgrpo_jax/data/sets/published.py",
         "return x1 * width, y1 * height, x2 * width, y2 * height",
         "return x1, y1, x2, y2",
         "tests/test_sets.py::test_vgr_pseudo_boxes_become_pixels",
     ),
     Mutation(
         "an image of the same base name will do",
-        "fgrpo_jax/data/readers/records.py",
+        "fgrpo_jax/data/sets/readers/records.py",
         "if file.parts[-len(wanted) :] == wanted",
         "if file.name == wanted[-1]",
         "tests/test_sets.py::test_an_image_lies_deeper_but_never_somewhere_else",
     ),
     Mutation(
         "image paths may climb out of the root",
-        "fgrpo_jax/data/readers/records.py",
+        "fgrpo_jax/data/sets/readers/records.py",
         ' or ".." in parts.parts',
         "",
         "tests/test_bad_data.py::test_error_names_file_and_row",
     ),
     Mutation(
         "a shard that was cut short counts",
-        "fgrpo_jax/data/shards.py",
+        "fgrpo_jax/data/sets/shards.py",
         ' and job.file.stat().st_size == note["size"]',
         "",
         "tests/test_prepare.py::test_a_shard_that_was_cut_short_or_made_of_other_rows_is_written_again",
     ),
     Mutation(
         "boxes of every member of a mix count",
-        "fgrpo_jax/data/mix.py",
+        "fgrpo_jax/data/sets/mix.py",
         "return example if member.boxes else without_boxes(example)",
         "return example",
         "tests/test_mix.py::test_counts_masks_and_no_example_twice",
     ),
     Mutation(
         "a mix holds out what it trains on",
-        "fgrpo_jax/data/mix.py",
+        "fgrpo_jax/data/sets/mix.py",
         "else order[count:]",
         "else order[:count]",
         "tests/test_mix.py::test_what_is_held_out_is_never_trained_on",
@@ -333,7 +333,7 @@ def turns_red(mutation: Mutation) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--only", action="append", metavar="NAME", help="this mutation; repeat for several")
     out.add_argument("--list", action="store_true", help="print the names and run nothing")
     return out
@@ -359,4 +359,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -13,7 +13,7 @@ from pathlib import Path
 from checks import dual_dynamics as toy
 from checks import runs
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 
 SHOWN = 600
 COLORS = ("tab:blue", "tab:orange", "tab:green")
@@ -44,7 +44,7 @@ def draw(out: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--out", type=Path, default=runs.ROOT / "docs/dual_dynamics.png", help="default: %(default)s")
     return out
 
@@ -56,4 +56,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

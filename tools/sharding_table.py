@@ -18,7 +18,7 @@ import jax
 import released
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from fgrpo_jax import doors
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -68,7 +68,7 @@ def _axes(spec: PartitionSpec) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Flags of this tool."""
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument("--size", choices=released.HUB, help="one size; all by default")
     out.add_argument("--fsdp", type=int, default=FSDP, help="shards of every layer (default %(default)s)")
     out.add_argument("--tensor", type=int, default=TENSOR, help="shards of heads and MLPs (default %(default)s)")
@@ -88,4 +88,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

@@ -30,7 +30,8 @@ from checks.record import Check, above, exit_code, holds, same
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from fgrpo_jax import doors, metrics, setup
+from fgrpo_jax import command
+from fgrpo_jax.training import metrics, setup
 
 WORD = "correct"
 SECONDS_TO_START = 600
@@ -138,7 +139,7 @@ def checks(args: argparse.Namespace, scratch: Path) -> Iterator[Check]:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = doors.parser(__doc__)
+    out = command.parser(__doc__)
     out.add_argument(
         "--python", type=Path, required=True, help="interpreter with transformers[serving] and torchvision"
     )
@@ -157,4 +158,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(doors.run(main, parser()))
+    raise SystemExit(command.run(main, parser()))

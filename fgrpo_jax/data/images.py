@@ -19,9 +19,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fgrpo_jax.data.frames import FRAMES_OF_BOXES as FRAMES_OF_BOXES  # also known by this module's name
-from fgrpo_jax.data.frames import convert_box as convert_box
-from fgrpo_jax.data.frames import convert_boxes_in_text as convert_boxes_in_text
+from fgrpo_jax.reading.frames import FRAMES_OF_BOXES as FRAMES_OF_BOXES
+from fgrpo_jax.reading.frames import convert_box as convert_box
+from fgrpo_jax.reading.frames import convert_boxes_in_text as convert_boxes_in_text
 from fgrpo_jax.records import ImageSize
 
 PATCH = 14  # pixels a side

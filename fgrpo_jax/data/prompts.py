@@ -23,7 +23,6 @@ from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets, Shape, rung
 from fgrpo_jax.data.limits import PixelLimits, read_json
 from fgrpo_jax.data.styles import PromptStyle, find_style
-from fgrpo_jax.data.tokenizer import said_by
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.records import Example, ImageSize, PromptBatch, Video, VisionInputs
@@ -296,7 +295,7 @@ class Processor:
     @functools.cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
         """What each id of the model's vocabulary says, for stop sequences; b'' where it says nothing."""
-        return said_by(self.tokenizer, vocab=self.config.text.vocab_size)
+        return _token_bytes(self.tokenizer, vocab=self.config.text.vocab_size)
 
     def _response_ids(self, text: str, what: str) -> np.ndarray:
         if reserved := self._reserved.search(text):
@@ -487,3 +486,33 @@ def collate_supervised(
     for row, (_, ids) in enumerate(pairs):
         tokens[row, 0, : len(ids)], mask[row, 0, : len(ids)] = ids, True
     return collate([prompt for prompt, _ in pairs], buckets=buckets, pad_id=pad_id, need=need), tokens, mask
+
+
+def _token_bytes(tokenizer: Any, *, vocab: int) -> tuple[bytes, ...]:
+    """What each of `vocab` ids of a byte-level tokenizer says; b'' for special tokens and ids that it does not know.
+
+    Such a tokenizer spells bytes as printable characters: those that are printable in Latin-1 as themselves, the others
+    as the characters from 256 on, in order (Radford et al. 2019).
+
+    Args:
+      tokenizer: a fast tokenizer of `transformers`.
+
+    Raises:
+      ValueError: a token that is no spelling of bytes.
+    """
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [byte for byte in range(256) if byte not in plain]
+    spelled = {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    added = tokenizer.added_tokens_decoder
+    out = [b""] * vocab
+    for index, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        if index in added:
+            out[index] = b"" if added[index].special else str(added[index]).encode()
+        elif token is not None:
+            try:
+                out[index] = bytes(spelled[char] for char in token)
+            except KeyError:
+                raise ValueError(
+                    f"token {index} {token!r} is no spelling of bytes: the tokenizer is not byte-level, as Qwen's are"
+                ) from None
+    return tuple(out)

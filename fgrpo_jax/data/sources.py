@@ -11,9 +11,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from fgrpo_jax.data.world import World
-from fgrpo_jax.data.world_traces import FlawMix
 from fgrpo_jax.records import Example
+from fgrpo_jax.world.traces import FlawMix
+from fgrpo_jax.world.world import World
 
 
 class Source(Protocol):

@@ -1,6 +1,6 @@
 """How questions are worded: the one documented template of a prompt, and its presets.
 
-Presets go by the names of `fgrpo_jax.rewards.dialects.DIALECTS`, so that a checkpoint is asked, and its responses are
+Presets go by the names of `fgrpo_jax.reading.dialects.DIALECTS`, so that a checkpoint is asked, and its responses are
 read, as it was trained. What a preset asks for (tags, boxes or points, letter or text, what the response begins with)
 is that of the family; the words are ours. FILE.json in the place of a preset's name holds other words.
 """
@@ -26,7 +26,7 @@ class PromptStyle:
       request: line after the options; none when empty.
       open_request: the same for a question without options.
       prefill: how every response begins; it is given and not drawn.
-      dialect: how a response is written, a name of `fgrpo_jax.rewards.dialects.DIALECTS`.
+      dialect: how a response is written, a name of `fgrpo_jax.reading.dialects.DIALECTS`.
     """
 
     system: str

@@ -220,7 +220,7 @@ def _whitened(mixed: jax.Array, *, whiten: Whiten) -> jax.Array:
     prompts, group = mixed.shape
     groups = jnp.sum(live_groups(mixed)) if whiten == "live" else jnp.asarray(prompts)
     squares = jnp.where(mixed == 0, 0, mixed * mixed)
-    rms = jnp.sqrt(_sum_any_order(_sum_group(squares)[:, 0]) / jnp.maximum(groups * group, 1).astype(mixed.dtype))
+    rms = jnp.sqrt(_sum_in_order(_sum_group(squares)[:, 0]) / jnp.maximum(groups * group, 1).astype(mixed.dtype))
     return jnp.where(rms == 0, 0, mixed * (1 / jnp.where(rms == 0, 1, rms)))
 
 
@@ -229,24 +229,9 @@ def _sum_group(values: jax.Array) -> jax.Array:
     return functools.reduce(jnp.add, [values[..., i : i + 1] for i in range(values.shape[-1])])
 
 
-def _sum_any_order(values: jax.Array) -> jax.Array:
-    """Sum of [M] numbers ≥ 0, as exact as in floats but with the same bits in any order of addition.
-
-    The numbers are cut into limbs of whole multiples of a power of two, which add up in int32 without rounding. Two
-    limbs hold at least 24 bits below the largest number for M up to 2^12 in float32, four at least 40 in float64.
-    """
-    top = jnp.max(values)
-    bits = 30 - max(len(values) - 1, 1).bit_length()  # so that M limbs below 2^bits stay below 2^30
-    unit = 2.0**bits
-    exponent = jnp.frexp(jnp.where(jnp.isfinite(top), top, 1))[1]  # top < 2^exponent
-    rest = jnp.ldexp(values, bits - exponent)
-    total, scale = jnp.zeros((), values.dtype), 1.0
-    for _ in range(2 if values.dtype == jnp.float32 else 4):
-        whole = jnp.floor(rest)
-        limb = jnp.sum(whole.astype(jnp.int32)).astype(values.dtype)
-        total, scale = total + limb * scale, scale / unit
-        rest = (rest - whole) * unit
-    return jnp.where(jnp.isfinite(top), jnp.ldexp(total, exponent - bits), top)
+def _sum_in_order(values: jax.Array) -> jax.Array:
+    """Sum of [M] numbers, one after the other: the same bits in every program and on any number of devices."""
+    return jax.lax.scan(lambda total, value: (total + value, None), jnp.zeros((), values.dtype), values)[0]
 
 
 def _check_same_shape(**arrays: jax.Array) -> None:

@@ -34,8 +34,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fgrpo_jax.reading.parsing import Parsed
 from fgrpo_jax.records import Example, ImageSize
-from fgrpo_jax.rewards.parsing import Parsed
 from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Signal
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from fgrpo_jax.reading.frames import iou
+from fgrpo_jax.reading.parsing import is_proper
 from fgrpo_jax.records import Box
-from fgrpo_jax.rewards.parsing import is_proper
-from fgrpo_jax.rewards.relations import iou
 
 MAPPINGS = ("clamp", "shift")
 FARTHEST = 1e9

@@ -20,18 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from fgrpo_jax.data.frames import convert_box
 from fgrpo_jax.data.prompts import EncodedPrompt
+from fgrpo_jax.reading.dialects import PAPER, Dialect, boxes_in
+from fgrpo_jax.reading.frames import convert_box
+from fgrpo_jax.reading.parsing import Parsed, answer_index, parse
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Box, Example, ImageSize, Signals
 from fgrpo_jax.rewards import custom, task
 from fgrpo_jax.rewards.custom import CustomRewards, Responses
-from fgrpo_jax.rewards.dialects import PAPER, Dialect, boxes_in
 from fgrpo_jax.rewards.grounding import MAPPINGS, mean_iou, spatial
 from fgrpo_jax.rewards.judges.dispatch import KINDS, Case, Dispatcher, Opinion
 from fgrpo_jax.rewards.judges.protocol import Kind
-from fgrpo_jax.rewards.parsing import Parsed, answer_index, parse
 from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Measure, Signal, overlong_penalty
-from fgrpo_jax.rewards.verdict import Verdict
 
 CONSTRAINTS = ("consistency", "semantic_grounding", "spatial_grounding")
 """The paper's three."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from fgrpo_jax.rewards.verdict import Verdict
+from fgrpo_jax.reading.verdict import Verdict
 
 MaskRule = Literal["own", "correct", "all"]
 

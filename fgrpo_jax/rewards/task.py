@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from fgrpo_jax.reading.answers import plain, same_answer
+from fgrpo_jax.reading.parsing import Parsed, answer_index, open_answer
 from fgrpo_jax.records import Example
-from fgrpo_jax.rewards.answers import plain, same_answer
-from fgrpo_jax.rewards.parsing import Parsed, answer_index, open_answer
 
 
 def accuracy(parsed: Parsed, example: Example) -> float:

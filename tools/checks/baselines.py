@@ -14,11 +14,12 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, at_most, same
-from fgrpo_jax import checkpoint, doors, setup
-from fgrpo_jax import config as configs
+from fgrpo_jax import command
+from fgrpo_jax.config import sections as configs
 from fgrpo_jax.fgrpo import multipliers
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import Signals
+from fgrpo_jax.training import checkpoint, setup
 
 FOLDER = runs.CONFIGS / "baselines"
 BASES: Mapping[str, list[str]] = {"tiny": [], "qwen3b": ["--config.data.path=somewhere"]}
@@ -61,7 +62,7 @@ DIFFERENCES: dict[str, set[str]] = {
 def load(name: str, base: str, *overrides: str) -> configs.Config:
     """A baseline on a base; '' for the base itself."""
     file = f"{FOLDER / name}.py:{base}" if name else f"{runs.CONFIGS / base}.py"
-    raw: Any = doors.load_config(file, [*BASES[base], *overrides])
+    raw: Any = command.load_config(file, [*BASES[base], *overrides])
     return configs.load(raw)
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from checks import runs
 from checks.record import Check
-from fgrpo_jax import setup
+from fgrpo_jax.training import setup
 
 ContextT = TypeVar("ContextT")
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, at_most, between, same
+from fgrpo_jax.evaluation import results, significance
 from fgrpo_jax.records import Example, ImageSize
-from fgrpo_jax.reporting import results, significance
 from fgrpo_jax.rewards.score import RewardConfig, score
 
 NOTHING = {"consistency": None, "semantic_grounding": None, "spatial_grounding": None, "box_iou": None}

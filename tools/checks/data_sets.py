@@ -16,7 +16,7 @@ from typing import Any
 
 from checks import runs
 from checks.record import Check, holds, same
-from fgrpo_jax.data.sets import SETS, open_set
+from fgrpo_jax.data.sets.catalogue import SETS, open_set
 
 STEPS = 2
 SMALL = {

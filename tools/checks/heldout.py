@@ -10,8 +10,9 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, at_least, at_most, between
-from fgrpo_jax import evaluate, metrics
-from fgrpo_jax.model.weights import SINGLE
+from fgrpo_jax import evaluate
+from fgrpo_jax.training import metrics
+from fgrpo_jax.weights.importer import SINGLE
 
 MEGABYTE = 1_000_000
 QUESTIONS = 500

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from checks import baselines, choice, dual_dynamics, learner_memory, learner_prefix, learner_splits, runs
 from checks.record import Check
-from fgrpo_jax import setup
+from fgrpo_jax.training import setup
 
 Group = Callable[[runs.Context], Iterator[Check]]
 

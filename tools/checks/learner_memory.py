@@ -64,10 +64,10 @@ def compiled(vocab: int, *, updates: int, **settings: Any) -> Any:
     import jax.numpy as jnp
 
     from fgrpo_jax import mesh as meshes
-    from fgrpo_jax import precompile
     from fgrpo_jax.data.buckets import Shape
     from fgrpo_jax.fgrpo.learner import Constraint, Learner, LearnerConfig
     from fgrpo_jax.fgrpo.optimizer import OptimizerConfig
+    from fgrpo_jax.training import precompile
 
     mesh = meshes.make_mesh(devices=jax.devices()[:1])
     split, whole = meshes.batch_sharding(mesh), meshes.replicated(mesh)

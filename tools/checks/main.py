@@ -9,7 +9,7 @@ from pathlib import Path
 
 from checks import algebra, choice, devices, heldout, nlvr, readme_run, refusals, resume, roundtrip, runs
 from checks.record import Check, below
-from fgrpo_jax import metrics
+from fgrpo_jax.training import metrics
 
 Group = Callable[[runs.Context], Iterator[Check]]
 

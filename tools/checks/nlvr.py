@@ -73,16 +73,17 @@ def _ours(
     """(encoded prompts, their images, logits [s, V] of every prompt, greedy tokens int [prompts, new])."""
     import jax
 
-    from fgrpo_jax import config as configs
-    from fgrpo_jax import doors, questions, setup
+    from fgrpo_jax import command
+    from fgrpo_jax.config import sections as configs
     from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.rollout.sampler import Sampler
+    from fgrpo_jax.training import datasets, setup
 
-    raw: Any = doors.load_config(CONFIG, runs.overrides({"model.hf": folder, "data.path": data}))
+    raw: Any = command.load_config(CONFIG, runs.overrides({"model.hf": folder, "data.path": data}))
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params, model, processor = policy.load("float32"), policy.model, policy.processor
-    source = questions.source(config, config.data.eval_split, size=count)
+    source = datasets.source(config, config.data.eval_split, size=count)
     examples = [source[index] for index in range(count)]
     encode = setup.encoder(config, policy)
     prompts = [encode(example)[1] for example in examples]

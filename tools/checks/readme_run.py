@@ -14,7 +14,7 @@ from typing import Any
 from checks import runs
 from checks.fingerprint import fingerprint
 from checks.record import Check, above, at_least, at_most, holds, same
-from fgrpo_jax import metrics
+from fgrpo_jax.training import metrics
 
 SEEDS = (0, 1, 2)
 SECONDS = 600

@@ -12,7 +12,7 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, same
-from fgrpo_jax import checkpoint, metrics
+from fgrpo_jax.training import checkpoint, metrics
 
 STEPS = 5
 STOPS = (1, 2, 4)

@@ -56,9 +56,9 @@ class Policy:
 
         from fgrpo_jax.data.buckets import Buckets
         from fgrpo_jax.data.prompts import Processor, collate
-        from fgrpo_jax.data.world import World
-        from fgrpo_jax.model import weights
         from fgrpo_jax.model.qwen2_5_vl import Model
+        from fgrpo_jax.weights import importer
+        from fgrpo_jax.world.world import World
 
         processor = Processor.load(context.policy)
         world = World("tiny")
@@ -69,7 +69,7 @@ class Policy:
         encoded = [processor.encode(example, style="tiny", **limits) for example in examples]
         model = Model.create(processor.config)
         prompts = collate(encoded, buckets=Buckets(prompt=(96,), patches=(64,)), pad_id=processor.pad_id)
-        return cls(model, processor, weights.load_hf(context.policy, model, dtype=jnp.float32), prompts)
+        return cls(model, processor, importer.load_hf(context.policy, model, dtype=jnp.float32), prompts)
 
     def sampler(self, **settings: Any) -> Any:
         from fgrpo_jax.rollout.sampler import Sampler

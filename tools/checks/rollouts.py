@@ -8,7 +8,7 @@ from pathlib import Path
 
 from checks import choice, rollout_doors, rollout_exactness, rollout_memory, runs
 from checks.record import Check
-from fgrpo_jax import setup
+from fgrpo_jax.training import setup
 
 Group = Callable[[runs.Context], Iterator[Check]]
 

@@ -86,13 +86,13 @@ def compare(folder: Path, **settings: Any) -> Compared:
     import torch
 
     from fgrpo_jax.data.prompts import Processor
-    from fgrpo_jax.model import weights
     from fgrpo_jax.model.qwen2_5_vl import Model
     from fgrpo_jax.rewards.judges.scorer import VerdictScorer
+    from fgrpo_jax.weights import importer
 
     processor = Processor.load(folder)
     model = Model.create(processor.config)
-    scorer = VerdictScorer(model, weights.load_hf(folder, model, dtype="float32"), processor, **settings)
+    scorer = VerdictScorer(model, importer.load_hf(folder, model, dtype="float32"), processor, **settings)
     prompts, pictures = cases(processor)
     ours = scorer.choose(prompts, VERDICTS)
     theirs, problems = nlvr.load_theirs(folder)
@@ -127,8 +127,8 @@ def random_weights(policy: Path, out: Path) -> Path:
     import jax
 
     from fgrpo_jax.data.prompts import Processor
-    from fgrpo_jax.model import weights
     from fgrpo_jax.model.qwen2_5_vl import Model
+    from fgrpo_jax.weights import importer
 
     if not out.exists():
         model = Model.create(Processor.load(policy).config)
@@ -137,7 +137,7 @@ def random_weights(policy: Path, out: Path) -> Path:
         for part in (text["embed"], text["layers"]["attn"]["q"], text["layers"]["attn"]["v"]):
             name = "table" if "table" in part else "kernel"
             part[name] = part[name] * 4
-        weights.save_hf(out, params, model, source=policy)
+        importer.save_hf(out, params, model, source=policy)
     return out
 
 
@@ -173,14 +173,14 @@ def seconds(folder: Path) -> tuple[float, float]:
 
     from fgrpo_jax.data.buckets import Buckets
     from fgrpo_jax.data.prompts import Processor, collate
-    from fgrpo_jax.model import weights
     from fgrpo_jax.model.qwen2_5_vl import Model
     from fgrpo_jax.rewards.judges.scorer import VerdictScorer
     from fgrpo_jax.rollout.sampler import Sampler
+    from fgrpo_jax.weights import importer
 
     processor = Processor.load(folder)
     model = Model.create(processor.config, unrolled=jax.default_backend() == "cpu")
-    params = weights.load_hf(folder, model, dtype="float32")
+    params = importer.load_hf(folder, model, dtype="float32")
     prompts, _ = cases(processor, pictures=LARGE)
     scorer = VerdictScorer(model, params, processor)
     sampler = Sampler(

@@ -13,7 +13,7 @@ import scripted_judge
 
 from checks import runs
 from checks.record import Check, above, at_least, at_most, holds, same
-from fgrpo_jax import checkpoint, metrics
+from fgrpo_jax.training import checkpoint, metrics
 
 TROUBLE = (
     *(

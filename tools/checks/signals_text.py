@@ -8,26 +8,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from audit import report
+from audit.agreement import ABSTAINED, Pair, Rating, compare
+from audit.labelled import Labelled, labelled_set
+from audit.wordings import PARTS
 
 from checks import runs
 from checks.record import Check, at_least, at_most, holds, same
-from fgrpo_jax.data.frames import FRAMES_OF_BOXES, convert_box, convert_boxes_in_text, convert_point, extent
-from fgrpo_jax.data.world import World
-from fgrpo_jax.data.world_labelled import Labelled, labelled_set
-from fgrpo_jax.data.world_wordings import PARTS
+from fgrpo_jax.reading.answers import choose
+from fgrpo_jax.reading.dialects import DIALECTS, read_boxes
+from fgrpo_jax.reading.frames import FRAMES_OF_BOXES, convert_box, convert_boxes_in_text, convert_point, extent
+from fgrpo_jax.reading.parsing import answer_index, open_answer, parse
+from fgrpo_jax.reading.precheck import precheck
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Box, Example, ImageSize
-from fgrpo_jax.reporting import audit
-from fgrpo_jax.reporting.agreement import ABSTAINED, Pair, Rating, compare
 from fgrpo_jax.rewards import task
-from fgrpo_jax.rewards.answers import choose
-from fgrpo_jax.rewards.claims import read
-from fgrpo_jax.rewards.consistency import precheck
-from fgrpo_jax.rewards.dialects import DIALECTS, read_boxes
-from fgrpo_jax.rewards.judges.rules import RulesJudge
-from fgrpo_jax.rewards.parsing import answer_index, open_answer, parse
 from fgrpo_jax.rewards.score import RewardConfig, score
-from fgrpo_jax.rewards.verdict import Verdict
 from fgrpo_jax.rewards.wide import read_widely
+from fgrpo_jax.world.grammar import read
+from fgrpo_jax.world.oracle import Oracle
+from fgrpo_jax.world.world import World
 
 SIDES = ("left", "right")
 ANSWERS: Sequence[tuple[str, Sequence[str], int | None]] = (
@@ -234,7 +234,7 @@ def labelled(context: runs.Context) -> Iterator[Check]:
 
 
 def _pairs(traces: Sequence[Labelled]) -> dict[str, list[Pair]]:
-    rules, out = RulesJudge(unread="abstain"), {"consistency": [], "sentences": []}
+    rules, out = Oracle(unread="abstain"), {"consistency": [], "sentences": []}
     for one in traces:
         parsed = parse(one.response)
         out["consistency"].append(Pair(one.id, _rate(rules.consistency(one.example, parsed)), _rate(one.consistency)))
@@ -268,7 +268,7 @@ def injection(context: runs.Context) -> Iterator[Check]:
     world = World("easy", flawed=0.7)
     examples = [world.example(index) for index in range(60)]
     for unread in ("incorrect", "abstain"):
-        rules = RulesJudge(unread=unread)
+        rules = Oracle(unread=unread)
         tried, turned = 0, 0
         for example, injected, where in itertools.product(examples, INJECTIONS, (0, 1, None)):
             tried += 1
@@ -283,7 +283,7 @@ def injection(context: runs.Context) -> Iterator[Check]:
     yield holds("injection/page of disagreements: elements that a model wrote", *_acting(texts), "none")
 
 
-def _turns(rules: RulesJudge, example: Example, injected: str, where: int | None) -> bool:
+def _turns(rules: Oracle, example: Example, injected: str, where: int | None) -> bool:
     """Whether what is put in before, within or after the reasoning gains it anything."""
     plain = parse(str(example.trace))
     sentences = list(plain.sentences)
@@ -314,7 +314,7 @@ class _Elements(html.parser.HTMLParser):
 def _acting(texts: Sequence[str]) -> tuple[bool, str]:
     """(whether nothing but the page's own script could act, what else could)."""
     shown = [
-        audit.Shown(
+        report.Shown(
             text,
             {text: text},
             text,
@@ -331,7 +331,7 @@ def _acting(texts: Sequence[str]) -> tuple[bool, str]:
         for text in texts
     ]
     page = _Elements()
-    page.feed(audit.page(texts[0], shown, audit.agreements(shown), (texts[1], texts[2])))
+    page.feed(report.page(texts[0], shown, report.agreements(shown), (texts[1], texts[2])))
     page.found.remove("script")
     return not page.found, ", ".join(page.found) or "none"
 

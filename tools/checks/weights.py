@@ -9,7 +9,7 @@ from pathlib import Path
 
 from checks import choice, weights_elsewhere, weights_full_size, weights_parity, weights_refusals, weights_roundtrip
 from checks.record import Check
-from fgrpo_jax import setup
+from fgrpo_jax.training import setup
 
 
 @dataclasses.dataclass(frozen=True)

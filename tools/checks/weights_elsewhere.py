@@ -12,8 +12,8 @@ import make_random_checkpoint as random_checkpoint
 from checks import runs
 from checks.record import Check, same, skipped
 from fgrpo_jax import export
-from fgrpo_jax.model.leaves import hub_name
-from fgrpo_jax.model.shards import Shards
+from fgrpo_jax.weights.leaves import hub_name
+from fgrpo_jax.weights.shards import Shards
 
 
 def checks(scratch: Path, policy: Path) -> Iterator[Check]:

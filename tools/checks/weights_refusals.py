@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from checks import runs
 from checks.record import Check, holds, skipped
 from fgrpo_jax import export
-from fgrpo_jax.model.shards import INDEX
+from fgrpo_jax.weights.shards import INDEX
 
 NORM = "model.norm.weight"
 FOREIGN = {

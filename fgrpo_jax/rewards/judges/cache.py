@@ -13,8 +13,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.rewards.judges.protocol import Judgement
-from fgrpo_jax.rewards.verdict import Verdict
 
 FORMAT = 1
 WAIT = 30.0  # seconds to wait for another process that is writing

@@ -15,15 +15,14 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from fgrpo_jax.data.prompts import EncodedPrompt
+from fgrpo_jax.reading.parsing import Parsed
+from fgrpo_jax.reading.precheck import precheck
+from fgrpo_jax.reading.sentences import Trivial
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize
-from fgrpo_jax.rewards.consistency import precheck
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import Judge, Judgement, Kind, Request
-from fgrpo_jax.rewards.judges.rules import RulesJudge
 from fgrpo_jax.rewards.judges.tally import Tally
-from fgrpo_jax.rewards.parsing import Parsed
-from fgrpo_jax.rewards.sentences import Trivial
-from fgrpo_jax.rewards.verdict import Verdict
 
 KINDS: frozenset[Kind] = frozenset(("consistency", "semantic"))
 
@@ -87,6 +86,26 @@ class Store(Protocol):
         ...
 
 
+class Oracle(Protocol):
+    """Who knows the truth of some examples, see `world.oracle.Oracle`."""
+
+    def consistency(self, example: Example, parsed: Parsed) -> Verdict | None:
+        """Whether the reasoning entails the answer to a question with a structured form."""
+        ...
+
+    def clear(self, example: Example, parsed: Parsed) -> Verdict | None:
+        """The same where all of the reasoning can be read; None elsewhere."""
+        ...
+
+    def semantic(self, example: Example, parsed: Parsed, *, size: ImageSize | None = None) -> list[Verdict | None]:
+        """A verdict for each sentence about a known scene."""
+        ...
+
+    def count_unread(self, parsed: Parsed) -> int:
+        """How many sentences can't be read."""
+        ...
+
+
 def no_key(request: Request) -> bytes:
     """The key of a request no other equals."""
     return str(id(request)).encode()
@@ -97,8 +116,8 @@ class Dispatcher:
     """Asks whoever can answer. Safe to call from several threads.
 
     Attributes:
-      rules: what is exact where the scene is known, and decides the clear cases of consistency anywhere.
-      oracle: whether sentences about known scenes are judged by the rules (or else by nobody, or by the model).
+      oracle: who knows what holds in the scenes of some examples, and what their questions ask; None for nobody.
+      sentences: whether the oracle judges sentences about known scenes (or else nobody does, or the model).
       model: who is asked what the rules leave open; None for nobody.
       precheck: whether the rules decide clear cases of consistency before a model is asked.
       trivial: whether a sentence claims nothing to be seen: SKIP, and not sent.
@@ -107,8 +126,8 @@ class Dispatcher:
       tally: counts of all that went through here.
     """
 
-    rules: RulesJudge = dataclasses.field(default_factory=RulesJudge)
-    oracle: bool = True
+    oracle: Oracle | None = None
+    sentences: bool = True
     model: Judge | None = None
     precheck: bool = True
     trivial: Trivial = dataclasses.field(default_factory=Trivial)
@@ -127,7 +146,7 @@ class Dispatcher:
     def about(self) -> dict[str, str]:
         """Who judges, for result files."""
         if self.model is None:
-            return {"backend": "rules" if self.oracle else "none"}
+            return {"backend": "rules" if self.sentences else "none"}
         return {**self.model.identity, "prompt_version": prompts.PROMPT_VERSION, "precheck": str(self.precheck)}
 
     def close(self) -> None:
@@ -149,22 +168,24 @@ class Dispatcher:
     def _draft(self, case: Case) -> _Draft:
         """What rules say of a case, and what a model is to be asked about it."""
         consistency = self._consistency(case)
-        if self.oracle and case.example.scene is not None:
-            verdicts = self.rules.semantic(case.example, case.parsed, size=case.size)
+        if self.sentences and self.oracle is not None and case.example.scene is not None:
+            verdicts = self.oracle.semantic(case.example, case.parsed, size=case.size)
             sentences = [_ruled(verdict) for verdict in verdicts]
-            return _Draft(consistency, sentences, unread=self.rules.count_unread(case.parsed))
+            return _Draft(consistency, sentences, unread=self.oracle.count_unread(case.parsed))
         if self.model is None or "semantic" not in case.kinds:
             return _Draft(consistency, None)
         return _Draft(consistency, [self._sentence(case, at) for at in range(len(case.parsed.sentences))])
 
     def _consistency(self, case: Case) -> Judgement | Request | None:
+        example, parsed = case.example, case.parsed
+        oracle = self.oracle if example.query is not None else None
         if self.model is None:
-            return _ruled(self.rules.consistency(case.example, case.parsed))
-        if not case.parsed.sentences:  # no reasoning entails nothing: a rule of the method, not of a judge
+            return _ruled(precheck(parsed, example.options) if oracle is None else oracle.consistency(example, parsed))
+        if not parsed.sentences:  # no reasoning entails nothing: a rule of the method, not of a judge
             return Judgement(Verdict.NO, how="rule")
-        example, verdict = case.example, None
+        verdict = None
         if self.precheck:
-            verdict = precheck(case.parsed, example.options, query=example.query)
+            verdict = precheck(parsed, example.options) if oracle is None else oracle.clear(example, parsed)
         if verdict is not None:
             return _ruled(verdict)
         return self._request("consistency", case) if "consistency" in case.kinds else None

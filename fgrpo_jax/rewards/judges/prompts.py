@@ -21,11 +21,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fgrpo_jax.reading.dialects import in_paper_notation, text_in
+from fgrpo_jax.reading.parsing import answer_text
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example
-from fgrpo_jax.rewards.dialects import in_paper_notation, text_in
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Kind, Request
-from fgrpo_jax.rewards.parsing import answer_text
-from fgrpo_jax.rewards.verdict import Verdict
 
 PROMPT_VERSION = "1"
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from fgrpo_jax.data.prompts import EncodedPrompt
+from fgrpo_jax.reading.parsing import Parsed
+from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize
-from fgrpo_jax.rewards.parsing import Parsed
-from fgrpo_jax.rewards.verdict import Verdict
 
 Kind = Literal["consistency", "semantic"]
 

@@ -1,0 +1,1 @@
+"""Published data sets: how they are read, prepared, mixed and cut."""

@@ -1,0 +1,146 @@
+"""Where a data set's files come from: a folder, or a dataset id of the hub, fetched and unpacked."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pathlib
+import shutil
+import tarfile
+import zipfile
+from typing import Any, BinaryIO
+
+from fgrpo_jax.data import hub
+from fgrpo_jax.data.sets.catalogue import SetSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The published files of a set on this machine.
+
+    Attributes:
+      folder: where they are.
+      src: the folder's name, or the id they were fetched by; no path, for it goes into the data card.
+      revision: the commit of an id, '' for a folder.
+    """
+
+    folder: pathlib.Path
+    src: str
+    revision: str = ""
+
+
+def find(spec: SetSpec, src: str, *, revision: str = "") -> Files:
+    """The files that `src` names, fetched first where it is an id.
+
+    Args:
+      src: a folder or file, or OWNER/NAME[@REVISION]; '' is the set's own id.
+      revision: branch, tag or commit of an id; '' is the one in `src`, else main.
+
+    Raises:
+      FileNotFoundError: no such folder and no such repository, or the hub is out of reach.
+      ValueError: a revision of a folder, two revisions, or a set that is not on the hub.
+    """
+    if src and pathlib.Path(src).exists():
+        if revision:
+            raise ValueError(f"'{src}' is a folder, and revision '{revision}' belongs to a hub id; drop it")
+        return Files(pathlib.Path(src), pathlib.Path(src).resolve().name)
+    if not (src or spec.hub):
+        raise ValueError(f"{spec.name} is not on the hub; give its folder with --src")
+    name, asked = hub.split(src or spec.hub)
+    if asked and revision not in ("", asked):
+        raise ValueError(f"'{src}' and revision '{revision}' name two revisions; give one")
+    return _fetch(name, revision or asked, spec)
+
+
+def _fetch(name: str, revision: str, spec: SetSpec) -> Files:
+    from huggingface_hub import constants, errors, snapshot_download
+
+    shown = f"data set '{name}'" + (f" at revision '{revision}'" if revision else "")
+    try:
+        patterns = list(spec.files) or None
+        found = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise FileNotFoundError(
+            f"{shown} is no folder here, and the hub does not give it: no such data set or revision, or no access "
+            "(private and gated ones need HF_TOKEN)"
+        ) from error
+    except OSError as error:
+        offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else str(error).splitlines()[0]
+        raise FileNotFoundError(
+            f"{shown} is no folder here, the cache {constants.HF_HUB_CACHE} does not hold it, and the hub is out of "
+            f"reach ({offline}); fetch it where there is a network (hf download --repo-type dataset {name}) and point "
+            "HF_HUB_CACHE at that cache, or give its folder with --src"
+        ) from error
+    return Files(pathlib.Path(found), name, pathlib.Path(found).name)
+
+
+# ------------------------------------------------------------------------------------------------------------- archives
+def unpack(spec: SetSpec, files: Files, into: pathlib.Path) -> pathlib.Path:
+    """The folder with the set's files: that of `files`, or `into` where archives had to be unpacked.
+
+    Each archive is unpacked beside and renamed, so one that is there is whole. The other files are linked.
+
+    Raises:
+      ValueError: an archive is broken, or holds a path that climbs out.
+    """
+    archives = {} if files.folder.is_file() else _archives(spec, files.folder)
+    if not archives:
+        return files.folder
+    into.mkdir(parents=True, exist_ok=True)
+    for name, parts in archives.items():
+        done, beside = into / name, into / f"{name}.tmp"
+        if not done.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+            _extract(parts, beside)
+            beside.replace(done)
+    packed = {part for parts in archives.values() for part in parts}
+    for file in files.folder.rglob("*"):
+        link = into / file.relative_to(files.folder)
+        if file.is_file() and file not in packed and not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.absolute())
+    return into
+
+
+def _archives(spec: SetSpec, folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """{name to unpack under: files}. Files without an archive's ending are the parts of one tar archive."""
+    found: dict[str, list[pathlib.Path]] = {}
+    for pattern in spec.archives:
+        for file in sorted(file for file in folder.glob(pattern) if file.is_file()):
+            whole = file.name.endswith((".zip", ".tar", ".tar.gz", ".tgz"))
+            found.setdefault(file.name.partition(".")[0] if whole else file.parent.name, []).append(file)
+    return found
+
+
+def _extract(parts: list[pathlib.Path], into: pathlib.Path) -> None:
+    try:
+        if parts[0].suffix == ".zip":
+            with zipfile.ZipFile(parts[0]) as packed:  # drops '..' and leading '/' of names itself
+                packed.extractall(into)
+        else:
+            with _Joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
+                packed.extractall(into, filter="data")  # refuses what climbs out, links and devices
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"{parts[0]} does not unpack ({error}); fetch it again") from error
+
+
+class _Joined(io.RawIOBase):
+    """Several files read as one."""
+
+    def __init__(self, parts: list[pathlib.Path]) -> None:
+        self._rest = list(parts)
+        self._file: BinaryIO = self._rest.pop(0).open("rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not (data := self._file.read(len(buffer))) and self._rest:
+            self._file.close()
+            self._file = self._rest.pop(0).open("rb")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

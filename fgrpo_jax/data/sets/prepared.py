@@ -1,0 +1,225 @@
+"""Folders that `python -m fgrpo_jax.prepare` makes: TFDS data sets in ArrayRecord, without TensorFlow.
+
+    FOLDER/
+      NAME-SPLIT.array_record-00000-of-00031    records: one example each, images as the bytes they were published in
+      index-SPLIT.jsonl                         {id, answer, options, images, pixels} of each record, in order
+      card.json  README.md                      the data card
+      features.json  dataset_info.json          what TFDS reads; written last, so a folder that has them is whole
+
+Anyone reads such a folder with `tensorflow_datasets.builder_from_directory(FOLDER).as_data_source(SPLIT)`; `open_set`
+does the same, but decodes images as this package does everywhere (orientation, transparency, limits).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrpo_jax.data.images import decode_image, outline_image
+from fgrpo_jax.data.sets.published import Entry, Skipped
+from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.records import Example
+
+NAME = "prepared"
+"""What config and commands call a source of whatever set a prepared folder holds."""
+
+INFO, CARD, README = "dataset_info.json", "card.json", "README.md"
+SUFFIX = "array_record"
+OPTIONS = "group_size:1"  # as TFDS writes: each record is found without decompressing its neighbours
+
+
+def is_prepared(path: pathlib.Path) -> bool:
+    """Whether `prepare` finished a set in this folder."""
+    return (path / INFO).is_file()
+
+
+def index_name(split: str) -> str:
+    return f"index-{split}.jsonl"
+
+
+@functools.cache
+def features() -> Any:
+    """The TFDS features of a record. Boxes are stored as bytes: a float list would round them to 24 bits."""
+    import tensorflow_datasets as tfds
+
+    text = tfds.features.Text
+    return tfds.features.FeaturesDict(
+        {
+            "id": text(),
+            "images": tfds.features.Sequence(tfds.features.Image()),
+            "question": text(),
+            "options": tfds.features.Sequence(text()),
+            "answer": text(),
+            "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float64, encoding="bytes"),
+            "has_boxes": np.bool_,
+            "source": text(),
+            "licence": text(),
+            "tags": text(),
+            "trace": text(),
+            "has_trace": np.bool_,
+            "place": text(),
+        }
+    )
+
+
+@functools.cache
+def _serializer() -> Any:
+    from tensorflow_datasets.core import example_serializer
+
+    return example_serializer.ExampleSerializer(features().get_serialized_info())
+
+
+def to_record(example: Example, encoded: Sequence[bytes], *, place: str) -> bytes:
+    """The record of an example.
+
+    Args:
+      example: its fields; pixels are not looked at.
+      encoded: its images as published.
+      place: file and row it comes from.
+    """
+    fields = features().encode_example(
+        {
+            "id": example.id,
+            "images": list(encoded),
+            "question": example.question,
+            "options": list(example.options),
+            "answer": example.answer,
+            "boxes": np.array(example.boxes or (), np.float64).reshape(-1, 4),
+            "has_boxes": example.boxes is not None,
+            "source": example.source,
+            "licence": example.licence,
+            "tags": json.dumps(dict(example.tags), ensure_ascii=False, sort_keys=True),
+            "trace": example.trace or "",
+            "has_trace": example.trace is not None,
+            "place": place,
+        }
+    )
+    # Else the order of fields would depend on the process, and equal sets would not be equal files.
+    return _serializer().get_tf_example(fields).SerializeToString(deterministic=True)
+
+
+def _from_record(fields: Mapping[str, Any], read: Callable[..., np.ndarray], *, where: str) -> Example:
+    text = {key: fields[key].decode() for key in ("id", "question", "answer", "source", "licence", "tags", "trace")}
+    pixels = []
+    for at, data in enumerate(fields["images"]):
+        try:
+            pixels.append(read(bytes(data), name=f"images[{at}]"))
+        except ValueError as error:
+            place = f"{where}, made of {fields['place'].decode()}"
+            raise BadRow(place, str(error), kind="image that does not decode") from error
+    return Example(
+        id=text["id"],
+        images=tuple(pixels),
+        question=text["question"],
+        options=tuple(option.decode() for option in fields["options"]),
+        answer=text["answer"],
+        boxes=tuple(tuple(box) for box in fields["boxes"].tolist()) if fields["has_boxes"] else None,
+        source=text["source"],
+        trace=text["trace"] if fields["has_trace"] else None,
+        licence=text["licence"],
+        tags=json.loads(text["tags"]),
+    )
+
+
+class PreparedSource:
+    """One split of a prepared folder. `skipped` is empty: what `prepare` left out stands in the data card.
+
+    Args:
+      split: '' is the one that was prepared first.
+      name: of the set that it must hold; '' takes any.
+
+    Raises:
+      ValueError: another set, a split that the folder does not have, or an index that does not fit the records.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, split: str = "", *, name: str = "") -> None:
+        self._folder = pathlib.Path(folder)
+        self.card: Mapping[str, Any] = read_card(self._folder)
+        if name and name != self.card["set"]:
+            raise ValueError(f"{folder} holds '{self.card['set']}', not '{name}'; correct data.source or data.path")
+        splits = self.card["splits"]
+        if split and split not in splits:
+            raise ValueError(f"{folder} has the splits {', '.join(splits)}, not '{split}'; prepare it with --split")
+        self._split = split or next(iter(splits))
+        self._entries = read_index(self._folder / index_name(self._split))
+        if len(self._entries) != len(self._records):
+            raise ValueError(
+                f"{self._folder / index_name(self._split)} names {len(self._entries)} examples of "
+                f"{len(self._records)}; copy the whole folder again, or prepare it anew"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:  # workers open the files themselves
+        return {name: value for name, value in self.__dict__.items() if name != "_records"}
+
+    @functools.cached_property
+    def _records(self) -> Sequence[Any]:
+        import tensorflow_datasets as tfds
+
+        builder: Any = tfds.builder_from_directory(self._folder)
+        return builder.as_data_source(self._split, decoders=_decoders())
+
+    @property
+    def skipped(self) -> Skipped:
+        return Skipped()
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        return self._entries
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._example(index, decode_image)
+
+    def outline(self, index: int) -> Example:
+        return self._example(index, outline_image)
+
+    def _example(self, index: int, read: Callable[..., np.ndarray]) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of a source of {len(self)}")
+        where = f"{self._folder} ({self._split}), record {index + 1}"
+        try:
+            fields = self._records[int(index)]
+        except (RuntimeError, ValueError, IndexError) as error:  # the words of ArrayRecord's reader
+            raise BadRow(where, f"does not read ({error}); copy the folder again", kind="unreadable row") from error
+        return _from_record(fields, read, where=where)
+
+
+def _decoders() -> Mapping[str, Any]:
+    """TFDS decoders that leave the images of a record encoded; TFDS' own SkipDecoding knows no sequences here."""
+    import tensorflow_datasets as tfds
+
+    class Encoded(tfds.decode.Decoder):
+        def decode_example(self, example: Any, feature: Any = None) -> Any:
+            return example
+
+        def decode_batch_example_np(self, example: Any, feature: Any = None) -> Any:
+            return example
+
+    return {"images": Encoded()}
+
+
+def read_card(folder: pathlib.Path) -> Mapping[str, Any]:
+    """The data card.
+
+    Raises:
+      ValueError: there is none, or it is no JSON.
+    """
+    try:
+        return json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder / CARD} does not read ({error}); copy the whole folder again") from error
+
+
+def read_index(file: pathlib.Path) -> list[Entry]:
+    """The entries of an index."""
+    names = [field.name for field in dataclasses.fields(Entry)]
+    with file.open(encoding="utf-8") as lines:
+        return [Entry(**{name: row[name] for name in names}) for row in map(json.loads, lines)]

@@ -1,0 +1,248 @@
+"""The seven benchmarks in the layouts they are published in.
+
+Every `read_*` takes the folder of the published files and a split, and yields the set's examples in their published
+order. Where the layout has a trap, the reader's docstring names it.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fgrpo_jax.data.sets.published import Published, asked, letter_or_bad, parsed
+from fgrpo_jax.data.sets.readers import records, tables, texts
+from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Finder, Images, Record
+from fgrpo_jax.data.styles import LETTERS
+from fgrpo_jax.records import Example
+
+Rows = Iterator[Published | BadRow]
+
+
+def made(record: Record, images: Images, **fields: Any) -> Published:
+    """One example; `fields` are those of `Example`."""
+    return Published(Example(images=(), **fields), images, record.place)
+
+
+# ------------------------------------------------------------------------------------------------------------ CV-Bench
+def read_cv_bench(root: pathlib.Path, split: str, *, kind: str) -> Rows:
+    """CV-Bench 2D or 3D: `test_2d.parquet`, `test_3d.parquet`.
+
+    Answers are written '(C)'. `type`, `task` and `source` become tags: official 2D is the mean over sources.
+    """
+    files = records.find_files(
+        root, f"{split}_{kind.lower()}.parquet", f"**/{split}_{kind.lower()}*.parquet", what="CV-Bench"
+    )
+    return parsed(tables.parquet(files, root), functools.partial(_cv_bench, kind=kind))
+
+
+def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
+    options, answer = record.texts("choices"), record.text("answer")
+    number = record.need("idx", int, "the entry's number")
+    if record.text("type") != kind:
+        raise record.bad(f"type {record.fields['type']!r} among the {kind} questions", kind="row of another set")
+    return [
+        made(
+            record,
+            record.images("image"),
+            id=f"cv_bench-{number}",
+            question=texts.plain(record.text("question")),
+            options=options,
+            answer=letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options),
+            tags={key: record.text(key) for key in ("type", "task", "source")},
+        )
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ MindCube
+MINDCUBE_FILES = {"tinybench": "MindCube_tinybench.jsonl", "train": "MindCube_train.jsonl", "full": "MindCube.jsonl"}
+
+
+def read_mindcube(root: pathlib.Path, split: str) -> Rows:
+    """MindCube: `raw/MindCube_tinybench.jsonl` beside `other_all_image/`, as unpacked from `data.zip`.
+
+    Several images a question. Options stand inside the question: "… A. Above B. Under C. Front".
+    """
+    if split not in MINDCUBE_FILES:
+        raise ValueError(f"MindCube has the splits {', '.join(MINDCUBE_FILES)}, not {split!r}")
+    (file, *_) = records.find_files(
+        root, f"raw/{MINDCUBE_FILES[split]}", f"**/{MINDCUBE_FILES[split]}", what="MindCube"
+    )
+    top = file.parent.parent if file.parent.name == "raw" else file.parent
+    finder = Finder(top)
+
+    def parse(record: Record) -> Sequence[Published]:
+        name, answer = record.text("id"), record.text("gt_answer")
+        question, options = texts.split_options(record.text("question"))
+        paths = record.need("images", list, "a list of paths")
+        categories = record.take("category", list, "a list of texts", default=[])
+        return [
+            made(
+                record,
+                FileImages(tuple(finder.find(str(path), record.place) for path in paths)),
+                id=f"mindcube-{name}",
+                question=question,
+                options=options,
+                answer=letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options),
+                tags={"category": ", ".join(map(str, categories)), "setting": name.partition("_")[0]},
+            )
+        ]
+
+    return parsed(records.json_lines(file), parse)
+
+
+# ---------------------------------------------------------------------------------------------------------------- MMVP
+MMVP_CORRECTED = {99: "B", 100: "A", 279: "B", 280: "A"}
+"""Index from 1 → right letter, where the published file has the other (lmms-eval issue 1018, MMVP issue 30)."""
+
+
+def read_mmvp(root: pathlib.Path, split: str) -> Rows:
+    """MMVP: `Questions.csv` with `MMVP Images/N.jpg`, or the mirror's Parquet file.
+
+    The header of the published file says 'lndex'. Options are "(a) Open (b) Closed", answers "(a)". Four labels are
+    corrected, see `MMVP_CORRECTED`; the mirror has them right already. Questions 2k-1 and 2k are pair k.
+    """
+    files = records.find_files(root, "Questions.csv", "**/Questions.csv", "**/*.parquet", what="MMVP")
+    if files[0].suffix == ".csv":
+        (file,) = files
+        parse = functools.partial(_mmvp, finder=Finder(file.parent))
+        return parsed(records.table(file, delimiter=","), parse)
+    return parsed(tables.parquet(files, root), functools.partial(_mmvp, finder=None))
+
+
+def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
+    column = next((name for name in ("lndex", "Index", "index") if name in record.fields), "lndex")
+    try:
+        number = int(record.fields[column])
+    except (KeyError, ValueError, TypeError) as error:
+        raise record.bad(
+            f"no whole number under 'lndex'; the columns are {list(record.fields)}", kind="missing field"
+        ) from error
+    _, options = texts.split_options(record.text("Options"))
+    published = record.text("Correct Answer")
+    answer = letter_or_bad(texts.letter(published, options), record, answer=published, options=options)
+    tags = {"pair": str((number + 1) // 2)}
+    if (right := MMVP_CORRECTED.get(number, answer)) != answer:
+        tags["published"] = answer
+    if finder is None:
+        images: Images = record.images("image")
+    else:
+        images = FileImages((finder.find(f"MMVP Images/{number}.jpg", record.place),))
+    question = texts.plain(record.text("Question"))
+    return [made(record, images, id=f"mmvp-{number}", question=question, options=options, answer=right, tags=tags)]
+
+
+# --------------------------------------------------------------------------------------------------------- OmniSpatial
+def read_omnispatial(root: pathlib.Path, split: str) -> Rows:
+    """OmniSpatial: `OmniSpatial-test/data.json` with `TASK/N.png`, as unpacked from the archive.
+
+    Answers are places from 0. An id "N_k" is unique in its task only, and N names the image in the folder of the task:
+    several folders hold a '0.png'.
+    """
+    (file, *_) = records.find_files(
+        root, "data.json", f"OmniSpatial-{split}/data.json", f"**/OmniSpatial-{split}/data.json", what="OmniSpatial"
+    )
+    finder = Finder(file.parent)
+
+    def parse(record: Record) -> Sequence[Published]:
+        name, task, options = record.text("id"), record.text("task_type"), record.texts("options")
+        place = record.need("answer", int, "the place of the right option, from 0")
+        if not 0 <= place < len(options):
+            raise record.bad(
+                f"answer {place} of {len(options)} options, counted from 0; correct it",
+                kind="answer not among the options",
+            )
+        return [
+            made(
+                record,
+                FileImages((finder.find(f"{task}/{name.partition('_')[0]}.png", record.place),)),
+                id=f"omnispatial-{task}-{name}",
+                question=texts.plain(record.text("question")),
+                options=options,
+                answer=LETTERS[place],
+                tags={"task_type": task, "sub_task_type": record.text("sub_task_type")},
+            )
+        ]
+
+    return parsed(records.json_list(file), parse)
+
+
+# --------------------------------------------------------------------------------------------------------- RealWorldQA
+def read_realworldqa(root: pathlib.Path, split: str) -> Rows:
+    """RealWorldQA: `data/test-*.parquet`.
+
+    Options and an instruction stand inside the question; where there are none, the answer is a word or a number.
+    """
+    files = records.find_files(root, f"data/{split}-*.parquet", f"**/{split}*.parquet", what="RealWorldQA")
+    first = {file: sum(_rows(before) for before in files[:at]) for at, file in enumerate(files)}
+
+    def parse(record: Record) -> Sequence[Published]:
+        question, options, answer = asked(record, record.text("question"), answer=record.text("answer"), sure=False)
+        name = f"realworldqa-{first[record.path] + record.number}"
+        return [made(record, record.images("image"), id=name, question=question, options=options, answer=answer)]
+
+    return parsed(tables.parquet(files, root), parse)
+
+
+def _rows(path: pathlib.Path) -> int:
+    """Rows of a Parquet file; 0 where its footer does not read, which the reading reports."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError):
+        return 0
+
+
+# ------------------------------------------------------------------------------------------------------------ SAT-Real
+SAT_ROTATIONS = 2
+
+
+def read_sat_real(root: pathlib.Path, split: str) -> Rows:
+    """SAT-Real: `SAT_test.parquet`, each question in two rotations of its options.
+
+    The right answer is published first: options are shuffled by the question's id, then turned. Tags `unit` and
+    `rotation` say which belong together; the strict figure needs both right.
+    """
+    return parsed(_sat_records(root, split), functools.partial(_sat, prefix="sat_real", rotations=SAT_ROTATIONS))
+
+
+def read_sat(root: pathlib.Path, split: str) -> Rows:
+    """SAT, the synthetic training questions: `SAT_train.parquet`, `SAT_val.parquet`.
+
+    The right answer is published first: options are shuffled by the question's id.
+    """
+    return parsed(_sat_records(root, split), functools.partial(_sat, prefix=f"sat-{split}", rotations=1))
+
+
+def _sat_records(root: pathlib.Path, split: str) -> records.Found:
+    files = records.find_files(
+        root, f"SAT_{split}.parquet", f"**/SAT_{split}*.parquet", f"**/{split}-*.parquet", what="SAT"
+    )
+    starts = {file: sum(_rows(before) for before in files[:at]) for at, file in enumerate(files)}
+    for record in tables.parquet(files, root):
+        if isinstance(record, Record):
+            record.fields["row"] = starts[record.path] + record.number
+        yield record
+
+
+def _sat(record: Record, *, prefix: str, rotations: int) -> Iterator[Published]:
+    answers, right = record.texts("answers"), record.text("correct_answer")
+    places = [place for place, answer in enumerate(answers) if answer.strip() == right]
+    if len(places) != 1:
+        letter_or_bad(None, record, answer=right, options=answers)
+    unit = f"{prefix}-{record.fields['row']}"
+    tags = {"question_type": str(record.fields.get("question_type") or "")}
+    for rotation in range(rotations):
+        options, letter = texts.shuffled(unit, answers, places[0], rotation=rotation)
+        yield made(
+            record,
+            record.images("image_bytes"),
+            id=unit if rotations == 1 else f"{unit}-r{rotation}",
+            question=texts.plain(record.text("question")),
+            options=options,
+            answer=letter,
+            tags=tags if rotations == 1 else {**tags, "unit": unit, "rotation": str(rotation)},
+        )

@@ -1,0 +1,304 @@
+"""What users bring: our JSON lines and Parquet, the TSV of VLMEvalKit, and NLVR as the Cornell group published it."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import difflib
+import functools
+import json
+import pathlib
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fgrpo_jax.data.sets.published import Published, check_boxes, letter_or_bad, parsed
+from fgrpo_jax.data.sets.readers import records, tables, texts
+from fgrpo_jax.data.sets.readers.benchmarks import made
+from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Finder, HeldImages, Images, Record
+from fgrpo_jax.data.styles import LETTERS
+from fgrpo_jax.records import Box, Example
+
+Rows = Iterator[Published | BadRow]
+
+FIELDS = ("id", "images", "question", "options", "answer", "boxes", "source", "trace", "licence", "tags")
+
+
+# ------------------------------------------------------------------------------------------------- JSON lines, Parquet
+def read_jsonl(root: pathlib.Path, split: str) -> Rows:
+    """Our own format, one JSON object a line: `SPLIT.jsonl` in a folder, or the file itself.
+
+    id: text, unique in the file.
+    images: paths, relative to the file's folder.
+    question: text.
+    options: texts; absent or [] for an open question.
+    answer: text; with options, the letter or the exact text of the right one.
+    boxes: [[x1, y1, x2, y2], ...] in pixels of the first image as published; absent where there are none.
+    source: name of the data; the file's by default.
+    trace: reference response, for supervised training.
+    licence: of the example's data.
+    tags: {name: text} to group figures by.
+    """
+    file = root / f"{split}.jsonl" if root.is_dir() else root
+    return parsed(records.json_lines(file), _own)
+
+
+def read_parquet(root: pathlib.Path, split: str) -> Rows:
+    """The same fields as columns: `SPLIT.parquet`, `SPLIT-*.parquet`, also below `data/`.
+
+    `images` is a list of paths, of bytes, or of {bytes, path}; `tags` a map, a struct, or JSON text.
+    """
+    patterns = (f"{split}.parquet", f"{split}-*.parquet", f"data/{split}-*.parquet")
+    files = records.find_files(root, *patterns, what="a set in our Parquet format")
+    top = root if root.is_dir() else root.parent
+    for record in tables.parquet(files, top):
+        if isinstance(record, Record):  # a column is there for all rows: null is how a row says that it has none
+            record = Record(
+                record.path,
+                record.number,
+                {key: value for key, value in record.fields.items() if value is not None},
+                record.unit,
+                record.cells,
+            )
+        yield from parsed(iter([record]), functools.partial(_own, root=top))
+
+
+def _own(record: Record, *, root: pathlib.Path | None = None) -> Sequence[Published]:
+    for key in record.fields:
+        if key not in FIELDS:
+            near = difflib.get_close_matches(key, FIELDS, n=1)
+            hint = f"did you mean {near[0]!r}" if near else f"the fields are {', '.join(FIELDS)}"
+            raise record.bad(f"unknown key {key!r}; {hint}", kind="unknown field")
+    name = record.need("id", str, "a text that is unique in the file")
+    options = record.texts("options") if record.fields.get("options") is not None else ()
+    images = _own_images(record, record.path.parent if root is None else root)
+    boxes = record.fields.get("boxes")
+    gold: tuple[Box, ...] | None = None
+    if boxes is not None:
+        gold = check_boxes(record.take("boxes", list, "a list of [x1, y1, x2, y2]"), record)
+    if gold and isinstance(images, FileImages) and not images.files:
+        raise record.bad("'boxes' without 'images'; they are in pixels of the first image", kind="bad box")
+    return [
+        made(
+            record,
+            images,
+            id=name,
+            question=record.need("question", str, "the question"),
+            options=options,
+            answer=_own_answer(record, options),
+            boxes=gold,
+            source=record.take("source", str, "the name of the data", default=record.path.stem),
+            trace=record.fields.get("trace") and record.take("trace", str, "a reference response"),
+            licence=record.take("licence", str, "the licence of the data", default=""),
+            tags=_tags(record),
+        )
+    ]
+
+
+def _own_images(record: Record, root: pathlib.Path) -> Images:
+    if record.cells is not None and "images" in record.cells.heavy:
+        return record.images("images")
+    files = []
+    for name in record.take("images", list, "a list of paths", default=[]):
+        if not isinstance(name, str):
+            raise record.bad(f"'images' names {name!r}; a path is expected", kind="field of a wrong type")
+        file = records.inside(root, name)
+        if file is None:
+            raise record.bad(
+                f"'images' names {name!r}, which leaves {root}; correct it", kind="image path outside the root"
+            )
+        if not file.is_file():
+            raise record.bad(f"'images' names {name!r}, which is not in {root}; correct it", kind="missing image")
+        files.append(file)
+    return FileImages(tuple(files))
+
+
+def _own_answer(record: Record, options: tuple[str, ...]) -> str:
+    answer = record.need("answer", str, "the right answer").strip()
+    if not answer:
+        raise record.bad("'answer' is empty; add the right answer or remove the line", kind="missing field")
+    if not options:
+        return answer
+    by_text = [letter for letter, option in zip(LETTERS, options, strict=False) if option.strip() == answer]
+    by_letter = [letter for letter in LETTERS[: len(options)] if letter == answer]
+    found = set(by_text + by_letter)
+    if len(found) != 1:
+        problem = "fits several" if found else "is none"
+        raise record.bad(
+            f"answer {answer!r} {problem} of the options {list(options)}; give the letter "
+            f"A..{LETTERS[len(options) - 1]} or the exact text of one",
+            kind="answer not among the options",
+        )
+    return found.pop()
+
+
+def _tags(record: Record) -> dict[str, str]:
+    tags = record.fields.get("tags") or {}
+    if isinstance(tags, str):
+        try:
+            tags = json.loads(tags)
+        except json.JSONDecodeError as error:
+            raise record.bad(
+                f"'tags' is no JSON ({error}); give {{name: text}}", kind="field of a wrong type"
+            ) from error
+    tags = dict(tags) if isinstance(tags, list) else tags  # Arrow gives a map as a list of pairs
+    if not isinstance(tags, Mapping) or any(not isinstance(value, str | None) for value in tags.values()):
+        raise record.bad(f"'tags' must map names to texts, got {tags!r:.100}", kind="field of a wrong type")
+    return {str(key): value for key, value in tags.items() if value is not None}
+
+
+# ---------------------------------------------------------------------------------------------------------- VLMEvalKit
+def read_vlmevalkit(root: pathlib.Path, split: str) -> Rows:
+    """The TSV of VLMEvalKit: `SPLIT.tsv` in a folder, or the file itself.
+
+    Columns index, question, A, B, …, answer, and `image` (base64; a list of it; or the index of an earlier row, whose
+    image is meant) or `image_path` (one or a list, below `images/SPLIT/`, `images/` or the folder). `hint` precedes the
+    question. Rows without options have open answers.
+    """
+    (file, *_) = records.find_files(root, f"{split}.tsv", what="a VLMEvalKit TSV")
+    finder, seen = Finder(file.parent), {}
+    return parsed(records.table(file, delimiter="\t"), functools.partial(_vlmevalkit, finder=finder, seen=seen))
+
+
+def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> Sequence[Published]:
+    fields = record.fields
+    name, answer = record.text("index"), record.text("answer")
+    options = tuple(fields[letter] for letter in LETTERS if fields.get(letter, "").strip() not in ("", "nan"))
+    if any(fields.get(letter, "").strip() in ("", "nan") for letter in LETTERS[: len(options)]):
+        raise record.bad(f"options {options} leave a letter out; fill the columns from A on", kind="missing field")
+    if options:
+        found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
+        answer = letter_or_bad(found, record, answer=answer, options=options)
+    seen[name] = images = _tsv_images(record, finder=finder, seen=seen)
+    hint = fields.get("hint", "").strip()
+    question = texts.plain(record.text("question"))
+    tags = {key: fields[key] for key in ("category", "l2-category", "split") if fields.get(key)}
+    return [
+        made(
+            record,
+            images,
+            id=f"{record.path.stem}-{name}",
+            question=f"{hint}\n{question}" if hint not in ("", "nan") else question,
+            options=options,
+            answer=answer,
+            tags=tags,
+        )
+    ]
+
+
+def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -> Images:
+    cell, path = record.fields.get("image", "").strip(), record.fields.get("image_path", "").strip()
+    if cell:
+        if cell in seen:
+            return seen[cell]
+        encoded = [_base64(text, record) for text in _listed(cell, record)]
+        return HeldImages(tuple((f"image[{at}]", data) for at, data in enumerate(encoded)))
+    if not path:
+        raise record.bad("neither 'image' nor 'image_path'; add one or remove the row", kind="missing image")
+    stem = record.path.stem
+    files = []
+    for name in _listed(path, record):
+        where = (f"images/{stem}/{name}", f"images/{name}", name)
+        known = next(
+            (w for w in where if (f := records.inside(record.path.parent, w)) is not None and f.is_file()), name
+        )
+        files.append(finder.find(known, record.place))
+    return FileImages(tuple(files))
+
+
+def _listed(cell: str, record: Record) -> Sequence[str]:
+    """A cell's one text, or the texts of a list written as Python or JSON writes it."""
+    if not cell.startswith("["):
+        return [cell]
+    try:
+        values = ast.literal_eval(cell)
+    except (ValueError, SyntaxError) as error:
+        raise record.bad(f"{cell[:40]!r}… is no list of texts", kind="field of a wrong type") from error
+    if not isinstance(values, list) or any(not isinstance(value, str) for value in values):
+        raise record.bad(f"{cell[:40]!r}… is no list of texts", kind="field of a wrong type")
+    return values
+
+
+def _base64(text: str, record: Record) -> bytes:
+    try:
+        return base64.b64decode(text.partition("base64,")[2] or text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        what = f"{text[:20]!r}… is neither base64 nor the index of an earlier row"
+        raise record.bad(f"image {what} ({error})", kind="image that does not decode") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------- NLVR
+NLVR_BOX_PITCH = 150  # pixels between the left edges of the three grey boxes of an image, each 100 wide
+
+
+def read_nlvr(root: pathlib.Path, split: str) -> Rows:
+    """One split of Cornell NLVR v1.0 in its published layout (Suhr, Lewis, Yeh, Artzi, ACL 2017).
+
+    `PATH/SPLIT/SPLIT.json` holds a JSON object a line, `PATH/SPLIT/images/DIRECTORY/SPLIT-IDENTIFIER-0.png` the image
+    whose boxes stand in the order of the line's `structured_rep`. The images of lines without `directory` are found by
+    their name. Gold boxes are those of all drawn items; none are given where nothing is drawn. Which of the options
+    `true` and `false` comes first depends on the identifier.
+    """
+    folder = root / split
+    found: dict[str, list[pathlib.Path]] = {}
+    for file in sorted((folder / "images").glob("*/*.png")):
+        found.setdefault(file.name, []).append(file)
+    parse = functools.partial(_nlvr, split=split, folder=folder, found=found)
+    return parsed(records.json_lines(folder / f"{split}.json"), parse)
+
+
+def _nlvr(
+    record: Record, *, split: str, folder: pathlib.Path, found: Mapping[str, Sequence[pathlib.Path]]
+) -> Sequence[Published]:
+    name = record.need("identifier", str, "the sentence's identifier")
+    sentence = record.need("sentence", str, "the sentence")
+    label = record.need("label", str, "'true' or 'false'").lower()
+    if label not in ("true", "false"):
+        raise record.bad(
+            f"label {record.fields['label']!r} is neither 'true' nor 'false'; correct it",
+            kind="answer not among the options",
+        )
+    options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
+    example = Example(
+        id=f"{split}-{name}",
+        images=(),
+        question=f'Is this statement about the image true or false? "{sentence}"',
+        options=options,
+        answer=LETTERS[options.index(label)],
+        boxes=_nlvr_boxes(record),
+        source="nlvr",
+    )
+    image = _nlvr_image(record, name=f"{split}-{name}-0.png", folder=folder, found=found)
+    return [Published(example, FileImages((image,)), record.place)]
+
+
+def _nlvr_image(
+    record: Record, *, name: str, folder: pathlib.Path, found: Mapping[str, Sequence[pathlib.Path]]
+) -> pathlib.Path:
+    directory = record.fields.get("directory")
+    files = found.get(name, ())
+    if directory is None and len(files) > 1:
+        shown = " and ".join(f"{file.parent.name}/{name}" for file in files[:2])
+        raise record.bad(f"image {name} may be {shown}; add 'directory' to the line", kind="ambiguous image name")
+    file = next(iter(files), None) if directory is None else records.inside(folder, f"images/{directory}/{name}")
+    if file is None or not file.is_file():
+        where = "any of images/*" if directory is None else f"images/{directory}"
+        raise record.bad(
+            f"image {name} is not in {where} of {folder}; fetch it or remove the line", kind="missing image"
+        )
+    return file
+
+
+def _nlvr_boxes(record: Record) -> tuple[Box, ...]:
+    boxes: list[Any] = []
+    for place, items in enumerate(record.need("structured_rep", list, "the drawn items of the three boxes")):
+        for item in items:
+            try:
+                left, top, side = NLVR_BOX_PITCH * place + item["x_loc"], item["y_loc"], item["size"]
+            except (KeyError, TypeError) as error:
+                raise record.bad(
+                    f"structured_rep holds {item}, without x_loc, y_loc or size", kind="bad box"
+                ) from error
+            boxes.append((float(left), float(top), float(left + side), float(top + side)))
+    return tuple(boxes)

@@ -1,0 +1,197 @@
+"""Parquet files: their texts at once, their image columns when an image is asked for.
+
+Row groups of up to 64 MB are read whole and kept until another is asked for. Larger ones, such as files written in one
+piece have, are read as a stream: forward at the price of what lies between, backward from the start. Whoever reads rows
+in order reads a file once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fgrpo_jax.data.sets.readers.records import BadRow, Found, Images, Record, existing, stamp
+
+WHOLE = 64 * 2**20  # bytes of a column in a row group that is read at once
+BATCH = 32  # rows a step of a stream
+
+
+class ParquetTable:
+    """One Parquet file.
+
+    Image columns hold bytes anywhere: binary, lists of it, or structs {bytes, path} as `datasets` writes them.
+    """
+
+    def __init__(self, path: pathlib.Path, root: pathlib.Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path, self.root, self.stamp = path, root, stamp(path)
+        with pq.ParquetFile(path) as file:
+            self.light = [field.name for field in file.schema_arrow if not _holds_bytes(field.type)]
+            self.heavy = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
+            groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+            self._starts = [sum(group.num_rows for group in groups[:at]) for at in range(len(groups) + 1)]
+            self._sizes = [_sizes(group) for group in groups]
+        self._errors = (pa.ArrowException, OSError, UnicodeDecodeError)
+        self._cached: tuple[int, str, list[Any]] | None = None
+        self._stream: _Stream | None = None
+
+    def __getstate__(self) -> dict[str, Any]:  # workers read their own
+        return {**self.__dict__, "_cached": None, "_stream": None}
+
+    def records(self) -> Found:
+        """The records of all row groups; a group that cannot be read is one `BadRow` for all of its rows."""
+        for group, start in enumerate(self._starts[:-1]):
+            count = self._starts[group + 1] - start
+            try:
+                rows = self._group(group, self.light)
+            except self._errors as error:
+                yield self._broken(group, error)
+                continue
+            for offset in range(count):
+                yield Record(self.path, start + offset + 1, rows[offset] if rows else {}, "row", self)
+
+    def images(self, row: int, column: str) -> Images:
+        """The images of a row, not yet read."""
+        return CellImages(self, row, column)
+
+    def in_order(self, row: int, column: str) -> bool:
+        """Whether the row lies in a row group that is read as a stream."""
+        return self._sizes[self._group_of(row)].get(column, 0) > WHOLE
+
+    def cell(self, row: int, column: str) -> Any:
+        """What an image column holds in a row.
+
+        Raises:
+          BadRow: its row group does not read.
+        """
+        group = self._group_of(row)
+        offset = row - self._starts[group]
+        try:
+            if self.in_order(row, column):
+                return self._streamed(group, column, offset=offset)
+            if self._cached is None or self._cached[:2] != (group, column):
+                self._cached = (group, column, [values[column] for values in self._group(group, [column])])
+        except self._errors as error:
+            raise self._broken(group, error) from error
+        return self._cached[2][offset]
+
+    def _streamed(self, group: int, column: str, *, offset: int) -> Any:
+        stream = self._stream
+        if stream is None or stream.name != (group, column) or offset < stream.start:
+            stream = self._stream = _Stream((group, column), self._batches(group, column))
+        return stream.at(offset)
+
+    def _batches(self, group: int, column: str) -> Iterator[list[Any]]:
+        import pyarrow.parquet as pq
+
+        # Buffered, so that a column is read piece by piece and not as a whole.
+        with pq.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as file:
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=[column], use_threads=False):
+                yield [values[column] for values in batch.to_pylist()]
+
+    def _group(self, group: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(group, columns=list(columns)).to_pylist()
+
+    def _group_of(self, row: int) -> int:
+        return next(group for group, end in enumerate(self._starts[1:]) if row < end)
+
+    def _broken(self, group: int, error: BaseException) -> BadRow:
+        first, last = self._starts[group] + 1, self._starts[group + 1]
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return BadRow(
+            f"{self.path}, rows {first} to {last}",
+            f"the row group does not read ({said}); fetch the file again",
+            kind="corrupt Parquet",
+            count=last - first + 1,
+        )
+
+
+class _Stream:
+    """The rows of a column in a row group, forward."""
+
+    def __init__(self, name: tuple[int, str], batches: Iterator[list[Any]]) -> None:
+        self.name, self.start = name, 0
+        self._batches, self._rows = batches, next(batches)
+
+    def at(self, offset: int) -> Any:
+        while offset >= self.start + len(self._rows):
+            self.start += len(self._rows)
+            self._rows = next(self._batches)
+        return self._rows[offset - self.start]
+
+
+def _sizes(group: Any) -> dict[str, int]:
+    """{column: bytes} of a row group; the parts of a nested column together."""
+    sizes: dict[str, int] = {}
+    for at in range(group.num_columns):
+        column = group.column(at)
+        name = column.path_in_schema.split(".")[0]
+        sizes[name] = sizes.get(name, 0) + column.total_uncompressed_size
+    return sizes
+
+
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return True
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _holds_bytes(kind.value_type)
+    return pa.types.is_struct(kind) and any(_holds_bytes(field.type) for field in kind)
+
+
+def parquet(paths: Sequence[pathlib.Path], root: pathlib.Path) -> Found:
+    """Records of several Parquet files; a file without a readable footer is one `BadRow`."""
+    import pyarrow as pa
+
+    for path in paths:
+        try:
+            opened = ParquetTable(path, root)
+        except (pa.ArrowException, OSError) as error:
+            said = str(error).splitlines()[0]
+            yield BadRow(str(path), f"not a whole Parquet file ({said}); fetch it again", kind="corrupt Parquet")
+            continue
+        yield from opened.records()
+
+
+@dataclasses.dataclass(frozen=True)
+class CellImages:
+    """Images in a cell of a Parquet file: bytes, {bytes, path}, or a list of either."""
+
+    table: ParquetTable
+    row: int
+    column: str
+
+    def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
+        place = f"{self.table.path}, row {self.row + 1}"
+        try:
+            value = self.table.cell(self.row, self.column)
+        except BadRow as bad:  # of a whole row group; here it is this row that lacks its images
+            rows = bad.place.rpartition(", ")[2]
+            raise BadRow(place, f"of {rows} {bad.reason}", kind=bad.kind) from bad
+        values = value if isinstance(value, list) else [value]
+        return [self._one(item, f"{self.column}[{at}]", place=place) for at, item in enumerate(values)]
+
+    def stamp(self) -> str:
+        return f"{self.table.stamp} {self.row}"
+
+    @property
+    def in_order(self) -> bool:
+        """Whether they are read in order or at a high price."""
+        return self.table.in_order(self.row, self.column)
+
+    def _one(self, item: Any, name: str, *, place: str) -> tuple[str, bytes | pathlib.Path]:
+        if isinstance(item, Mapping):
+            item = item.get("bytes") or item.get("path")
+        if isinstance(item, bytes) and item:
+            return name, item
+        if isinstance(item, str) and item:
+            return item, existing(self.table.root, item, place=place)
+        raise BadRow(place, f"{name} holds no image; remove the row", kind="missing image")

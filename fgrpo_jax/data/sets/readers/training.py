@@ -1,0 +1,187 @@
+"""Training sets in the layouts they are published in. SAT stands beside SAT-Real in `benchmarks`.
+
+Which boxes serve R_G is settled here, set by set: VGR's and TreeVGR's do; Visual-CoT's mark where an answer is to be
+read, not the objects a reasoning names, and are left out (`Example.boxes` is None).
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+from fgrpo_jax.data.sets.published import Published, asked, check_boxes, parsed
+from fgrpo_jax.data.sets.readers import records, tables, texts
+from fgrpo_jax.data.sets.readers.benchmarks import made
+from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Finder, Images, Record
+from fgrpo_jax.records import Box, Example
+
+Rows = Iterator[Published | BadRow]
+
+
+# ----------------------------------------------------------------------------------------------------------------- VGR
+_REGION = re.compile(r"<sot>\s*\[([^\[\]]*)\]\s*<eot>")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?")
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+def read_vgr(root: pathlib.Path, split: str) -> Rows:
+    """VGR-SFT: Parquet files with `image`, a path below the images of LLaVA-NeXT, and reasoning with marked regions.
+
+    Question and reasoning are the two turns of `conversations`, or columns `question` and `response` with `answer`.
+    Regions `<sot>[x1, y1, x2, y2]<eot>` are pseudo boxes in 0..1. The images lie below the same folder.
+    """
+    files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="VGR")
+    return parsed(tables.parquet(files, root), functools.partial(_vgr, finder=Finder(root), split=split))
+
+
+def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
+    asking, reasoning = _turns(record)
+    answer = _vgr_answer(record, reasoning)
+    regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
+    question, options, answer = asked(record, asking, answer=answer, sure=False)
+    example = Example(
+        id=f"vgr-{record.path.stem}-{record.number}",  # published ids are those of images, which several rows share
+        images=(),
+        question=question,
+        options=options,
+        answer=answer,
+        boxes=tuple(dict.fromkeys(check_boxes(regions, record, unit=True))) or None,
+        tags={"split": split},
+    )
+    return [Published(example, FileImages((finder.find(record.text("image"), record.place),)), record.place, "unit")]
+
+
+def _vgr_answer(record: Record, reasoning: str) -> str:
+    """What stands in answer tags, in a column of its own, or after the reasoning."""
+    tagged = _ANSWER.search(reasoning)
+    found = tagged[1] if tagged else record.fields.get("answer") or reasoning.partition("</think>")[2]
+    answer = _REGION.sub("", str(found)).strip()
+    if not answer:
+        raise record.bad("no answer: neither tags, nor a column, nor text after </think>", kind="missing field")
+    return answer
+
+
+def _turns(record: Record) -> tuple[str, str]:
+    """(question, response) of a row."""
+    turns = record.fields.get("conversations")
+    if turns is None:
+        return record.text("question"), record.text("response", "reasoning", "answer")
+    said: dict[str, str] = {}
+    for turn in turns:
+        said.setdefault(turn["from"], turn["value"])  # the first exchange
+    if not said.get("human") or not said.get("gpt"):
+        raise record.bad("'conversations' must hold a turn of 'human' and one of 'gpt'", kind="missing field")
+    return said["human"], said["gpt"]
+
+
+# ---------------------------------------------------------------------------------------------------------- Visual-CoT
+def read_viscot(root: pathlib.Path, split: str) -> Rows:
+    """Visual-CoT: `metadata/*.jsonl`, with images in `cot/DATASET/` or wherever the archive was unpacked.
+
+    A line names its image by base name and its data set in `dataset`; several sets have an image of the same name, so
+    the folder decides. Answers are open. The line's own `split` says what it is for.
+    """
+    files = records.find_files(root, "metadata/*.jsonl", "**/*_cot_*.jsonl", "*.jsonl", what="Visual-CoT")
+    parse = functools.partial(_viscot, root=root, finder=Finder(root), split=split)
+    for file in files:
+        yield from parsed(records.json_lines(file), parse)
+
+
+def _viscot(record: Record, *, root: pathlib.Path, finder: Finder, split: str) -> Sequence[Published]:
+    if record.take("split", str, "train or val", default=split) != split:
+        return []
+    dataset, name = record.text("dataset"), record.text("image")
+    usual = records.inside(root, f"cot/{dataset}/{name}")
+    image = usual if usual and usual.is_file() else finder.find(name, record.place, within=dataset)
+    return [
+        made(
+            record,
+            FileImages((image,)),
+            id=f"viscot-{record.path.stem}-{record.number}",
+            question=texts.plain(record.text("question")),
+            options=(),
+            answer=record.text("answer"),
+            tags={"dataset": dataset},
+        )
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- TreeVGR
+def read_treevgr(root: pathlib.Path, split: str) -> Rows:
+    """TreeVGR-RL-37K: Parquet with images, problem, answer and `target_instances` [{bbox, name or label}].
+
+    Boxes are pixels of the original image, x1 y1 x2 y2. Images are paths below the same folder, or {bytes, path}.
+    """
+    files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="TreeVGR-RL")
+    return parsed(tables.parquet(files, root), functools.partial(_treevgr, finder=Finder(root), split=split))
+
+
+def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
+    instances = record.need("target_instances", list, "a list of {bbox, name}")
+    boxes: tuple[Box, ...] = check_boxes([dict(instance).get("bbox") for instance in instances], record)
+    question, options, answer = asked(record, record.text("problem"), answer=record.text("answer"), sure=False)
+    example = Example(
+        id=f"treevgr_rl-{record.path.stem}-{record.number}",
+        images=(),
+        question=question,
+        options=options,
+        answer=answer,
+        boxes=boxes,
+        tags={"split": split},
+    )
+    return [Published(example, _images_of(record, finder), record.place)]
+
+
+def _images_of(record: Record, finder: Finder) -> Images:
+    """Images of a row that has them as a column of images or as a list of paths."""
+    if "images" not in record.fields:
+        return record.images("images")
+    paths = record.need("images", list, "a list of paths")
+    if any(not isinstance(path, str) for path in paths):
+        raise record.bad(f"'images' must be a list of paths, got {paths!r:.100}", kind="field of a wrong type")
+    return FileImages(tuple(finder.find(path, record.place) for path in paths))
+
+
+# -------------------------------------------------------------------------------------------------------------- ViGoRL
+def read_vigorl(root: pathlib.Path, split: str) -> Rows:
+    """ViGoRL's spatial questions: `spatial_reasoning/vigorl_sat2_SPLIT_RL.jsonl`, images below the same folder.
+
+    The text is "Question: … Answer Choices: (A) x …", the answer the text of an option.
+    """
+    (file, *_) = records.find_files(
+        root, f"spatial_reasoning/*_{split}_RL.jsonl", f"**/*_{split}_RL.jsonl", f"**/*{split}*.jsonl", what="ViGoRL"
+    )
+    finder = Finder(root)
+
+    def parse(record: Record) -> Sequence[Published]:
+        key = next((key for key in ("images", "image_paths", "image") if key in record.fields), "images")
+        paths = record.need(key, (list, str), "a list of paths")
+        paths = [paths] if isinstance(paths, str) else paths
+        question, options, answer = asked(record, record.text("prompt", "problem"), answer=record.text("answer"))
+        return [
+            made(
+                record,
+                FileImages(tuple(finder.find(str(path), record.place) for path in paths)),
+                id=f"vigorl-{split}-{record.number}",
+                question=question,
+                options=options,
+                answer=answer,
+            )
+        ]
+
+    return parsed(records.json_lines(file), parse)
+
+
+# ---------------------------------------------------------------------------------------------------------- geometry3k
+def read_geometry3k(root: pathlib.Path, split: str) -> Rows:
+    """Geometry3K as `hiyouga/geometry3k` has it: `data/SPLIT-*.parquet` with images, problem, answer. Open answers."""
+    files = records.find_files(root, f"data/{split}-*.parquet", f"**/{split}*.parquet", what="Geometry3K")
+
+    def parse(record: Record) -> Sequence[Published]:
+        question, answer = texts.plain(record.text("problem")), record.text("answer")
+        name = f"geometry3k-{record.path.stem}-{record.number}"
+        return [made(record, record.images("images"), id=name, question=question, options=(), answer=answer)]
+
+    return parsed(tables.parquet(files, root), parse)

@@ -1,0 +1,141 @@
+"""Shards of a prepared folder: each written beside and renamed, with a note of what it was made of.
+
+A shard counts when its note is there and was made of the same rows under the same settings. So a preparation that was
+killed anywhere goes on with the shards that are missing, and one whose source changed redoes those that it touches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fgrpo_jax.data.sets import prepared
+from fgrpo_jax.data.sets.published import Published
+from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.data.sets.readers.tables import CellImages
+
+FORMAT = 1  # of records, notes and index: another number makes all shards anew
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One shard to write. Travels to workers.
+
+    Attributes:
+      rows: what it holds, in order.
+      file: where its records go.
+      note: where is written what came out.
+      skip: whether rows that do not decode are left out rather than an error.
+      digest: of rows and settings.
+    """
+
+    rows: Sequence[Published]
+    file: pathlib.Path
+    note: pathlib.Path
+    skip: bool
+    digest: str
+
+
+def plan(
+    rows: Sequence[Published], *, folder: pathlib.Path, work: pathlib.Path, name: str, split: str, size: int, skip: bool
+) -> list[Job]:
+    """The shards of a split, `size` rows each."""
+    count = max(1, -(-len(rows) // size))
+    jobs = []
+    for at in range(count):
+        part = rows[at * size : (at + 1) * size]
+        file = folder / f"{name}-{split}.{prepared.SUFFIX}-{at:05d}-of-{count:05d}"
+        jobs.append(Job(part, file, work / f"{file.name}.json", skip, _digest(part, skip)))
+    return jobs
+
+
+def _digest(rows: Sequence[Published], skip: bool) -> str:
+    seen = hashlib.sha256(f"{FORMAT} {skip}".encode())
+    for row in rows:
+        shown = json.dumps(dataclasses.asdict(row.example), ensure_ascii=False, sort_keys=True, default=str)
+        seen.update(f"{shown}\n{row.place}\n{row.frame}\n{row.images.stamp()}\n".encode())
+    return seen.hexdigest()
+
+
+def done(job: Job) -> Mapping[str, Any] | None:
+    """The note of a shard that is there and whole; None where it must be written."""
+    try:
+        note = json.loads(job.note.read_text(encoding="utf-8"))
+        whole = note["digest"] == job.digest and job.file.stat().st_size == note["size"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return note if whole else None
+
+
+def with_images(job: Job) -> Job:
+    """The job with those images in memory that only a reader in order has at a fair price: not a worker."""
+    rows = []
+    for row in job.rows:
+        if isinstance(row.images, CellImages) and row.images.in_order:
+            with contextlib.suppress(BadRow):  # which the worker meets again, and knows what to do with
+                row = dataclasses.replace(row, images=row.encoded())
+        rows.append(row)
+    return dataclasses.replace(job, rows=rows)
+
+
+def write(job: Job) -> Mapping[str, Any]:
+    """Writes a shard and its note, and returns the note.
+
+    Raises:
+      BadRow: a row whose images do not decode, unless such rows are skipped.
+    """
+    from array_record.python import array_record_module
+
+    beside = job.file.with_name(job.file.name + ".tmp")
+    examples: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
+    writer = array_record_module.ArrayRecordWriter(str(beside), prepared.OPTIONS)
+    try:
+        for row in job.rows:
+            try:
+                record, about = _record(row)
+            except BadRow as bad:
+                if not job.skip:
+                    raise
+                skipped.append(noted(bad))
+                continue
+            writer.write(record)
+            examples.append(about)
+    finally:
+        writer.close()
+    note = {"digest": job.digest, "size": beside.stat().st_size, "examples": examples, "skipped": skipped}
+    beside.replace(job.file)
+    replace_text(job.note, json.dumps(note, ensure_ascii=False))
+    return note
+
+
+def _record(row: Published) -> tuple[bytes, dict[str, Any]]:
+    """The record of a row, and what is noted of it."""
+    encoded = row.encoded()
+    example = dataclasses.replace(row, images=encoded).decode()
+    images = [
+        {"width": pixels.shape[1], "height": pixels.shape[0], "bytes": len(data)}
+        for pixels, (_, data) in zip(example.images, encoded.images, strict=True)
+    ]
+    about = {"id": example.id, "answer": example.answer, "options": len(example.options), "images": images}
+    about |= {"boxes": None if example.boxes is None else len(example.boxes), "tags": dict(example.tags)}
+    place = row.place.rpartition("/")[2]  # without the folder it was read from: prepared folders travel
+    return prepared.to_record(example, [data for _, data in encoded.images], place=place), about
+
+
+def noted(bad: BadRow) -> dict[str, Any]:
+    """A bad row as cards list it: its file by name, for cards travel."""
+    place = bad.place.rpartition("/")[2]
+    return {"place": place, "reason": bad.reason, "kind": bad.kind, "count": bad.count}
+
+
+def replace_text(file: pathlib.Path, text: str) -> None:
+    """Writes beside the place, then renames: a file that is there is whole."""
+    beside = file.with_name(file.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(file)

@@ -1,0 +1,1 @@
+"""Evaluation: answers, figures with intervals, benchmarks, and runs compared in pairs."""

@@ -1,0 +1,1 @@
+"""Reading text alone: responses, answers, sentences, boxes; no jax and no world."""

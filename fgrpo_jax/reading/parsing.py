@@ -1,0 +1,157 @@
+"""Reading a response: think and answer blocks, boxes, points, sentences and the answer. Total: no input raises.
+
+Every scan is linear in the length of the text (`str.find`, or patterns whose repeats are bounded), so that a runaway
+response of 100,000 characters costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from fgrpo_jax.reading.answers import choose, stated
+from fgrpo_jax.reading.dialects import PAPER, Dialect, read_boxes, read_points
+from fgrpo_jax.reading.frames import Point
+from fgrpo_jax.reading.sentences import sentence_spans, split_sentences
+from fgrpo_jax.records import Box
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """A response taken apart.
+
+    Attributes:
+      format_ok: exactly one think block, then exactly one answer block, and nothing else but white space. Dialects
+        without blocks: there is any text.
+      think: the reasoning ('' when there is none).
+      answer: the text of the last closed answer block; None when there is none.
+      boxes: boxes of the reasoning in the order written, four finite numbers each, degenerate and inverted ones too;
+        in the frame of the dialect, which `dialects.boxes_in` changes.
+      sentences: sentences of the reasoning, stripped, none empty.
+      outside: what follows the reasoning, where an answer without tags may stand.
+      malformed: marks of boxes in the reasoning that hold no four finite numbers.
+      points: points of the reasoning, likewise.
+      dialect: how it was read.
+    """
+
+    format_ok: bool
+    think: str
+    answer: str | None
+    boxes: tuple[Box, ...]
+    sentences: tuple[str, ...]
+    outside: str = ""
+    malformed: int = 0
+    points: tuple[Point, ...] = ()
+    dialect: Dialect = PAPER
+
+
+def parse(text: str, *, prefilled: bool = False, dialect: Dialect = PAPER) -> Parsed:
+    """Takes a response apart.
+
+    Args:
+      text: the response as decoded, without special tokens.
+      prefilled: the prompt already ends in '<think>', so the response starts inside the think block.
+      dialect: how the model writes. One that is prefilled gets its '<think>' where the text does not begin with one.
+    """
+    if prefilled or (dialect.prefilled and not text.lstrip().startswith("<think>")):
+        text = f"<think>{text}"
+    think, outside = _parts(text, dialect)
+    answer = _last_answer(outside)
+    located = f"{think}\n{outside}" if dialect.boxes_in_answer else think
+    boxes, malformed = read_boxes(located, dialect=dialect)
+    return Parsed(
+        format_ok=_is_well_formed(text) if dialect.form == "tags" else bool(text.strip()),
+        think=think,
+        answer=answer,
+        boxes=boxes,
+        sentences=split_sentences(think, dialect=dialect),
+        outside=outside,
+        malformed=malformed,
+        points=read_points(located, dialect=dialect),
+        dialect=dialect,
+    )
+
+
+def _is_well_formed(text: str) -> bool:
+    tags = ("<think>", "</think>", "<answer>", "</answer>")
+    if any(text.count(tag) != 1 for tag in tags):
+        return False
+    body = text.strip()
+    places = [body.find(tag) for tag in tags]
+    between = body[places[1] + len(tags[1]) : places[2]] if places[1] < places[2] else "x"
+    return places == sorted(places) and places[0] == 0 and not between.strip() and body.endswith(tags[3])
+
+
+def _parts(text: str, dialect: Dialect) -> tuple[str, str]:
+    """(reasoning, all that follows it)."""
+    if dialect.form == "tags" or "<think>" in text or "<answer>" in text:  # tags mean the same in every dialect
+        return _split_think(text)
+    return _split_free(text, dialect) if dialect.form == "cot" else ("", text)
+
+
+def _split_think(text: str) -> tuple[str, str]:
+    """(reasoning, all that follows it). An unclosed think block ends at the first answer tag."""
+    start = text.find("<think>")
+    if start < 0:
+        closing = text.find("</think>")
+        # Without an opening tag there is no block to read; what stands before a stray closing tag is no answer either.
+        return "", text[closing + len("</think>") :] if closing >= 0 else text
+    inner = start + len("<think>")
+    end, answer = text.find("</think>", inner), text.find("<answer>", inner)
+    if end < 0:
+        end = answer if answer >= 0 else len(text)
+        return text[inner:end].strip(), text[end:]
+    return text[inner:end].strip(), text[end + len("</think>") :]
+
+
+_NAMES_ANSWER = re.compile(r"\b(?:answer|correct option|correct choice)\b|\\boxed", re.IGNORECASE)
+
+
+def _split_free(text: str, dialect: Dialect) -> tuple[str, str]:
+    """(reasoning, answer) of a text without tags: parted before the last sentence that names the answer, else the last
+    sentence."""
+    pieces = sentence_spans(text, dialect=dialect)
+    if not pieces:
+        return "", text
+    naming = [start for start, end in pieces if _NAMES_ANSWER.search(text, start, end)]
+    start = naming[-1] if naming else pieces[-1][0]
+    return text[:start].strip(), text[start:]
+
+
+def _last_answer(text: str) -> str | None:
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, end) if end >= 0 else -1
+    return text[start + len("<answer>") : end].strip() if start >= 0 else None
+
+
+def is_proper(box: Sequence[float]) -> bool:
+    """Whether a box has a positive width and height."""
+    return box[2] > box[0] and box[3] > box[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ answers
+def answer_text(parsed: Parsed) -> str | None:
+    """Where to look for the answer: the answer block, or else what follows the reasoning; None if there is nothing."""
+    if parsed.answer is not None:
+        return parsed.answer
+    return parsed.outside.replace("<answer>", " ").strip() or None
+
+
+def answer_index(parsed: Parsed, options: Sequence[str]) -> int | None:
+    """Index of the option that the response answers; None when it answers none.
+
+    Free text ('cot') whose end names no option is looked at as a whole.
+    """
+    found = choose(answer_text(parsed), options)
+    if found is None and parsed.dialect.form == "cot" and parsed.answer is None:
+        return choose(f"{parsed.think} {parsed.outside}", options)
+    return found
+
+
+def open_answer(parsed: Parsed) -> str | None:
+    """The answer to a question without options: the answer block, or what the rest says the answer is, or the rest."""
+    text = answer_text(parsed)
+    if text is None or parsed.answer is not None:
+        return text
+    return stated(text) or text

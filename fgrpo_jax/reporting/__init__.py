@@ -1,1 +1,0 @@
-"""Tables, intervals and pages made from what a run left on disk."""

@@ -1,0 +1,401 @@
+"""Checkpoints (Orbax): all that a run needs to go on bit for bit, and all that an export needs.
+
+    FOLDER/STEP/params/    the parameters, a nested dict
+    FOLDER/STEP/state/     everything else of the train state, by path: optimiser, multipliers, counters
+    FOLDER/STEP/reference/ the leaves of the reference policy, where it is no longer the one the run began with
+    FOLDER/STEP/meta/      JSON: resolved config and data position
+    FOLDER/STEP/hf/        config.json, tokenizer, processor and generation files of the HF folder the run began from
+
+Orbax writes a step beside its place and renames it, so a step folder that exists is complete; what a killed run leaves
+half-written is never looked at and is removed by the next run. Saving is synchronous: the learner donates its state, so
+that nothing may still be read from it when the next step begins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+
+from fgrpo_jax.weights import streams
+from fgrpo_jax.weights.hub_folder import TRAVELLERS
+
+StateT = TypeVar("StateT")
+
+HF_FILES = ("config.json", *TRAVELLERS)
+"""Files of an HF folder that travel with the weights; those that the folder lacks are not missed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What travels beside the arrays, as JSON.
+
+    Attributes:
+      config: the resolved config of the run.
+      data: state of the data iterator.
+      step: rollout steps (or supervised steps) done.
+    """
+
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    step: int
+
+
+# -------------------------------------------------------------------------------------- side files as a checkpoint item
+@dataclasses.dataclass
+class _FilesSave(ocp.args.CheckpointArgs):
+    folder: str
+
+
+@dataclasses.dataclass
+class _FilesRestore(ocp.args.CheckpointArgs):
+    item: Any = None
+
+
+class _FilesHandler(ocp.CheckpointHandler):
+    """Copies the small files of an HF folder into the checkpoint, under the same all-or-nothing rename."""
+
+    def save(self, directory: Any, args: _FilesSave) -> None:
+        if jax.process_index() == 0:
+            for name in HF_FILES:
+                source = Path(args.folder) / name
+                if source.is_file():
+                    shutil.copyfile(source, Path(directory) / name)
+
+    def restore(self, directory: Any, args: _FilesRestore | None = None) -> Path:
+        return Path(directory)
+
+    def finalize(self, directory: Any) -> None:
+        """Nothing is left to do once the files are copied."""
+
+    def close(self) -> None:
+        """Holds nothing open."""
+
+
+ocp.args.register_with_handler(_FilesHandler, for_save=True)(_FilesSave)
+ocp.args.register_with_handler(_FilesHandler, for_restore=True)(_FilesRestore)
+
+
+# ------------------------------------------------------------------------------------------------------- save, restore
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      folder: made when it is missing; leftovers of a killed save in it are removed.
+      keep: newest checkpoints kept.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2):
+        self.folder = Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """The newest complete step, None when there is none."""
+        return self._manager.latest_step()
+
+    def save(
+        self,
+        state: Any,
+        *,
+        config: Mapping[str, Any],
+        data: Mapping[str, Any],
+        hf: str | os.PathLike[str],
+        reference: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Writes `state` as its own step, whole or not at all; a step that is there already stays as it is.
+
+        Args:
+          state: flax dataclass with `step` and `params`, such as TrainState; params may be `streams.Unread`, which are
+            made while they are written.
+          config: resolved config (`config.to_dict`).
+          data: state of the data iterator, JSON types.
+          hf: the HF folder the policy came from; its small files go into the checkpoint.
+          reference: arrays by path, of a reference policy that cannot be read again where the run began.
+
+        Returns:
+          The step's folder.
+        """
+        step = int(state.step)
+        meta = Meta(config=config, data=data, step=step)
+        if step not in self._manager.all_steps():
+            items: dict[str, Any] = {
+                "params": _params_save(state.params),
+                "state": ocp.args.StandardSave(_stored(_by_path(_rest(state)))),
+                "meta": ocp.args.JsonSave(dataclasses.asdict(meta)),
+                "hf": _FilesSave(str(hf)),
+            }
+            if reference is not None:
+                items["reference"] = ocp.args.StandardSave(_by_path(reference))
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        return self.folder / str(step)
+
+    def restore(self, target: StateT, *, step: int | None = None) -> tuple[StateT, Meta]:
+        """The newest state (or that of `step`).
+
+        Args:
+          target: a state of the same structure, of arrays or ShapeDtypeStructs; arrays come back with its shardings,
+            whatever the mesh they were saved from.
+
+        Raises:
+          FileNotFoundError: nothing saved yet, or not that step.
+          ValueError: the checkpoint holds other parameters or shapes than `target`.
+        """
+        step = self.latest if step is None else step
+        if step is None or step not in self._manager.all_steps():
+            found = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
+            raise FileNotFoundError(f"no checkpoint of step {step} in {self.folder}; complete steps: {found}")
+        return _restore(self.folder / str(step), target)
+
+    def restore_reference(self, target: dict[str, Any]) -> dict[str, Any]:
+        """The reference of the newest checkpoint, which was saved with one.
+
+        Args:
+          target: arrays or ShapeDtypeStructs by path; what comes back has their shardings.
+
+        Raises:
+          ValueError: it holds other arrays than `target`.
+        """
+        flat = _by_path(target)
+        loaded = _load(self.folder / str(self.latest) / "reference", flat)
+        return jax.tree.unflatten(jax.tree.structure(target), [loaded[name] for name in flat])
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _params_save(params: Mapping[str, Any]) -> ocp.args.CheckpointArgs:
+    unread = any(isinstance(leaf, streams.Unread) for leaf in jax.tree.leaves(params))
+    return streams.StreamSave(params) if unread else ocp.args.StandardSave(params)
+
+
+def _restore(folder: Path, target: StateT) -> tuple[StateT, Meta]:
+    params = load_params(folder, target.params)  # type: ignore[attr-defined]
+    rest = _rest(target)
+    flat = _by_path(rest)
+    loaded = _load(folder / "state", _stored(flat))
+    leaves = [loaded.get(name, _empty(leaf)) for name, leaf in flat.items()]
+    values = jax.tree.unflatten(jax.tree.structure(rest), leaves)
+    return target.replace(params=params, **values), read_meta(folder)  # type: ignore[attr-defined]
+
+
+def load_params(checkpoint: str | os.PathLike[str], abstract: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a checkpoint (anything `resolve` takes).
+
+    Args:
+      abstract: nested dict of ShapeDtypeStruct or arrays; dtype and sharding of the result are theirs.
+
+    Raises:
+      ValueError: the checkpoint holds other parameters or shapes.
+    """
+    return _load(resolve(checkpoint) / "params", abstract)
+
+
+def require_params(checkpoint: str | os.PathLike[str], abstract: Mapping[str, Any]) -> None:
+    """Raises a ValueError, which names the array, unless the checkpoint's parameters have these names and shapes."""
+    _require_same(resolve(checkpoint) / "params", _by_path(abstract))
+
+
+def stored_dtype(checkpoint: str | os.PathLike[str]) -> Any:
+    """The dtype most parameters of a checkpoint are stored in."""
+    metadata = _metadata(resolve(checkpoint) / "params")
+    dtypes = [str(leaf.dtype) for leaf in metadata.values()]
+    return jnp.dtype(max(sorted(set(dtypes)), key=dtypes.count))
+
+
+def read_meta(checkpoint: str | os.PathLike[str]) -> Meta:
+    """Config, data position and step of a checkpoint (anything `resolve` takes)."""
+    return Meta(**ocp.JsonCheckpointHandler().restore(epath.Path(resolve(checkpoint) / "meta")))
+
+
+def hf_folder(checkpoint: str | os.PathLike[str]) -> Path:
+    """Folder of config.json, tokenizer and processor files inside a checkpoint (anything `resolve` takes)."""
+    return resolve(checkpoint) / "hf"
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """One checkpoint, given itself, a run's checkpoints folder or the run's workdir (the newest complete step).
+
+    Raises:
+      FileNotFoundError: no such path, or no complete checkpoint in it.
+      ValueError: it is an HF folder.
+    """
+    path = Path(path).absolute()
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}: the path does not exist")
+    if (path / "params").is_dir() and (path / "meta").is_dir():
+        return path
+    for folder in (path, path / "checkpoints"):
+        steps = _complete_steps(folder)
+        if steps:
+            return folder / str(max(steps))
+    if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+        raise ValueError(f"{path} is an HF folder, not a checkpoint; pass it as --hf, or convert it first")
+    raise FileNotFoundError(
+        f"no complete checkpoint in {path}; pass a run's workdir, its checkpoints folder or one step"
+    )
+
+
+def _complete_steps(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    found = [p for p in folder.iterdir() if p.name.isdecimal() and (p / "params").is_dir() and (p / "meta").is_dir()]
+    return [int(p.name) for p in found if ocp.step.is_path_finalized(p)]
+
+
+# --------------------------------------------------------------------------------------------------- trees and leaves
+def _rest(state: Any) -> dict[str, Any]:
+    return {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name != "params"}
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    """Leaves by a readable path, so that what is stored does not depend on the classes of the optimiser's state."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator=".").replace("/", "."): leaf for path, leaf in leaves}
+
+
+def _stored(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Without arrays of no elements (the multipliers of a run without constraints), which Orbax cannot write."""
+    return {name: leaf for name, leaf in flat.items() if leaf.size}
+
+
+def _empty(leaf: Any) -> jax.Array:
+    return jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), _target(leaf).sharding)
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    """{path: metadata with .shape and .dtype} of the arrays stored in `folder`."""
+    return _by_path(ocp.StandardCheckpointHandler().metadata(epath.Path(folder)).tree)  # type: ignore[union-attr]
+
+
+def _load(folder: Path, abstract: Mapping[str, Any]) -> dict[str, Any]:
+    if not abstract:
+        return {}
+    _require_same(folder, _by_path(abstract))
+    args = ocp.args.StandardRestore(jax.tree.map(_target, dict(abstract)))
+    return ocp.StandardCheckpointHandler().restore(epath.Path(folder), args=args)
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    # Without a sharding Orbax would fall back to the devices the array was saved from.
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _require_same(folder: Path, wanted: Mapping[str, Any]) -> None:
+    stored = _metadata(folder)
+    for name, leaf in wanted.items():
+        if name not in stored:
+            raise ValueError(
+                f"checkpoint {folder} has no array '{name}'; was it saved with another model or optimiser?"
+            )
+        if tuple(stored[name].shape) != tuple(leaf.shape):
+            raise ValueError(
+                f"array '{name}' of checkpoint {folder} has shape {tuple(stored[name].shape)}, expected "
+                f"{tuple(leaf.shape)}; use the config the checkpoint was made with"
+            )
+    extra = sorted(set(stored) - set(wanted))
+    if extra:
+        raise ValueError(
+            f"checkpoint {folder} has an array '{extra[0]}' that is not wanted; use the config it was made with"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ whose workdir
+RUN_FILES = (
+    "config.json",
+    "shapes.json",
+    "metrics.jsonl",
+    "eval.jsonl",
+    "rollouts",
+    "checkpoints",
+    "best",
+    "eval",
+    "tensorboard",
+    "export",
+)
+"""What a run leaves in its workdir, and all that --overwrite removes."""
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> list[str]:
+    """Lines 'key: old → new' for every leaf that differs; keys that match a pattern of `ignore` are passed over."""
+    before, after = leaves(old), leaves(new)
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        a, b = before.get(key, "absent"), after.get(key, "absent")
+        if a != b and not any(fnmatch.fnmatchcase(key, pattern) for pattern in ignore):
+            lines.append(f"{key}: {a} → {b}")
+    return lines
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted path: value} of nested mappings."""
+    out: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            out.update(leaves(value, f"{prefix}{name}."))
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
+
+
+def claim_workdir(
+    workdir: str | os.PathLike[str], config: Mapping[str, Any], *, free: Sequence[str] = (), overwrite: bool = False
+) -> bool:
+    """Makes the workdir this run's own; its resolved config is stored as config.json.
+
+    Args:
+      config: resolved config, JSON types.
+      free: patterns of fields that may differ from the run that is there.
+      overwrite: start afresh, removing what a run left there (RUN_FILES, nothing else).
+
+    Returns:
+      True when the folder held this same run, which is to be resumed.
+
+    Raises:
+      ValueError: the folder holds another run, or files that are no run's.
+    """
+    workdir, config = Path(workdir), json.loads(json.dumps(config))
+    stored = workdir / "config.json"
+    afresh = overwrite and stored.exists()
+    if afresh:
+        _remove_run(workdir)
+    resumed = stored.exists()
+    if resumed:
+        lines = differences(json.loads(stored.read_text(encoding="utf8")), config, ignore=free)
+        if lines:
+            shown = "\n  ".join(lines[:12])
+            raise ValueError(
+                f"{workdir} holds another run, whose config differs:\n  {shown}\n"
+                "use another --workdir, the same config to resume it, or --overwrite to delete it and start afresh"
+            )
+    elif not afresh and workdir.exists() and any(workdir.iterdir()):
+        some = ", ".join(sorted(p.name for p in workdir.iterdir())[:3])
+        raise ValueError(f"{workdir} is not empty ({some}) and holds no run; choose a new or empty --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    beside = stored.with_name("config.json.tmp")
+    beside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
+    beside.replace(stored)
+    return resumed
+
+
+def _remove_run(workdir: Path) -> None:
+    for name in RUN_FILES:
+        target = workdir / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)

@@ -1,0 +1,124 @@
+"""Which questions a config asks: its training and held-out data, and the sets of `evaluate`, as sources."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import jax
+
+from fgrpo_jax.config.sections import Config, MixSection
+from fgrpo_jax.data.sets import mix
+from fgrpo_jax.data.sets.catalogue import SetSource, open_set
+from fgrpo_jax.data.sets.choices import SettledSource
+from fgrpo_jax.data.sets.mix import Member, MixSource
+from fgrpo_jax.data.sources import First, Source, WorldSource
+from fgrpo_jax.world.world import default_families, with_captions
+
+WORLD_SIZE = 1_000_000  # examples of a split of the built-in world; it has no end of its own
+
+
+def source(config: Config, split: str, *, traces: bool = False, size: int | None = None) -> Source:
+    """The data source of one split.
+
+    Args:
+      traces: whether examples carry reference responses (supervised training), captions of scenes among them.
+      size: the first so many examples only; None for all.
+
+    Raises:
+      ValueError: fewer examples than `size`.
+    """
+    data = config.data
+    if data.source == "world":
+        world = data.world
+        families = dict(world.families) or default_families(world.difficulty)
+        if traces and config.sft.describe:
+            families = with_captions(families, config.sft.describe)
+        return WorldSource(
+            difficulty=world.difficulty,
+            families=families,
+            flawed=world.flawed,
+            flaws={
+                "contradicts_right": world.flaws.contradicts_right,
+                "lucky": world.flaws.lucky,
+                "wrong_box": world.flaws.wrong_box,
+                "false_claim": world.flaws.false_claim,
+            },
+            yes_no=world.yes_no,
+            seed=world.seed,
+            split=split,
+            with_trace=traces,
+            size=WORLD_SIZE if size is None else size,
+        )
+    whole = _mix(config, split) if data.source == mix.NAME else _set(config, data.source, data.path, split)
+    return whole if size is None else First(whole, size)
+
+
+def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:
+    """One set with its open answers settled; says what became of them."""
+    data = config.data
+    whole = open_set(name, path, split=split, bad=data.bad)
+    if data.open_answers == "keep":
+        return whole
+    settled = SettledSource(whole, data.open_answers)
+    counts = settled.settled.counts
+    if jax.process_index() == 0 and (counts["turned"] or counts["dropped"]):
+        print(
+            f"open answers of {name} ({split}): {counts['turned']:,} turned into choices, {counts['dropped']:,} dropped"
+        )
+    return settled
+
+
+def _mix(config: Config, split: str) -> Source:
+    """The mix of `data.mix`; says what it is made of."""
+    members = [_member(config, name, member) for name, member in config.data.mix.items()]
+    made = MixSource(members, split=split, seed=config.data.mix_seed)
+    if jax.process_index() == 0:
+        print(f"mix, {made}")
+    return made
+
+
+def _member(config: Config, name: str, member: MixSection) -> Member:
+    folder = Path(config.data.path) / (member.path or name)
+    return Member(name, _set(config, member.set, folder, member.split), member.count, member.boxes)
+
+
+def heldout(config: Config) -> Source:
+    """The held-out questions of the config's own data."""
+    return source(config, config.data.eval_split, size=config.eval.examples)
+
+
+def heldout_sets(config: Config) -> dict[str, Source]:
+    """The questions of `evaluate` by the name of their file: those of `eval.sets`, else `heldout`.
+
+    Raises:
+      ValueError: an unknown set, one without a folder, or two of one name.
+    """
+    if not config.eval.sets:
+        return {_file_name(f"{config.data.source}:{config.data.eval_split}"): heldout(config)}
+    out: dict[str, Source] = {}
+    for asked in config.eval.sets:
+        name = _file_name(asked)
+        if name in out:
+            raise ValueError(f"config.eval.sets names '{asked}' twice; drop one")
+        whole = _evaluation_set(config, asked)
+        out[name] = First(whole, min(config.eval.limit, len(whole))) if config.eval.limit else whole
+    return out
+
+
+def _file_name(asked: str) -> str:
+    """'nlvr:hidden[:200]' → 'nlvr-hidden-200'"""
+    return re.sub(r"[^\w.]+", "-", asked).strip("-")
+
+
+def _evaluation_set(config: Config, asked: str) -> Source:
+    """One of `eval.sets`, 'NAME' or 'NAME:SPLIT'."""
+    name, _, split = asked.partition(":")
+    if name == "world":
+        data = dataclasses.replace(config.data, source="world", path="")
+        return source(dataclasses.replace(config, data=data), split or config.data.eval_split, size=None)
+    folder = config.eval.paths.get(name) or (config.eval.root and str(Path(config.eval.root) / name))
+    if not folder:
+        raise ValueError(f"config.eval.sets has '{asked}', but no folder; set config.eval.root or eval.paths.{name}")
+    return open_set(name, folder, split=split, bad=config.data.bad)

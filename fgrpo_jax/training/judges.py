@@ -1,0 +1,181 @@
+"""Who judges and what scores, built from the config: judges of every backend, their cache, and the scorer over them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config.sections import Config
+from fgrpo_jax.config.sections_judge import WORKDIR, JudgeSection, ServerSection, eval_judge
+from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.reading.sentences import Trivial
+from fgrpo_jax.rewards.judges import prompts
+from fgrpo_jax.rewards.judges.cache import Cache
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.extraction import Extractor
+from fgrpo_jax.rewards.judges.local import LocalJudge, tower
+from fgrpo_jax.rewards.judges.protocol import Judge
+from fgrpo_jax.rewards.judges.scorer import SharedTower, VerdictScorer
+from fgrpo_jax.training import setup
+from fgrpo_jax.training.scoring import Scorer
+from fgrpo_jax.weights import importer
+from fgrpo_jax.world.oracle import Oracle
+
+if TYPE_CHECKING:
+    from fgrpo_jax.rewards.judges.server import ServerJudge
+
+
+def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir: Path) -> Dispatcher:
+    """Who judges under one of the config's judge sections.
+
+    Args:
+      policy: on whose mesh a local judge is laid out.
+      workdir: of the run, where the cache of verdicts may be; nothing is written before the first verdict.
+
+    Raises:
+      ValueError: the judge is not there, or not as the section says.
+    """
+    oracle = Oracle(box_iou_correct=config.rewards.box_iou_correct, unread=section.unread)
+    trivial = Trivial(prefixes=section.trivial_prefixes, words=section.visual_words)
+    settings: dict[str, Any] = {"oracle": oracle, "precheck": section.precheck, "trivial": trivial}
+    if not section.asks_a_model:
+        return Dispatcher(**settings, sentences=section.backend == "rules")
+    model = _server_judge(section) if section.backend == "server" else _local_judge(config, policy, section)
+    identity, frame = model.identity, section.frame
+    store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
+    return Dispatcher(
+        **settings,
+        sentences=False,
+        model=model,
+        store=store,
+        key=lambda request: prompts.fingerprint(request, identity, frame=frame),
+    )
+
+
+def _cache(section: JudgeSection, workdir: Path, *, judge: str) -> Cache | None:
+    if not section.cache:
+        return None
+    first, *rest = Path(section.cache).parts
+    path = workdir.joinpath(*rest) if first == WORKDIR else Path(section.cache)
+    if jax.process_count() > 1:  # workdirs of many hosts are on network file systems, where SQLite can't be shared
+        path = path.with_name(f"{path.stem}.{jax.process_index()}{path.suffix}")
+    return Cache(path, judge=judge)
+
+
+def _local_judge(config: Config, policy: setup.Policy, section: JudgeSection) -> Judge:
+    """A frozen model beside the policy, on its mesh, laid out as weights are for sampling: nothing is gathered."""
+    folder, dtype = setup.model_folder(section.local.hf, section.local.revision), jnp.dtype(section.local.dtype)
+    mesh = policy.mesh.local_mesh  # each process judges its own rollouts, in its own time
+    model = Model.create(ModelConfig.load(folder), compute_dtype=dtype, mesh=mesh)
+    layout = meshes.shardings(model.specs, mesh, rules=meshes.SAMPLE_RULES)
+    params = importer.load_hf(folder, model, dtype=dtype, shardings=layout)
+    return LocalJudge(
+        VerdictScorer(model, params, Processor.load(folder), mesh=mesh),
+        name=section.local.hf,
+        frame=section.frame,
+        min_pixels=config.data.min_pixels,
+        max_pixels=config.data.max_pixels,
+    )
+
+
+def shared_tower(
+    policy: setup.Policy, params: Any, judges: Dispatcher, *, trained: Collection[str]
+) -> SharedTower | None:
+    """What encodes the images of rollouts for sampler and judge; None where the judge must do so by itself.
+
+    The two have one tower where no step of training changes the policy's, both are equal bit for bit, and compute in
+    the same dtype. Only a run of one process has the image tokens of all its rollouts at hand.
+
+    Args:
+      params: the starting policy.
+      trained: paths of the parameters that training changes.
+    """
+    judge = judges.model
+    if not isinstance(judge, LocalJudge) or jax.process_count() > 1:
+        return None
+    mine, theirs = policy.model, judge.scorer.model
+    moves = any(path.startswith("visual/") for path in trained)
+    alike = mine.config.vision == theirs.config.vision and mine.compute_dtype == theirs.compute_dtype
+    if moves or not alike or tower(params) != tower(judge.scorer.params):
+        return None
+    return SharedTower(mine, judge.scorer.bank, mesh=policy.mesh)
+
+
+def compilations(judges: Dispatcher) -> int:
+    """Programs that a judge in this process has compiled."""
+    return judges.model.scorer.compilations if isinstance(judges.model, LocalJudge) else 0
+
+
+def _server_judge(section: JudgeSection) -> Judge:
+    """The judge behind an endpoint, which was seen to be there."""
+    return _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
+
+
+def _endpoint(server: ServerSection, *, frame: str, concurrency: int) -> ServerJudge:
+    try:
+        from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs aiohttp
+    except ImportError as error:
+        raise ValueError(f"backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
+    judge = ServerJudge(
+        Settings(
+            url=server.url,
+            model=server.model,
+            key_env=server.key_env,
+            frame=frame,
+            image=server.image,
+            max_tokens=server.max_tokens,
+            body=server.body,
+            connect_timeout=server.connect_timeout,
+            timeout=server.timeout,
+            deadline=server.deadline,
+            retries=server.retries,
+            backoff=server.backoff,
+            requests_per_minute=server.requests_per_minute / jax.process_count(),
+            concurrency=concurrency,
+        )
+    )
+    try:
+        judge.check()
+    except ValueError:
+        judge.close()
+        raise
+    return judge
+
+
+def extractor(config: Config) -> Extractor | None:
+    """Who reads answers in `evaluate`; None for the rules.
+
+    Raises:
+      ValueError: its endpoint is not there.
+    """
+    section = config.eval.extractor
+    if section.backend == "rules":
+        return None
+    return Extractor(_endpoint(section.server, frame="processed", concurrency=section.concurrency))
+
+
+def scorer(
+    config: Config, policy: setup.Policy, workdir: Path, *, purpose: str, shared: Dispatcher | None = None
+) -> Scorer:
+    """What scores rollouts for 'train' or 'eval'.
+
+    Args:
+      shared: a judge that is there already, used where the section of this purpose is its own.
+    """
+    if purpose == "train":
+        return Scorer(
+            setup.rewards(config), judges(config, policy, config.judge, workdir), measures=setup.measures(config)
+        )
+    section = eval_judge(config)
+    mine = shared if shared is not None and section is config.judge else judges(config, policy, section, workdir)
+    # No figure of evaluation reads what is weighed in the reward: functions of the user's own are not called for it.
+    plain = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, weights={}, custom={}))
+    return Scorer(setup.rewards(plain), mine, everyone=True)

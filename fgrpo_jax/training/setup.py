@@ -1,0 +1,386 @@
+"""What every door needs before its work starts, built from the config in one place: model, data, sampler, learner."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config import checks
+from fgrpo_jax.config.sections import Config
+from fgrpo_jax.config.sections_judge import eval_judge
+from fgrpo_jax.data import hub
+from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.pipeline import Encoder, PromptIterator
+from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.sources import Source
+from fgrpo_jax.data.styles import find_style
+from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
+from fgrpo_jax.fgrpo.multipliers import Constraint
+from fgrpo_jax.fgrpo.optimizer import OptimizerConfig, partition
+from fgrpo_jax.fgrpo.supervised import SupervisedLearner
+from fgrpo_jax.fgrpo.trained import LoraConfig
+from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.reading.dialects import find_dialect
+from fgrpo_jax.rewards.custom import CustomRewards
+from fgrpo_jax.rewards.score import RewardConfig
+from fgrpo_jax.rewards.signals import Measure
+from fgrpo_jax.rollout.generate import Decode
+from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.stopping import StopTable
+from fgrpo_jax.training import selection
+from fgrpo_jax.training.datasets import heldout, source
+from fgrpo_jax.weights import importer
+
+SHIPPED = hub.SHIPPED
+
+
+def model_folder(hf: str, revision: str = "") -> Path:
+    """The HF folder of a policy, see `hub.find`: a folder, a hub id (fetched if need be) or 'shipped'."""
+    return hub.find(hf, revision=revision).folder
+
+
+def pinned(config: Config, workdir: Path, *, overwrite: bool = False) -> Config:
+    """The config of a run with the commits of its hub ids in it, so that the run can go on with the same weights.
+
+    A run in `workdir` that began from the same id, asked for without a revision, keeps the commit it began with: the
+    hub's main branch may have moved since.
+    """
+    stored = workdir / "config.json"
+    before = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() and not overwrite else {}
+
+    def pin(section: Any, *at: str) -> Any:
+        """The section with its `hf` and `revision` as they are to be stored."""
+        if not hub.is_id(section.hf):
+            return section
+        name, asked = hub.split(section.hf)
+        asked, old = section.revision or asked, before
+        for key in at:
+            old = old.get(key, {})
+        if not asked and old.get("hf") == name:
+            asked = old.get("revision", "")
+        return dataclasses.replace(section, hf=name, revision=hub.find(section.hf, revision=asked).revision)
+
+    def pin_judge(judge: Any, *at: str) -> Any:
+        used = judge.backend == "local"
+        return dataclasses.replace(judge, local=pin(judge.local, *at, "local")) if used else judge
+
+    return dataclasses.replace(
+        config,
+        model=pin(config.model, "model"),
+        judge=pin_judge(config.judge, "judge"),
+        eval=dataclasses.replace(config.eval, judge=pin_judge(config.eval.judge, "eval", "judge")),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A model with everything that belongs to its checkpoint folder."""
+
+    folder: Path
+    model: Model
+    processor: Processor
+    mesh: jax.sharding.Mesh
+
+    @property
+    def shardings(self) -> Any:
+        """NamedSharding of every parameter, in the structure of the params."""
+        return meshes.shardings(self.model.specs, self.mesh)
+
+    def abstract(self, dtype: str) -> Any:
+        """ShapeDtypeStruct of every parameter with its sharding."""
+        return jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            self.model.abstract(jnp.dtype(dtype)),
+            self.shardings,
+        )
+
+    def load(self, dtype: str) -> Any:
+        """Parameters of the folder on the mesh."""
+        return importer.load_hf(self.folder, self.model, dtype=jnp.dtype(dtype), shardings=self.shardings)
+
+    def put(self, batch: Any) -> Any:
+        """Host arrays of this process → global arrays with the prompt axis over the batch axes of the mesh."""
+        sharding = meshes.batch_sharding(self.mesh)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+def policy(config: Config) -> Policy:
+    """Reads config and processor of the starting policy and builds mesh and model; no weights yet."""
+    folder = model_folder(config.model.hf, config.model.revision)
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    meshes.require_own_prompts(mesh)
+    model = Model.create(
+        ModelConfig.load(folder),
+        compute_dtype=jnp.dtype(config.model.compute_dtype),
+        remat=config.model.remat,
+        unrolled=jax.default_backend() == "cpu",
+        mesh=mesh,
+    )
+    return Policy(folder, model, Processor.load(folder), mesh)
+
+
+def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encoder:
+    """How the config's examples become prompts."""
+    data = config.data
+    return Encoder(
+        policy.processor,
+        style=find_style(data.prompt),
+        min_pixels=data.min_pixels,
+        max_pixels=data.max_pixels,
+        max_prompt_tokens=data.max_prompt_tokens,
+        responses=responses,
+        # Others see what the policy saw: its patches, which always travel.
+        keep_images=bool(config.rewards.custom) or "server" in (config.judge.backend, eval_judge(config).backend),
+    )
+
+
+def decoder(config: Config, policy: Policy) -> Decode:
+    """Completion ids → the whole response, what the prompt gave of it included."""
+    prefill = find_style(config.data.prompt).prefill
+    return lambda ids: prefill + policy.processor.decode(ids)
+
+
+def buckets(config: Config) -> Buckets:
+    """The padded lengths of the config; an empty list leaves the built-in ladder."""
+    given = config.data.buckets
+    fields: dict[str, Any] = {"prompt": given.prompt, "completion": given.completion, "patches": given.patches}
+    return Buckets(**{name: tuple(rungs) for name, rungs in fields.items() if rungs})
+
+
+def training_batches(config: Config, policy: Policy) -> PromptIterator:
+    """Prompts for rollouts: what the filters leave, shuffled by the run's seed, without end."""
+    made = encoder(config, policy)
+    chosen = selection.select(config, source(config, config.data.train_split), made)
+    return PromptIterator(
+        chosen.source,
+        made,
+        batch_size=config.data.prompts_per_step,
+        buckets=buckets(config),
+        seed=config.seed,
+        group=config.data.buckets.group,
+        known=chosen.known,
+        selection=chosen.digest,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=config.data.workers,
+    )
+
+
+def heldout_batches(
+    config: Config, policy: Policy, *, source: Source | None = None, workers: int = 0
+) -> PromptIterator:
+    """Held-out questions, in order, once; the last batch is filled up.
+
+    Args:
+      source: of the questions; None is `heldout`.
+      workers: processes that prepare them; 0 is a thread.
+    """
+    return PromptIterator(
+        heldout(config) if source is None else source,
+        encoder(config, policy),
+        batch_size=config.eval.batch_prompts,
+        buckets=buckets(config),
+        epochs=1,
+        remainder="pad",
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=workers,
+    )
+
+
+def supervised_batches(
+    config: Config, policy: Policy, *, split: str, repeat: bool, limit: int | None = None
+) -> PromptIterator:
+    """Prompts with reference responses: shuffled without end (`repeat`), or the first `limit` once, filled up."""
+    return PromptIterator(
+        source(config, split, traces=True, size=limit),
+        encoder(config, policy, responses=True),
+        batch_size=config.sft.batch,
+        buckets=buckets(config),
+        seed=config.seed if repeat else None,
+        epochs=None if repeat else 1,
+        remainder="drop" if repeat else "pad",
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=config.data.workers if repeat else 0,
+    )
+
+
+def eval_window(config: Config) -> int:
+    """Tokens of an answer at most, in evaluation."""
+    return config.eval.max_new_tokens or config.rollout.max_new_tokens
+
+
+def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
+    """The sampler for 'train' (group_size rollouts a prompt), 'filter' (the same, data.difficulty.rollouts of them) or
+    'eval' (one, at the evaluation temperature)."""
+    train = purpose in ("train", "filter")
+    sizes = {"train": config.rollout.group_size, "filter": config.data.difficulty.rollouts, "eval": 1}
+    return Sampler(
+        policy.model,
+        group_size=sizes[purpose],
+        max_new_tokens=config.rollout.max_new_tokens if train else eval_window(config),
+        eos_ids=policy.processor.eos_ids,
+        pad_id=policy.processor.pad_id,
+        banned=policy.processor.banned,
+        temperature=config.rollout.temperature if train else config.eval.temperature,
+        top_k=config.rollout.top_k,
+        top_p=config.rollout.top_p,
+        min_p=config.rollout.min_p,
+        repetition_penalty=config.rollout.repetition_penalty,
+        min_new_tokens=config.rollout.min_new_tokens,
+        stops=StopTable.build(config.rollout.stop, policy.processor.token_bytes) if config.rollout.stop else None,
+        compact=config.rollout.compact,
+        mesh=policy.mesh,
+        # Laid out for decoding once a rollout batch, so that no token waits for a weight to be gathered.
+        param_shardings=meshes.shardings(policy.model.specs, policy.mesh, rules=meshes.SAMPLE_RULES),
+    )
+
+
+def constraints(config: Config) -> tuple[Constraint, ...]:
+    """The constraints as the learner takes them. Those out of force keep λ = 0, which is GRPO bit for bit."""
+    out = []
+    for c in config.constraints:
+        active = c.enabled and config.algorithm.aggregation == "fgrpo"
+        fixed = Constraint(
+            name=c.name,
+            signal=c.signal,
+            threshold=c.threshold,
+            direction=c.sign,
+            lr=0.0,
+            init=0.0,
+            lam_max=c.max,
+            min_applicable=c.min_applicable,
+            weight=c.weight if c.enabled else 0.0,
+            enabled=c.enabled,
+        )
+        moving = dataclasses.replace(
+            fixed,
+            rule=c.rule,
+            lr=c.lr,
+            kp=c.kp,
+            kd=c.kd,
+            init=c.init,
+            lam_min=c.min,
+            window=c.window,
+            delay=c.delay,
+        )
+        out.append(moving if active else fixed)
+    return tuple(out)
+
+
+def measures(config: Config) -> tuple[Measure, ...]:
+    """What the rows of the constraint arrays hold."""
+    return tuple(Measure(c.signal, c.mask) for c in config.constraints)
+
+
+def learner(config: Config, policy: Policy) -> Learner:
+    """The compiled FGRPO step of the config."""
+    algorithm, optim = config.algorithm, config.optim
+    adam = OptimizerConfig(
+        learning_rate=optim.learning_rate,
+        schedule=optim.schedule,
+        warmup_updates=optim.warmup_updates,
+        total_updates=config.num_steps * algorithm.updates_per_batch,
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        clip_norm=optim.clip_norm,
+        mean_dtype=optim.mean_dtype,
+        compensated=optim.compensated,
+    )
+    settings = LearnerConfig(
+        constraints=constraints(config),
+        optimizer=adam,
+        freeze=tuple(config.model.freeze),
+        lora=_lora(config),
+        aggregation=algorithm.aggregation,
+        task_weight=algorithm.task_weight,
+        normalise_lambda=algorithm.normalise_lambda,
+        masked=algorithm.masked,
+        ddof=algorithm.ddof,
+        eps=algorithm.eps,
+        std=algorithm.std,
+        ratio=algorithm.ratio,
+        whiten=algorithm.whiten,
+        clip_low=algorithm.clip_low,
+        clip_high=algorithm.clip_high,
+        dual_clip=algorithm.dual_clip,
+        kl_coef=algorithm.kl_coef,
+        kl_estimator=algorithm.kl_estimator,
+        kl_clamp=algorithm.kl_clamp,
+        kl_in=algorithm.kl_in,
+        entropy_coef=algorithm.entropy_coef,
+        overlong=algorithm.overlong,
+        importance_cap=algorithm.importance_cap,
+        loss_aggregation=algorithm.loss_aggregation,
+        temperature=config.rollout.temperature,
+        updates=algorithm.updates_per_batch,
+        micro_batches=config.micro_batches,
+    )
+    partition(policy.model.specs, settings.freeze)  # a rule that matches nothing is refused now, not in the first step
+    made = Learner(policy.model, settings, jnp.asarray(policy.processor.banned))
+    made.trained.paths(policy.model.specs)
+    return made
+
+
+def _lora(config: Config) -> LoraConfig | None:
+    lora = config.model.lora
+    if not lora.rank:
+        return None
+    return LoraConfig(rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=config.seed)
+
+
+def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
+    """The compiled supervised step of the config."""
+    sft, optim = config.sft, config.optim
+    rule = OptimizerConfig(
+        name=sft.optimizer,
+        learning_rate=sft.learning_rate,
+        schedule=sft.schedule,
+        warmup_updates=round(sft.warmup_ratio * sft.steps),
+        total_updates=sft.steps,
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=optim.eps,
+        weight_decay=sft.weight_decay,
+        clip_norm=sft.clip_norm,
+        mean_dtype=optim.mean_dtype,
+        compensated=optim.compensated,
+    )
+    partition(policy.model.specs, sft.freeze)
+    return SupervisedLearner(
+        policy.model,
+        rule,
+        tuple(sft.freeze),
+        jnp.asarray(policy.processor.banned),
+        micro_batches=sft.batch // sft.micro_batch,
+    )
+
+
+def rewards(config: Config) -> RewardConfig:
+    """The reward settings in the form the scorer takes, with the functions of the user's own."""
+    section, style = config.rewards, find_style(config.data.prompt)
+    return RewardConfig(
+        dialect=find_dialect(style.dialect),  # of whole responses: `decoder` puts before them what the prompt gave
+        accuracy_weight=section.accuracy_weight,
+        format_weight=section.format_weight,
+        ciou_mapping=section.ciou_mapping,
+        dedupe_boxes=section.dedupe_boxes,
+        no_claim=section.no_claim,
+        weights=dict(section.weights),
+        window=config.rollout.max_new_tokens,
+        overlong_cache=section.overlong_cache,
+        custom=CustomRewards(
+            checks.custom(config), concurrency=section.custom_concurrency, timeout=section.custom_timeout
+        ),
+    )

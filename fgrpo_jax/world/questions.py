@@ -1,0 +1,308 @@
+"""Question families of the built-in world: what is asked of a scene, its options, and what each option would claim.
+
+A family is a function (scene, plan, rng, difficulty) -> Asked or None; None means that this scene has no clear case
+for the plan, and the world then draws another scene under the same plan. Since the plan holds the wanted answer, a
+case that is rarer in scenes is not rarer in questions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from fgrpo_jax.reading.frames import area, intersection
+from fgrpo_jax.records import Query, Scene, SceneObject
+from fgrpo_jax.world.relations import (
+    BETWEEN_WIDTH,
+    OPPOSITE,
+    along,
+    distance,
+    extreme,
+    is_between,
+    is_inside,
+    offset,
+)
+from fgrpo_jax.world.scenes import Difficulty, name_of, raster
+
+PHRASES = {
+    "left": "left of",
+    "right": "right of",
+    "above": "above",
+    "below": "below",
+    "larger": "larger than",
+    "smaller": "smaller than",
+    "nearest": "nearest to",
+    "farthest": "farthest from",
+}
+YES_NO = ("yes", "no")
+_CLEAR_SIZES = 1.5  # least ratio of areas where sizes are compared
+_COUNTS = 4  # counting questions are about 1 .. this many objects
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the world decides before it draws: the family, yes/no or a choice, and a number that picks the answer."""
+
+    family: str
+    yes_no: bool
+    truth: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A question on a scene.
+
+    Attributes:
+      query: its structured form.
+      text: its words.
+      options: option texts, not yet shuffled; () for the captioning family.
+      right: index of the right option.
+      claims: per option, the sentence that would entail it; `claims[right]` is a fact of the scene.
+      located: per option, the objects to point at before that claim.
+    """
+
+    query: Query
+    text: str
+    options: tuple[str, ...]
+    right: int
+    claims: tuple[str, ...]
+    located: tuple[tuple[SceneObject, ...], ...]
+
+
+Family = Callable[[Scene, Plan, np.random.Generator, Difficulty], Asked | None]
+
+
+def sentence(subject: SceneObject, phrase: str, *others: SceneObject) -> str:
+    """'The red circle is left of the blue square.'"""
+    return f"The {name_of(subject)} is {phrase} {' and '.join('the ' + name_of(other) for other in others)}."
+
+
+def _two(scene: Scene, rng: np.random.Generator) -> tuple[SceneObject, SceneObject]:
+    first, second = rng.permutation(len(scene.objects))[:2].tolist()
+    return scene.objects[first], scene.objects[second]
+
+
+def _side_family(relations: tuple[str, str]) -> Family:
+    """left_right and above_below: one axis, two objects."""
+
+    def ask(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+        a, b = _two(scene, rng)
+        if abs(offset(relations[0], a.box, b.box)) < difficulty.margin:
+            return None
+        fact = relations[0] if offset(relations[0], a.box, b.box) > 0 else relations[1]
+        if not plan.yes_no:
+            if relations.index(fact) != plan.truth % 2:
+                return None
+            text = f"Where is the {name_of(a)} relative to the {name_of(b)}?"
+            query = Query(plan.family, relations[0], (name_of(a), name_of(b)))
+            claims = tuple(sentence(a, PHRASES[relation], b) for relation in relations)
+            return Asked(query, text, relations, relations.index(fact), claims, ((a, b),) * 2)
+        right = plan.truth % 2
+        asked = fact if right == 0 else OPPOSITE[fact]
+        text = f"Is the {name_of(a)} {PHRASES[asked]} the {name_of(b)}?"
+        claims = tuple(sentence(a, PHRASES[relation], b) for relation in (asked, OPPOSITE[asked]))
+        return Asked(Query(plan.family, asked, (name_of(a), name_of(b))), text, YES_NO, right, claims, ((a, b),) * 2)
+
+    return ask
+
+
+def _extreme_family(relation: str) -> Family:
+    """nearest and farthest: one object against all the others."""
+
+    def ask(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+        reference, *others = (scene.objects[i] for i in rng.permutation(len(scene.objects)).tolist())
+        first = others.pop(extreme(relation, reference.box, [other.box for other in others]))
+        gaps = [abs(distance(reference.box, x.box) - distance(reference.box, first.box)) for x in others]
+        if min(gaps) < difficulty.margin:
+            return None
+        phrase, name = PHRASES[relation], name_of(reference)
+        if plan.yes_no:
+            right = plan.truth % 2
+            candidate, other = (first, others[0]) if right == 0 else (others[0], first)
+            text = f"Is the {name_of(candidate)} {phrase} the {name}?"
+            picks, options, args = (candidate, other), YES_NO, (name, name_of(candidate))
+        else:
+            right, text = 0, f"Which object is {phrase} the {name}?"
+            picks = (first, *others[: difficulty.options - 1])
+            options, args = tuple(name_of(pick) for pick in picks), (name,)
+        claims = tuple(sentence(pick, phrase, reference) for pick in picks)
+        located = tuple((reference, pick) for pick in picks)
+        return Asked(Query(plan.family, relation, args), text, options, right, claims, located)
+
+    return ask
+
+
+def _ask_between(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects)).tolist()]
+    a, b, others = objects[0], objects[1], objects[2:]
+    if distance(a.box, b.box) < 2 * difficulty.margin:
+        return None
+    middle = [other for other in others if is_between(other.box, a.box, b.box)]
+    if not all(_clearly_between_or_not(other, a, b) for other in others):
+        return None
+    names = f"the {name_of(a)} and the {name_of(b)}"
+    if plan.yes_no:
+        right = plan.truth % 2
+        pool = middle if right == 0 else [other for other in others if other not in middle]
+        if not pool:
+            return None
+        query = Query(plan.family, "between", (name_of(a), name_of(b), name_of(pool[0])))
+        claims = (sentence(pool[0], "between", a, b), sentence(pool[0], "not between", a, b))
+        text = f"Is the {name_of(pool[0])} between {names}?"
+        return Asked(query, text, YES_NO, right, claims, ((a, b, pool[0]),) * 2)
+    if len(middle) != 1 or len(others) < 2:
+        return None
+    picks = middle + [other for other in others if other is not middle[0]][: difficulty.options - 1]
+    query = Query(plan.family, "between", (name_of(a), name_of(b)))
+    claims, located = tuple(sentence(x, "between", a, b) for x in picks), tuple((a, b, x) for x in picks)
+    options = tuple(name_of(pick) for pick in picks)
+    return Asked(query, f"Which object is between {names}?", options, 0, claims, located)
+
+
+def _clearly_between_or_not(other: SceneObject, a: SceneObject, b: SceneObject) -> bool:
+    share, away = along(other.box, a.box, b.box)
+    inside = 0.2 <= share <= 0.8 and away <= 0.6 * BETWEEN_WIDTH
+    return inside or not -0.05 < share < 1.05 or away >= 1.5 * BETWEEN_WIDTH
+
+
+def _ask_inside(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects)).tolist()]
+    pairs = [(x, y) for x in objects for y in objects if is_inside(x.box, y.box)]
+    if not pairs:
+        return None
+    inner, outer = pairs[0]
+    others = [x for x in objects if x is not outer and not is_inside(x.box, outer.box)]
+    others = [x for x in others if intersection(x.box, outer.box) < 0.3 * area(x.box)]
+    if not others:
+        return None
+    if plan.yes_no:
+        right = plan.truth % 2
+        thing = inner if right == 0 else others[0]
+        query = Query(plan.family, "inside", (name_of(outer), name_of(thing)))
+        claims = (sentence(thing, "inside", outer), sentence(thing, "not inside", outer))
+        text = f"Is the {name_of(thing)} inside the {name_of(outer)}?"
+        return Asked(query, text, YES_NO, right, claims, ((outer, thing),) * 2)
+    picks = [inner, *others[: difficulty.options - 1]]
+    query = Query(plan.family, "inside", (name_of(outer),))
+    claims, located = tuple(sentence(x, "inside", outer) for x in picks), tuple((outer, x) for x in picks)
+    text = f"Which object is inside the {name_of(outer)}?"
+    return Asked(query, text, tuple(name_of(pick) for pick in picks), 0, claims, located)
+
+
+def _ask_larger(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+    a, b = _two(scene, rng)
+    sizes = sorted((area(a.box), area(b.box)))
+    if a.size == b.size or sizes[1] < _CLEAR_SIZES * sizes[0]:
+        return None
+    fact = "larger" if area(a.box) > area(b.box) else "smaller"
+    names = (name_of(a), name_of(b))
+    if plan.yes_no:
+        right = plan.truth % 2
+        asked = fact if right == 0 else OPPOSITE[fact]
+        claims = tuple(sentence(a, PHRASES[relation], b) for relation in (asked, OPPOSITE[asked]))
+        text = f"Is the {names[0]} {PHRASES[asked]} the {names[1]}?"
+        return Asked(Query(plan.family, asked, names), text, YES_NO, right, claims, ((a, b),) * 2)
+    asked = ("larger", "smaller")[plan.truth % 2]
+    claims = (sentence(a, PHRASES[asked], b), sentence(b, PHRASES[asked], a))
+    text = f"Which is {asked}, the {names[0]} or the {names[1]}?"
+    return Asked(Query(plan.family, asked, names), text, names, int(asked != fact), claims, ((a, b),) * 2)
+
+
+def _ask_counting(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+    most = min(_COUNTS, difficulty.options)
+    count = 1 + plan.truth % most
+    kinds: dict[str, list[SceneObject]] = {}
+    for thing in raster(scene.objects):
+        kinds.setdefault(thing.shape, []).append(thing)
+        kinds.setdefault(thing.color, []).append(thing)
+    fitting = [kind for kind, things in kinds.items() if len(things) == count]
+    if not fitting:
+        return None
+    kind = fitting[int(rng.integers(len(fitting)))]
+    located = tuple(kinds[kind])
+    if not plan.yes_no:
+        counts = range(1, most + 1)
+        query = Query(plan.family, "count", (kind,))
+        claims = tuple(count_sentence(kind, number) for number in counts)
+        text = f"How many {plural(kind)} are there?"
+        return Asked(query, text, tuple(map(str, counts)), count - 1, claims, (located,) * most)
+    right = plan.truth // most % 2
+    wrong = [number for number in range(1, most + 1) if number != count]
+    other = wrong[int(rng.integers(len(wrong)))]
+    asked, denied = (count, other) if right == 0 else (other, count)
+    query = Query(plan.family, "count", (kind, str(asked)))
+    text = count_sentence(kind, asked).replace("There are", "Are there").replace("There is", "Is there")[:-1] + "?"
+    claims = (count_sentence(kind, asked), count_sentence(kind, denied))
+    return Asked(query, text, YES_NO, right, claims, (located,) * 2)
+
+
+def plural(kind: str) -> str:
+    """'circles', 'crosses', 'red objects'."""
+    if kind == "cross":
+        return "crosses"
+    return f"{kind}s" if kind in ("circle", "square", "triangle", "diamond", "ring") else f"{kind} objects"
+
+
+def count_sentence(kind: str, number: int) -> str:
+    """'There are 2 circles.', 'There is 1 red object.'"""
+    if number == 1:
+        return f"There is 1 {'cross' if kind == 'cross' else plural(kind)[:-1]}."
+    return f"There are {number} {plural(kind)}."
+
+
+def _ask_compound(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+    """Both axes at once; in rich scenes half of the yes/no questions take the second relation to a third object."""
+    a, b, c = (scene.objects[i] for i in rng.permutation(len(scene.objects))[:3].tolist())
+    if difficulty.cell or not plan.yes_no or plan.truth // 8 % 2:
+        c = b
+    sides = offset("left", a.box, b.box), offset("above", a.box, c.box)
+    if min(abs(side) for side in sides) < difficulty.margin:
+        return None
+    fact = ("left" if sides[0] > 0 else "right", "above" if sides[1] > 0 else "below")
+    corners = tuple((x, y) for x in ("left", "right") for y in ("above", "below"))
+    args = (name_of(a), name_of(b)) if c is b else (name_of(a), name_of(b), name_of(c))
+    located = ((a, b) if c is b else (a, b, c),) * 4
+    if not plan.yes_no:
+        if corners.index(fact) != plan.truth % 4:
+            return None
+        text = f"Where is the {name_of(a)} relative to the {name_of(b)}?"
+        options = tuple(f"{x} and {y}" for x, y in corners)
+        claims = tuple(_corner_sentence(corner, a, b, c) for corner in corners)
+        return Asked(Query(plan.family, "left+above", args), text, options, plan.truth % 4, claims, located)
+    right = plan.truth % 2
+    others = [corner for corner in corners if corner != fact]
+    other = others[int(rng.integers(3))]
+    asked, denied = (fact, other) if right == 0 else (other, fact)
+    text = "Is" + _corner_sentence(asked, a, b, c)[:-1].replace("The", " the", 1).replace(" is ", " ", 1) + "?"
+    claims = (_corner_sentence(asked, a, b, c), _corner_sentence(denied, a, b, c))
+    return Asked(Query(plan.family, "+".join(asked), args), text, YES_NO, right, claims, located[:2])
+
+
+def _corner_sentence(corner: tuple[str, str], a: SceneObject, b: SceneObject, c: SceneObject) -> str:
+    first, second = PHRASES[corner[0]], PHRASES[corner[1]]
+    if c is b:
+        return sentence(a, f"{first} and {second}", b)
+    return f"The {name_of(a)} is {first} the {name_of(b)} and {second} the {name_of(c)}."
+
+
+def _ask_describe(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
+    """Dense captioning, for supervised training only: every object in raster order."""
+    del rng, difficulty
+    located = (raster(scene.objects),)
+    return Asked(Query(plan.family, "describe", ()), "List the objects.", (), 0, ("",), located)
+
+
+FAMILIES: dict[str, Family] = {
+    "left_right": _side_family(("left", "right")),
+    "above_below": _side_family(("above", "below")),
+    "nearest": _extreme_family("nearest"),
+    "farthest": _extreme_family("farthest"),
+    "between": _ask_between,
+    "inside": _ask_inside,
+    "larger": _ask_larger,
+    "counting": _ask_counting,
+    "compound": _ask_compound,
+    "describe": _ask_describe,
+}

@@ -1,0 +1,1 @@
+"""The audit of judges: labelled traces, agreement, and its page."""
