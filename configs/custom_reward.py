@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from configs import default, tiny
+from fgrpo_jax.configs import default, tiny
 from fgrpo_jax.reading.parsing import Parsed
 from fgrpo_jax.rewards.custom import signal
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from fgrpo_jax import command, evaluate
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.config.sections import Config
 from fgrpo_jax.data import buckets
 from fgrpo_jax.data.pipeline import Batch, Encoder, Needs, PromptIterator

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
 from fgrpo_jax.training import checkpoint, metrics, setup

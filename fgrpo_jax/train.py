@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from fgrpo_jax import command, evaluate
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
+from fgrpo_jax.config.effects import resume_free
 from fgrpo_jax.data.buckets import padding
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.evaluation.compare import paired, table
@@ -66,9 +67,7 @@ def main(args: argparse.Namespace) -> None:
     config = setup.pinned(configs.load(args.config, door="train"), args.workdir, overwrite=args.overwrite)
     run = Run.create(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
     resolved = configs.to_dict(config)
-    resumed = checkpoint.claim_workdir(
-        args.workdir, resolved, free=configs.resume_free(config), overwrite=args.overwrite
-    )
+    resumed = checkpoint.claim_workdir(args.workdir, resolved, free=resume_free(resolved), overwrite=args.overwrite)
     with contextlib.closing(run.scorer), contextlib.closing(run.eval_scorer):
         run.run(resumed=resumed)
 

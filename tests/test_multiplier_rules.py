@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fgrpo_jax.fgrpo import multipliers
-from fgrpo_jax.fgrpo.multipliers import Constraint
+from fgrpo_jax.fgrpo.settings import Constraint
 
 G = 4
 

@@ -24,7 +24,7 @@ from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
 
 from configs import default
 from fgrpo_jax import train
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo import advantages, multipliers
 from fgrpo_jax.rewards import custom as module
 from fgrpo_jax.rewards.custom import Custom, CustomRewards, Declared, gather, resolve, signal

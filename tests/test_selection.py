@@ -10,8 +10,9 @@ import runs
 from ml_collections import ConfigDict
 
 from configs import default
+from fgrpo_jax.config import files
 from fgrpo_jax import command
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import lengths
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
@@ -251,7 +252,7 @@ def test_a_list_that_keeps_nothing_is_refused(processor, data, tmp_path):
 def mixed(root, *, count=4):
     """The config of a mix of two files, of which the second gives `count` of its six questions."""
     overrides = [f"--config.data.path={root}", "--config.model.hf=unused"]
-    raw = command.load_config(ROOT / "configs" / "paper_mix.py", overrides)
+    raw = files.load_config(ROOT / "configs" / "paper_mix.py", overrides)
     members = {name: default.member("jsonl", count=n, boxes=True) for name, n in (("a", 6), ("b", count))}
     raw.data.mix = ConfigDict(members)
     return configs.load(raw)

@@ -27,9 +27,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from fgrpo_jax.config import sections as configs
-from fgrpo_jax.config.sections_judge import FREE as JUDGE_FREE
-from fgrpo_jax.config.sections_judge import eval_judge
+from fgrpo_jax.config import effects
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import buckets as padded
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
@@ -50,17 +49,6 @@ from fgrpo_jax.training.scoring import THREADS, Scored, Scorer
 
 Answer = dict[str, Any]
 
-FREE = (
-    *("model.hf", "model.revision", "model.remat", "model.freeze", "model.lora.*"),
-    *("data.path", "data.train_split", "data.prompts_per_step", "data.workers", "data.buckets.*"),
-    *("data.filter", "data.overlong", "data.length_cache", "data.difficulty.*"),
-    *("rollout.group_size", "rollout.temperature", "rollout.batch_prompts", "rollout.compact", "rollout.logp_*"),
-    *("eval.examples", "eval.limit", "eval.every", "eval.batch_prompts", "eval.sets", "eval.root", "eval.paths.*"),
-    "eval.resamples",
-    *(f"eval.{who}.{name}" for who in ("judge", "extractor") for name in JUDGE_FREE),
-)
-"""Config fields on which no answer and no judgement of it depends, as patterns."""
-
 OF_THE_SET = ("data.source", "data.eval_split", "data.world.*")
 """Fields that say which questions are asked; those of `eval.sets` have their own."""
 
@@ -76,10 +64,10 @@ def settings(config: configs.Config, name: str, *, policy: Mapping[str, Any]) ->
       policy: its name, revision and fingerprint.
     """
     whole = configs.to_dict(config)
-    kept = {section: whole[section] for section in ("model", "data", "rollout", "rewards", "eval")}
-    kept["eval"] = kept["eval"] | {"judge": dataclasses.asdict(eval_judge(config))}
-    free = (*FREE, *OF_THE_SET) if config.eval.sets else FREE
-    fields = {key: value for key, value in checkpoint.leaves(kept).items() if not _matches(key, free)}
+    whole["eval"] |= {"judge": dataclasses.asdict(config.eval_judge)}
+    fields = effects.depending(whole, "answers")
+    if config.eval.sets:
+        fields = {key: value for key, value in fields.items() if not _matches(key, OF_THE_SET)}
     style = dataclasses.asdict(find_style(config.data.prompt))
     return {"set": name, "policy": dict(policy), "wording": _digest(json.dumps(style).encode()), "config": fields}
 
@@ -207,7 +195,9 @@ class AnswerFile:
                 )
             return
         before = json.loads(self._header.read_text(encoding="utf-8"))
-        lines = checkpoint.differences(before, json.loads(json.dumps(self.settings)), ignore=("policy.name",))
+        lines = checkpoint.differences(
+            before, json.loads(json.dumps(self.settings)), ignore=lambda key: key == "policy.name"
+        )
         if lines:
             shown = "\n  ".join(lines[:12])
             raise ValueError(

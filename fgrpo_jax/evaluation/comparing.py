@@ -91,7 +91,10 @@ def other_settings(first: Path, other: Path) -> list[str]:
         there = other / "eval" / file.name
         if there.is_file():
             a, b = (json.loads(path.read_text(encoding="utf-8")) for path in (file, there))
-            lines += [f"{a['set']}: {line}" for line in checkpoint.differences(a, b, ignore=("policy.*",))]
+            lines += [
+                f"{a['set']}: {line}"
+                for line in checkpoint.differences(a, b, ignore=lambda key: key.startswith("policy."))
+            ]
     return lines
 
 

@@ -14,11 +14,10 @@ that nothing may still be read from it when the next step begins.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from fgrpo_jax.config.effects import leaves
 from fgrpo_jax.weights import streams
 from fgrpo_jax.weights.hub_folder import TRAVELLERS
 
@@ -330,36 +330,31 @@ RUN_FILES = (
 """What a run leaves in its workdir, and all that --overwrite removes."""
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> list[str]:
-    """Lines 'key: old → new' for every leaf that differs; keys that match a pattern of `ignore` are passed over."""
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Callable[[str], bool] = lambda key: False
+) -> list[str]:
+    """Lines 'key: old → new' for every leaf that differs, but for keys that are to be ignored."""
     before, after = leaves(old), leaves(new)
     lines = []
     for key in sorted(before.keys() | after.keys()):
         a, b = before.get(key, "absent"), after.get(key, "absent")
-        if a != b and not any(fnmatch.fnmatchcase(key, pattern) for pattern in ignore):
+        if a != b and not ignore(key):
             lines.append(f"{key}: {a} → {b}")
     return lines
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{dotted path: value} of nested mappings."""
-    out: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            out.update(leaves(value, f"{prefix}{name}."))
-        else:
-            out[f"{prefix}{name}"] = value
-    return out
-
-
 def claim_workdir(
-    workdir: str | os.PathLike[str], config: Mapping[str, Any], *, free: Sequence[str] = (), overwrite: bool = False
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    free: Callable[[str], bool] = lambda key: False,
+    overwrite: bool = False,
 ) -> bool:
     """Makes the workdir this run's own; its resolved config is stored as config.json.
 
     Args:
       config: resolved config, JSON types.
-      free: patterns of fields that may differ from the run that is there.
+      free: whether a field, by its dotted path, may differ from the run that is there.
       overwrite: start afresh, removing what a run left there (RUN_FILES, nothing else).
 
     Returns:

@@ -21,7 +21,7 @@ from scipy import optimize
 
 from checks.record import Check, at_least, at_most, holds, same
 from fgrpo_jax.fgrpo import multipliers
-from fgrpo_jax.fgrpo.multipliers import Constraint
+from fgrpo_jax.fgrpo.settings import Constraint
 
 BETA = 0.3
 REWARD = np.asarray([1.0, 0.9, 0.7, 0.5, 0.3, 0.0])
