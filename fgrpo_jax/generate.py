@@ -35,6 +35,7 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Box, ImageSize, PromptBatch, Video
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.rollout.stopping import StopTable
 from fgrpo_jax.weights import importer
 
@@ -93,16 +94,18 @@ def main(args: argparse.Namespace) -> None:
     model = dataclasses.replace(model, unrolled=unrolled)
     sampler = Sampler(
         model,
-        group_size=args.num,
-        max_new_tokens=args.max_new_tokens,
+        Sampling(
+            group_size=args.num,
+            max_new_tokens=args.max_new_tokens,
+            temperature=args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+            min_new_tokens=args.min_new_tokens,
+        ),
         eos_ids=processor.eos_ids,
         pad_id=processor.pad_id,
         banned=processor.banned,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        min_new_tokens=args.min_new_tokens,
         stops=StopTable.build(args.stop, processor.token_bytes) if args.stop else None,
     )
     params = importer.load_hf(folder, model, dtype=dtype)

@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import small_tokenizer as tokenizers
 
-from fgrpo_jax.config import files
-from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.styles import STYLES
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig

@@ -15,8 +15,8 @@ import policies
 import pytest
 import runs
 
+from fgrpo_jax import train
 from fgrpo_jax.config import files
-from fgrpo_jax import command, train
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.training import metrics, setup
 

@@ -31,7 +31,7 @@ def make_state(step: int = 3, *, constraints: int = 3, scale: float = 1.0) -> Tr
         "text": {"embed": {"table": jnp.asarray(rng.normal(size=(16, 4)) * scale, jnp.float32)}},
     }
     trainable, _ = optimizer.partition(params, ["visual/**"])
-    tx = optimizer.make(optimizer.OptimizerConfig())
+    tx = optimizer.make(optimizer.Rule())
     grads = jax.tree.map(lambda x: x * 0.1, trainable)
     _, opt_state = tx.update(grads, tx.init(trainable), trainable)
     lam = jnp.linspace(0.1, 0.7, constraints, dtype=jnp.float32)
@@ -137,7 +137,7 @@ KILLED = """
     import os, signal, sys
     sys.path[:0] = [{root!r}, {tests!r}]
     import test_checkpoint as t
-    from fgrpo_jax import checkpoint
+    from fgrpo_jax.training import checkpoint
     saved = checkpoint.Checkpoints({folder!r})
     saved.save(t.make_state(1), config=t.CONFIG, data=t.DATA, hf={hf!r})
     # The files are the last item written; die while they are, with the arrays already on disk.
@@ -168,7 +168,7 @@ def test_a_new_workdir_is_claimed_and_the_same_run_resumes(tmp_path: Path) -> No
     assert json.loads((workdir / "config.json").read_text()) == CONFIG
     assert checkpoint.claim_workdir(workdir, CONFIG) is True
     moved = {**CONFIG, "data": {"path": "elsewhere"}}
-    assert checkpoint.claim_workdir(workdir, moved, free=["data.*"]) is True
+    assert checkpoint.claim_workdir(workdir, moved, free=lambda path: path.startswith("data.")) is True
     assert json.loads((workdir / "config.json").read_text()) == moved
 
 
@@ -176,7 +176,7 @@ def test_a_workdir_of_another_run_is_refused_with_the_difference(tmp_path: Path)
     checkpoint.claim_workdir(tmp_path / "w", CONFIG)
     other = {**CONFIG, "optim": {"learning_rate": 2e-6}, "extra": 1}
     with pytest.raises(ValueError) as caught:
-        checkpoint.claim_workdir(tmp_path / "w", other, free=["data.*"])
+        checkpoint.claim_workdir(tmp_path / "w", other, free=lambda path: path.startswith("data."))
     message = str(caught.value)
     assert "optim.learning_rate: 1e-06 → 2e-06" in message and "extra: absent → 1" in message
     assert "--overwrite" in message and "another --workdir" in message

@@ -16,8 +16,8 @@ import pytest
 import runs
 from huggingface_hub import constants, utils
 
-from fgrpo_jax.config import files
 from fgrpo_jax import command, convert, evaluate, generate, sft, train
+from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import hub
 from fgrpo_jax.model.config import ModelConfig

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from configs import default
 from fgrpo_jax.config import files
-from fgrpo_jax import command
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import lengths
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
