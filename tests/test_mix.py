@@ -8,10 +8,10 @@ import policies
 import pytest
 import runs
 
-from configs import paper_mix
 from fgrpo_jax import command, prepare, train
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
+from fgrpo_jax.configs import paper_mix
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sets.choices import SettledSource, options_for, pools, settle
 from fgrpo_jax.data.sets.mix import Member, MixSource

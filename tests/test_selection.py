@@ -9,9 +9,9 @@ import pytest
 import runs
 from ml_collections import ConfigDict
 
-from configs import default
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
+from fgrpo_jax.configs import default
 from fgrpo_jax.data import lengths
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
