@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from fgrpo_jax.data import images
+from fgrpo_jax.reading import frames
 from fgrpo_jax.records import ImageSize
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 400 * 400}
@@ -103,23 +104,23 @@ def test_default_sentinel_is_the_patch_count():
 def test_boxes_go_round_all_frames():
     size = ImageSize(400, 100, 392, 112)
     box = (10.0, 20.0, 390.0, 99.0)
-    for src in images.FRAMES_OF_BOXES:
-        for dst in images.FRAMES_OF_BOXES:
-            there = images.convert_box(box, size, src=src, dst=dst)
-            np.testing.assert_allclose(images.convert_box(there, size, src=dst, dst=src), box, rtol=1e-12)
-    assert images.convert_box((0, 0, 400, 100), size, src="original", dst="processed") == (0, 0, 392, 112)
+    for src in frames.FRAMES_OF_BOXES:
+        for dst in frames.FRAMES_OF_BOXES:
+            there = frames.convert_box(box, size, src=src, dst=dst)
+            np.testing.assert_allclose(frames.convert_box(there, size, src=dst, dst=src), box, rtol=1e-12)
+    assert frames.convert_box((0, 0, 400, 100), size, src="original", dst="processed") == (0, 0, 392, 112)
     with pytest.raises(ValueError, match="frame of boxes 'pixels'"):
-        images.convert_box(box, size, src="pixels", dst="unit")
+        frames.convert_box(box, size, src="pixels", dst="unit")
 
 
 def test_boxes_in_text():
     size = ImageSize(400, 100, 392, 112)
     text = "the cat <bbox>[0,0,400,100]</bbox> and [ 100 , 50.5, 200, 75] but [1,2,3] stays"
-    moved = images.convert_boxes_in_text(text, size, src="original", dst="processed")
+    moved = frames.convert_boxes_in_text(text, size, src="original", dst="processed")
     assert moved == "the cat <bbox>[0,0,392,112]</bbox> and [98,57,196,84] but [1,2,3] stays"
-    assert "[0.0000,0.0000,1.0000,1.0000]" in images.convert_boxes_in_text(text, size, src="original", dst="unit")
+    assert "[0.0000,0.0000,1.0000,1.0000]" in frames.convert_boxes_in_text(text, size, src="original", dst="unit")
     square = ImageSize(112, 112, 112, 112)
-    assert images.convert_boxes_in_text(text, square, src="original", dst="processed") is text
+    assert frames.convert_boxes_in_text(text, square, src="original", dst="processed") is text
 
 
 def _png(image, kind="PNG", **kwargs):

@@ -23,7 +23,7 @@ from fgrpo_jax.rewards.judges.local import LocalJudge, fingerprint, tower
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement, Request
 from fgrpo_jax.rewards.judges.scorer import VerdictScorer
 from fgrpo_jax.weights import importer
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 LIMITS: dict[str, Any] = {"min_pixels": 84 * 84, "max_pixels": 112 * 112}
 

@@ -11,9 +11,9 @@ from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize, Query, Scene, SceneObject
 from fgrpo_jax.rewards import task
 from fgrpo_jax.rewards.grounding import spatial
+from fgrpo_jax.world.examples import World
 from fgrpo_jax.world.grammar import read
 from fgrpo_jax.world.oracle import Oracle
-from fgrpo_jax.world.world import World, default_families
 
 JUDGE = Oracle()
 C, I, S = Verdict.CORRECT, Verdict.INCORRECT, Verdict.SKIP  # noqa: E741
@@ -74,7 +74,7 @@ def test_the_oracle_agrees_with_construction(difficulty, count):
     assert len(flaws) == 5
 
 
-@pytest.mark.parametrize("family", default_families("hard"))
+@pytest.mark.parametrize("family", World("hard").families)
 def test_without_the_closing_claim_the_boxes_decide(family):
     world = World("easy", families={family: 1.0}, flawed=0.0)
     for index in range(12):

@@ -1,9 +1,9 @@
-"""Images: from a file to the patches of Qwen2.5-VL, and boxes between the frames an image passes through.
+"""Images: from a file to the patches of Qwen2.5-VL, and where those patches are.
 
 The numbers equal `transformers`' `Qwen2VLImageProcessorPil` (bicubic by PIL, 1/255, CLIP mean and deviation, patches in
 merge-block order). Everything is numpy on the host and runs in Grain workers: a 1280x960 image costs some 0.1 s.
 
-Frames of boxes and points are `data.frames`.
+Moving boxes between the frames of an image is `reading.frames`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fgrpo_jax.reading.frames import FRAMES_OF_BOXES as FRAMES_OF_BOXES
-from fgrpo_jax.reading.frames import convert_box as convert_box
-from fgrpo_jax.reading.frames import convert_boxes_in_text as convert_boxes_in_text
 from fgrpo_jax.records import ImageSize
 
 PATCH = 14  # pixels a side
@@ -57,8 +54,9 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
 
 
 def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.ndarray:
-    """What `decode_image` gives, in its size alone: black throughout, without memory of its own and for a read of the
-    header. What is broken behind the header shows only when it is decoded.
+    """What `decode_image` gives, in its size alone: black throughout, at the price of reading a header.
+
+    It takes no memory and cannot be written to. What is broken behind the header shows only when it is decoded.
 
     Raises:
       ValueError: as `decode_image`, as far as a header can tell.
@@ -71,11 +69,6 @@ def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.n
             height, width = _to_rgb(ImageOps.exif_transpose(image)).shape[:2]
         elif image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
             width, height = height, width
-    return blank(height, width)
-
-
-def blank(height: int, width: int) -> np.ndarray:
-    """A black image, uint8 [height, width, 3], that takes no memory and cannot be written to."""
     return np.broadcast_to(np.uint8(0), (height, width, 3))
 
 

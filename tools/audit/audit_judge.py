@@ -35,8 +35,8 @@ from fgrpo_jax.rewards.judges import dispatch
 from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement
 from fgrpo_jax.training import judges, setup
+from fgrpo_jax.world.examples import find_example
 from fgrpo_jax.world.oracle import UNREAD, Oracle
-from fgrpo_jax.world.world import find_example
 
 LABELS, RULES, MODELS = "labels", "rules", ("local", "server")
 WORDS = {kind: tuple(verdict.value for verdict in verdicts) for kind, verdicts in VERDICTS.items()}

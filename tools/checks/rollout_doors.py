@@ -83,7 +83,7 @@ def _one_prompt(context: runs.Context) -> tuple[Any, Any, Any, Any, np.ndarray]:
     from fgrpo_jax.data.buckets import Buckets
     from fgrpo_jax.data.prompts import Processor, collate
     from fgrpo_jax.model.qwen2_5_vl import Model
-    from fgrpo_jax.world.world import World
+    from fgrpo_jax.world.examples import World
 
     processor = Processor.load(context.policy)
     model = Model.create(processor.config)

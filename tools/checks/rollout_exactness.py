@@ -58,7 +58,7 @@ class Policy:
         from fgrpo_jax.data.prompts import Processor, collate
         from fgrpo_jax.model.qwen2_5_vl import Model
         from fgrpo_jax.weights import importer
-        from fgrpo_jax.world.world import World
+        from fgrpo_jax.world.examples import World
 
         processor = Processor.load(context.policy)
         world = World("tiny")

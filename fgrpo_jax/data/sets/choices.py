@@ -14,7 +14,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from fgrpo_jax.data.sets.catalogue import SetSource
-from fgrpo_jax.data.sets.published import Entry, Skipped
+from fgrpo_jax.data.sets.published import Skipped
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.texts import normal, shuffled
 from fgrpo_jax.data.sources import Part
 from fgrpo_jax.records import Example

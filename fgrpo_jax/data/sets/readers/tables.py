@@ -161,6 +161,17 @@ def parquet(paths: Sequence[pathlib.Path], root: pathlib.Path) -> Found:
         yield from opened.records()
 
 
+def count_rows(path: pathlib.Path) -> int:
+    """Rows of a Parquet file; 0 where its footer does not read, which the reading reports."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError):
+        return 0
+
+
 @dataclasses.dataclass(frozen=True)
 class CellImages:
     """Images in a cell of a Parquet file: bytes, {bytes, path}, or a list of either."""
