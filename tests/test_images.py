@@ -40,7 +40,8 @@ def test_patches_equal_the_reference_processor(reference):
     for height, width in sizes:
         image = _image(rng, height, width)
         want = reference[1](images=[image], return_tensors="np", input_data_format="channels_last")
-        patches, grid, size = images.patchify(image, **LIMITS)
+        (cut,), grid, size = images.pixel_patches(image, **LIMITS)
+        patches = images.normalise_patches(cut)
         assert [list(grid)] == want["image_grid_thw"].tolist()
         assert patches.shape == (grid[1] * grid[2], 1176) and patches.dtype == np.float32
         np.testing.assert_allclose(patches, want["pixel_values"], atol=1e-6, rtol=0)
@@ -58,7 +59,7 @@ def test_smart_resize_equals_the_reference(reference):
 
 def test_a_pixel_does_not_depend_on_anything_but_its_image():
     image = _image(np.random.default_rng(2), 56, 84)
-    patches, (_, h, w), _ = images.pixel_patches(image, **LIMITS)
+    (patches,), (_, h, w), _ = images.pixel_patches(image, **LIMITS)
     for patch, (row, col) in zip(patches, images.patch_positions(h, w), strict=True):
         cut = image[row * 14 : row * 14 + 14, col * 14 : col * 14 + 14]
         np.testing.assert_array_equal(patch.transpose(1, 2, 0), cut)
@@ -178,4 +179,4 @@ def test_impossible_sizes():
         with pytest.raises(ValueError, match=message):
             images.smart_resize(*args, **kwargs)
     with pytest.raises(ValueError, match="uint8"):
-        images.patchify(np.zeros((28, 28, 3), np.float32), **LIMITS)
+        images.pixel_patches(np.zeros((28, 28, 3), np.float32), **LIMITS)

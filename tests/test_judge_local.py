@@ -15,7 +15,7 @@ import pytest
 from checks import signals_local
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.rewards.judges import local, prompts

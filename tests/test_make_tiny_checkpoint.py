@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.weights import importer

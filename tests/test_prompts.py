@@ -13,7 +13,8 @@ import small_tokenizer
 
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets, ladder
-from fgrpo_jax.data.prompts import Processor, collate, collate_supervised, count_occurrences
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.styles import STYLES, find_style
 from fgrpo_jax.records import Example, ImageSize, Video
 from tests.folders import texts, write_folder
@@ -218,14 +219,6 @@ def test_response_is_moved_into_the_processed_frame(processor):
         processor.encode_response("oops <|im_end|>", None)
 
 
-def test_rollouts_are_decoded_by_their_mask(processor):
-    ids = processor.encode_response("The red circle", None)
-    tokens, mask = np.zeros((1, 2, 6), np.int32), np.zeros((1, 2, 6), bool)
-    tokens[0, :, : len(ids)] = ids
-    mask[0, 0, : len(ids)], mask[0, 1, :1] = True, True
-    assert processor.decode_rollouts(tokens, mask) == [["The red circle", "The"]]
-
-
 def test_processor_travels_between_processes(processor):
     there = pickle.loads(pickle.dumps(processor))
     np.testing.assert_array_equal(there.encode(example((28, 28))).tokens, processor.encode(example((28, 28))).tokens)
@@ -367,7 +360,7 @@ def test_torch_is_not_needed(folder):
     code = (
         "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
         "import numpy as np\n"
-        "from fgrpo_jax.data.prompts import Processor\n"
+        "from fgrpo_jax.data.processor import Processor\n"
         "from fgrpo_jax.records import Example\n"
         f"processor = Processor.load({str(folder)!r})\n"
         "example = Example('1', (np.zeros((56, 56, 3), np.uint8),), 'Where?', (), 'here')\n"

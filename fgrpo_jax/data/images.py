@@ -156,10 +156,12 @@ def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, f
     return rows * factor, cols * factor
 
 
-def pixel_patches(
-    image: np.ndarray, *, min_pixels: int, max_pixels: int
-) -> tuple[np.ndarray, tuple[int, int, int], ImageSize]:
-    """Resizes an image and cuts it: (patches uint8 [n, 3, 14, 14] in merge-block order, grid (1, h, w), sizes).
+Cut = tuple[tuple[np.ndarray, ...], tuple[int, int, int], ImageSize]
+"""(8-bit patches of each slot in merge-block order, grid (t, h, w) in patches, sizes) of an image or a video."""
+
+
+def pixel_patches(image: np.ndarray, *, min_pixels: int, max_pixels: int) -> Cut:
+    """Resizes an image and cuts it into patches uint8 [n, 3, 14, 14] of its one slot.
 
     Eight times smaller than the model's float32 patches of two frames; this is what travels between processes.
     """
@@ -168,15 +170,13 @@ def pixel_patches(
     height, width = image.shape[:2]
     new_height, new_width = smart_resize(height, width, min_pixels=min_pixels, max_pixels=max_pixels)
     patches = _cut(image, new_height, new_width)
-    return patches, (1, new_height // PATCH, new_width // PATCH), ImageSize(width, height, new_width, new_height)
+    return (patches,), (1, new_height // PATCH, new_width // PATCH), ImageSize(width, height, new_width, new_height)
 
 
-def video_patches(
-    frames: np.ndarray, *, min_pixels: int, max_pixels: int
-) -> tuple[tuple[np.ndarray, ...], tuple[int, int, int], ImageSize]:
-    """Resizes and cuts the frames of a video: (patches of each pair of frames, grid (t, h, w), sizes of a frame).
+def video_patches(frames: np.ndarray, *, min_pixels: int, max_pixels: int) -> Cut:
+    """Resizes and cuts the frames of a video: a slot and its patches uint8 [h*w, 3, 2, 14, 14] a pair of frames.
 
-    Patches are uint8 [h*w, 3, 2, 14, 14] a pair, in merge-block order; the last of an odd number of frames is shown
+    The last of an odd number of frames is shown
     twice. Every frame is resized as an image is, by PIL. `transformers` does it with torchvision, and so may differ by
     a level in pixels of resized frames; frames that already have a processed size are cut the same.
 
@@ -226,14 +226,6 @@ def normalise_patches(patches: np.ndarray, *, out: np.ndarray | None = None) -> 
     for channel, levels in enumerate(_levels()):
         values[:, channel] = np.take(levels, pixels[:, channel], mode="wrap")  # wrap: no bounds check, 4x faster
     return out
-
-
-def patchify(
-    image: np.ndarray, *, min_pixels: int, max_pixels: int
-) -> tuple[np.ndarray, tuple[int, int, int], ImageSize]:
-    """uint8 RGB [height, width, 3] to (patches float32 [n, 1176], grid (1, h, w) in patches, sizes)."""
-    patches, grid, size = pixel_patches(image, min_pixels=min_pixels, max_pixels=max_pixels)
-    return normalise_patches(patches), grid, size
 
 
 # ---------------------------------------------------------------------------------------------------- where patches are

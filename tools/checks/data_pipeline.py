@@ -15,7 +15,7 @@ from checks import runs
 from checks.record import Check, above, at_least, at_most, same
 from fgrpo_jax.data.buckets import Buckets, choose
 from fgrpo_jax.data.pipeline import Encoder, Needs, PromptIterator
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sources import Source, outline
 from fgrpo_jax.records import Example
 from fgrpo_jax.world.examples import World, WorldSource
