@@ -40,28 +40,6 @@ def outline(source: Source, index: int) -> Example:
     return source.outline(index) if isinstance(source, Outlined) else source[index]
 
 
-class First:
-    """The first `size` examples of another source.
-
-    Raises:
-      ValueError: the source has fewer.
-    """
-
-    def __init__(self, source: Source, size: int) -> None:
-        if size > len(source):
-            raise ValueError(f"{size} examples were asked of a source that holds {len(source)}; ask for fewer")
-        self._source, self._size = source, size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> Example:
-        return self._source[_inside(index, self._size)]
-
-    def outline(self, index: int) -> Example:
-        return outline(self._source, _inside(index, self._size))
-
-
 class Part:
     """Some examples of another source, in the order of `places`."""
 
@@ -72,13 +50,21 @@ class Part:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Example:
-        return self.source[int(self.places[_inside(index, len(self))])]
+        return self.source[self._place(index)]
 
     def outline(self, index: int) -> Example:
-        return outline(self.source, int(self.places[_inside(index, len(self))]))
+        return outline(self.source, self._place(index))
+
+    def _place(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of a source of {len(self)}")
+        return int(self.places[index])
 
 
-def _inside(index: int, size: int) -> int:
-    if not 0 <= index < size:
-        raise IndexError(f"example {index} of a source of {size}")
-    return int(index)
+class First(Part):
+    """The first `size` examples of another source; ValueError where it has fewer."""
+
+    def __init__(self, source: Source, size: int) -> None:
+        if size > len(source):
+            raise ValueError(f"{size} examples were asked of a source that holds {len(source)}; ask for fewer")
+        super().__init__(source, range(size))

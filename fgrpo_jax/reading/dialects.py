@@ -17,7 +17,6 @@ from fgrpo_jax.reading.frames import (
     Point,
     convert_box,
     convert_boxes_in_text,
-    convert_point,
     convert_points_in_text,
 )
 from fgrpo_jax.records import Box, ImageSize
@@ -37,7 +36,7 @@ class Dialect:
       prefilled: the prompt ends in '<think>', so a response starts inside the block.
       notation: how a box is written.
       points: whether '(x, y)' in the reasoning is a point.
-      frame: of its boxes and points, a name of `data.frames.FRAMES_OF_BOXES`.
+      frame: of its boxes and points, a name of `reading.frames.FRAMES_OF_BOXES`.
       boxes_in_answer: boxes of the answer count as well as those of the reasoning.
 
     Raises:
@@ -153,15 +152,6 @@ def boxes_in(boxes: tuple[Box, ...], size: ImageSize, *, dialect: Dialect, dst: 
     if dialect.frame == dst:
         return boxes
     return tuple(convert_box(box, size, src=dialect.frame, dst=dst) for box in boxes)
-
-
-def points_in(
-    points: tuple[Point, ...], size: ImageSize, *, dialect: Dialect, dst: str = "processed"
-) -> tuple[Point, ...]:
-    """The same of points."""
-    if dialect.frame == dst:
-        return points
-    return tuple(convert_point(point, size, src=dialect.frame, dst=dst) for point in points)
 
 
 def text_in(text: str, size: ImageSize, *, dialect: Dialect, dst: str) -> str:

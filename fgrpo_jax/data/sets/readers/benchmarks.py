@@ -41,17 +41,11 @@ def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
     number = record.require("idx", int, "the entry's number")
     if record.text("type") != kind:
         raise record.bad(f"type {record.fields['type']!r} among the {kind} questions", kind="row of another set")
-    return [
-        made(
-            record,
-            record.images("image"),
-            id=f"cv_bench-{number}",
-            question=texts.plain(record.text("question")),
-            options=options,
-            answer=lettered(record, answer, options),
-            tags={key: record.text(key) for key in ("type", "task", "source")},
-        )
-    ]
+    images, question = record.images("image"), texts.plain(record.text("question"))
+    answer = lettered(record, answer, options)
+    tags = {key: record.text(key) for key in ("type", "task", "source")}
+    about = {"id": f"cv_bench-{number}", "question": question, "options": options, "tags": tags}
+    return [made(record, images, **about, answer=answer)]
 
 
 # ------------------------------------------------------------------------------------------------------------ MindCube
@@ -72,18 +66,11 @@ def read_mindcube(root: pathlib.Path, split: str) -> Rows:
     def parse(record: Record) -> Sequence[Published]:
         name, answer = record.text("id"), record.text("gt_answer")
         question, options = texts.split_options(record.text("question"))
+        images = finder.all(record.require("images", list, "a list of paths"), record.place)
         categories = record.take("category", list, "a list of texts", default=[])
-        return [
-            made(
-                record,
-                finder.all(record.require("images", list, "a list of paths"), record.place),
-                id=f"mindcube-{name}",
-                question=question,
-                options=options,
-                answer=lettered(record, answer, options),
-                tags={"category": ", ".join(map(str, categories)), "setting": name.partition("_")[0]},
-            )
-        ]
+        tags = {"category": ", ".join(map(str, categories)), "setting": name.partition("_")[0]}
+        about = {"id": f"mindcube-{name}", "question": question, "options": options, "tags": tags}
+        return [made(record, images, **about, answer=lettered(record, answer, options))]
 
     return parsed(records.json_lines(file), parse)
 
@@ -146,17 +133,11 @@ def read_omnispatial(root: pathlib.Path, split: str) -> Rows:
                 f"answer {place} of {len(options)} options, counted from 0; correct it",
                 kind="answer not among the options",
             )
-        return [
-            made(
-                record,
-                finder.all([f"{task}/{name.partition('_')[0]}.png"], record.place),
-                id=f"omnispatial-{task}-{name}",
-                question=texts.plain(record.text("question")),
-                options=options,
-                answer=LETTERS[place],
-                tags={"task_type": task, "sub_task_type": record.text("sub_task_type")},
-            )
-        ]
+        images = finder.all([f"{task}/{name.partition('_')[0]}.png"], record.place)
+        question, tags = texts.plain(record.text("question")), {"task_type": task}
+        tags["sub_task_type"] = record.text("sub_task_type")
+        about = {"id": f"omnispatial-{task}-{name}", "question": question, "options": options, "tags": tags}
+        return [made(record, images, **about, answer=LETTERS[place])]
 
     return parsed(records.json_list(file), parse)
 
@@ -220,13 +201,9 @@ def _sat(record: Record, *, unit: str, rotations: int) -> Iterator[Published]:
         letter_or_bad(None, record, answer=right, options=answers)
     tags = {"question_type": str(record.fields.get("question_type") or "")}
     for rotation in range(rotations):
-        options, letter = texts.shuffled(unit, answers, places[0], rotation=rotation)
-        yield made(
-            record,
-            record.images("image_bytes"),
-            id=unit if rotations == 1 else f"{unit}-r{rotation}",
-            question=texts.plain(record.text("question")),
-            options=options,
-            answer=letter,
-            tags=tags if rotations == 1 else {**tags, "unit": unit, "rotation": str(rotation)},
-        )
+        options, answer = texts.shuffled(unit, answers, places[0], rotation=rotation)
+        images, question = record.images("image_bytes"), texts.plain(record.text("question"))
+        name, more = unit, {}
+        if rotations > 1:
+            name, more = f"{unit}-r{rotation}", {"unit": unit, "rotation": str(rotation)}
+        yield made(record, images, id=name, question=question, options=options, answer=answer, tags={**tags, **more})

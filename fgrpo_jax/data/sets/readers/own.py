@@ -171,17 +171,8 @@ def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> S
     hint = fields.get("hint", "").strip()
     question = texts.plain(record.text("question"))
     tags = {key: fields[key] for key in ("category", "l2-category", "split") if fields.get(key)}
-    return [
-        made(
-            record,
-            images,
-            id=f"{record.path.stem}-{name}",
-            question=f"{hint}\n{question}" if hint not in ("", "nan") else question,
-            options=options,
-            answer=answer,
-            tags=tags,
-        )
-    ]
+    question, name = f"{hint}\n{question}" if hint not in ("", "nan") else question, f"{record.path.stem}-{name}"
+    return [made(record, images, id=name, question=question, options=options, answer=answer, tags=tags)]
 
 
 def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -> Images:
@@ -257,20 +248,10 @@ def _nlvr(
             kind="answer not among the options",
         )
     options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
-    boxes = _nlvr_boxes(record)
-    image = _nlvr_image(record, name=f"{split}-{name}-0.png", folder=folder, found=found)
-    return [
-        made(
-            record,
-            FileImages((image,)),
-            id=f"{split}-{name}",
-            question=f'Is this statement about the image true or false? "{sentence}"',
-            options=options,
-            answer=LETTERS[options.index(label)],
-            boxes=boxes,
-            source="nlvr",
-        )
-    ]
+    about = {"id": f"{split}-{name}", "boxes": _nlvr_boxes(record), "source": "nlvr"}
+    images = FileImages((_nlvr_image(record, name=f"{split}-{name}-0.png", folder=folder, found=found),))
+    question, answer = f'Is this statement about the image true or false? "{sentence}"', LETTERS[options.index(label)]
+    return [made(record, images, question=question, options=options, answer=answer, **about)]
 
 
 def _nlvr_image(

@@ -40,19 +40,10 @@ def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
     question, options, answer = asked(record, asking, answer=answer, sure=False)
     boxes = tuple(dict.fromkeys(check_boxes(regions, record, unit=True))) or None
-    return [
-        made(
-            record,
-            finder.all([record.text("image")], record.place),
-            frame="unit",
-            id=f"vgr-{record.path.stem}-{record.number}",  # published ids are those of images, which several rows share
-            question=question,
-            options=options,
-            answer=answer,
-            boxes=boxes,
-            tags={"split": split},
-        )
-    ]
+    images = finder.all([record.text("image")], record.place)
+    # Published ids are those of images, which several rows share.
+    about = {"id": f"vgr-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
+    return [made(record, images, frame="unit", question=question, options=options, answer=answer, **about)]
 
 
 def _vgr_answer(record: Record, reasoning: str) -> str:
@@ -97,17 +88,9 @@ def _viscot(record: Record, *, root: pathlib.Path, finder: Finder, split: str) -
     dataset, name = record.text("dataset"), record.text("image")
     usual = records.inside(root, f"cot/{dataset}/{name}")
     image = usual if usual and usual.is_file() else finder.find(name, record.place, within=dataset)
-    return [
-        made(
-            record,
-            FileImages((image,)),
-            id=f"viscot-{record.path.stem}-{record.number}",
-            question=texts.plain(record.text("question")),
-            options=(),
-            answer=record.text("answer"),
-            tags={"dataset": dataset},
-        )
-    ]
+    name, question = f"viscot-{record.path.stem}-{record.number}", texts.plain(record.text("question"))
+    answer, tags = record.text("answer"), {"dataset": dataset}
+    return [made(record, FileImages((image,)), id=name, question=question, options=(), answer=answer, tags=tags)]
 
 
 # ------------------------------------------------------------------------------------------------------------- TreeVGR
@@ -124,18 +107,9 @@ def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Publishe
     instances = record.require("target_instances", list, "a list of {bbox, name}")
     boxes = check_boxes([dict(instance).get("bbox") for instance in instances], record)
     question, options, answer = asked(record, record.text("problem"), answer=record.text("answer"), sure=False)
-    return [
-        made(
-            record,
-            _images_of(record, finder),
-            id=f"treevgr_rl-{record.path.stem}-{record.number}",
-            question=question,
-            options=options,
-            answer=answer,
-            boxes=boxes,
-            tags={"split": split},
-        )
-    ]
+    about = {"id": f"treevgr_rl-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
+    images = _images_of(record, finder)
+    return [made(record, images, question=question, options=options, answer=answer, **about)]
 
 
 def _images_of(record: Record, finder: Finder) -> Images:
@@ -163,16 +137,8 @@ def read_vigorl(root: pathlib.Path, split: str) -> Rows:
         paths = record.require(key, (list, str), "a list of paths")
         paths = [paths] if isinstance(paths, str) else paths
         question, options, answer = asked(record, record.text("prompt", "problem"), answer=record.text("answer"))
-        return [
-            made(
-                record,
-                finder.all(paths, record.place),
-                id=f"vigorl-{split}-{record.number}",
-                question=question,
-                options=options,
-                answer=answer,
-            )
-        ]
+        images, name = finder.all(paths, record.place), f"vigorl-{split}-{record.number}"
+        return [made(record, images, id=name, question=question, options=options, answer=answer)]
 
     return parsed(records.json_lines(file), parse)
 
