@@ -191,7 +191,4 @@ def padding(batch: Any) -> dict[str, float]:
     """
     valid = batch.vision.valid
     used = valid.any(axis=-1)
-    return {
-        "tokens": float(1.0 - batch.mask.mean()),
-        "patches": float(1.0 - valid.mean()) if used.any() else 0.0,
-    }
+    return {"tokens": float(1.0 - batch.mask.mean()), "patches": float(1.0 - valid.mean()) if used.any() else 0.0}

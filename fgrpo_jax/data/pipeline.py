@@ -62,7 +62,7 @@ class Encoder:
     @property
     def _settings(self) -> dict[str, Any]:
         """What `encode` and `measure` are both given. A reference response holds its beginning itself."""
-        style = find_style(self.style) if isinstance(self.style, str) else self.style
+        style = find_style(self.style)
         pixels = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
         return {"style": style, "system": self.system, **pixels, "prefill": "" if self.responses else style.prefill}
 
@@ -222,13 +222,7 @@ class PromptIterator:
         self._identity |= {"group": group, "selection": selection}
         self._need = Needs(source, encoder, known=known)
         self._steps: Any = step_indices(
-            len(source),
-            batch_size,
-            seed=seed,
-            epochs=epochs,
-            drop=remainder == "drop",
-            group=group,
-            need=self._need,
+            len(source), batch_size, seed=seed, epochs=epochs, drop=remainder == "drop", group=group, need=self._need
         )
         self._prepare = _Prepare(source, encoder, batch_size, process_index, process_count, self._need, agree=False)
         self._pad = _Pad(Buckets(), encoder.processor.pad_id)

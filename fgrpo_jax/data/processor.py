@@ -203,7 +203,7 @@ class Processor:
 
     def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, str]:
         """(system turn, user turn) of an example."""
-        style = find_style(style) if isinstance(style, str) else style
+        style = find_style(style)
         for text in (example.question, *example.options):
             if reserved := self._reserved.search(text):
                 raise ValueError(

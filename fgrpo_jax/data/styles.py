@@ -126,12 +126,14 @@ STYLES = {
 }
 
 
-def find_style(name: str) -> PromptStyle:
-    """The preset of this name, or the style in a JSON file: an object with the fields of `PromptStyle`.
+def find_style(name: str | PromptStyle) -> PromptStyle:
+    """The preset of this name, or the style in a JSON file (an object with the fields of `PromptStyle`), or itself.
 
     Raises:
       ValueError: no such preset or file, or a file with other fields; names the nearest or the missing one.
     """
+    if isinstance(name, PromptStyle):
+        return name
     if name.endswith(".json"):
         return _from_file(Path(name))
     if name not in STYLES:

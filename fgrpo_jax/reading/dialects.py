@@ -12,13 +12,7 @@ import math
 import re
 from typing import Literal
 
-from fgrpo_jax.reading.frames import (
-    FRAMES_OF_BOXES,
-    Point,
-    convert_box,
-    convert_boxes_in_text,
-    convert_points_in_text,
-)
+from fgrpo_jax.reading.frames import FRAMES_OF_BOXES, Point, convert_box, convert_boxes_in_text, convert_points_in_text
 from fgrpo_jax.records import Box, ImageSize
 
 Form = Literal["tags", "direct", "cot"]

@@ -15,16 +15,7 @@ import numpy as np
 from fgrpo_jax.reading.frames import area, intersection
 from fgrpo_jax.reading.words import PLURALS
 from fgrpo_jax.records import Query, Scene, SceneObject
-from fgrpo_jax.world.relations import (
-    BETWEEN_WIDTH,
-    OPPOSITE,
-    along,
-    distance,
-    extreme,
-    is_between,
-    is_inside,
-    offset,
-)
+from fgrpo_jax.world.relations import BETWEEN_WIDTH, OPPOSITE, along, distance, extreme, is_between, is_inside, offset
 from fgrpo_jax.world.scenes import Difficulty, name_of, raster
 
 PHRASES = {

@@ -62,13 +62,7 @@ def response(sentences: list[str], answer: str) -> str:
 
 
 def write_trace(
-    asked: Asked,
-    shown: tuple[int, ...],
-    scene: Scene,
-    *,
-    flaw: str,
-    rng: np.random.Generator,
-    answers: str = "letter",
+    asked: Asked, shown: tuple[int, ...], scene: Scene, *, flaw: str, rng: np.random.Generator, answers: str = "letter"
 ) -> str:
     """The trace of a question.
 

@@ -15,15 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgrpo_jax.data.sets.readers import records, texts
-from fgrpo_jax.data.sets.readers.layout import (
-    Published,
-    Rows,
-    check_boxes,
-    letter_or_bad,
-    made,
-    parquet_rows,
-    parsed,
-)
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, check_boxes, letter_or_bad, made, parquet_rows, parsed
 from fgrpo_jax.data.sets.readers.records import FileImages, Finder, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.records import Box
