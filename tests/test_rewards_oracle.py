@@ -63,12 +63,34 @@ def expected(example: Example) -> bool:
     }[example.flaw]
 
 
+OTHER_WORDS = {
+    " is at <bbox>": " is located at <bbox>",
+    "left of": "to the left of",
+    "right of": "to the right of",
+    " below": " under",
+    "nearest to": "closest to",
+    "farthest from": "furthest from",
+    "larger than": "bigger than",
+    "There are ": "I see ",
+    "There is ": "I see ",
+}
+
+
+def in_other_words(example: Example) -> Example:
+    """The example with the reasoning of its trace in other words of the grammar."""
+    reasoning, end, answer = example.trace.partition("</think>")
+    for plain, other in OTHER_WORDS.items():
+        reasoning = reasoning.replace(plain, other)
+    assert reasoning + end + answer != example.trace
+    return dataclasses.replace(example, trace=reasoning + end + answer)
+
+
 @pytest.mark.parametrize(("difficulty", "count"), [("tiny", 1500), ("easy", 200), ("hard", 30)])
 def test_the_oracle_agrees_with_construction(difficulty, count):
-    world = World(difficulty, flawed=0.6, reworded=0.3)
+    world = World(difficulty, flawed=0.6)
     flaws = set()
     for index in range(count):
-        example = world.example(index)
+        example = world.example(index) if index % 3 else in_other_words(world.example(index))
         flaws.add(example.flaw)
         assert expected(example), (example.flaw, example.question, example.options, example.answer, example.trace)
     assert len(flaws) == 5

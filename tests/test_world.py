@@ -234,16 +234,6 @@ def test_traces_have_the_papers_format():
         assert [tuple(map(int, box)) for box in named] == list(example.boxes)
 
 
-def test_other_words_change_the_wording_alone():
-    plain, other = World("tiny", flawed=0.0), World("tiny", flawed=0.0, reworded=1.0)
-    changed = 0
-    for index in range(40):
-        a, b = plain.example(index), other.example(index)
-        assert (a.answer, a.options, a.query, a.boxes) == (b.answer, b.options, b.query, b.boxes)
-        changed += a.trace != b.trace
-    assert changed == 40
-
-
 def test_scene_objects_name_what_they_are():
     assert name_of(SceneObject("red", "circle", "small", (0, 0, 14, 14))) == "red circle"
 

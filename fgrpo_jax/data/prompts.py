@@ -9,6 +9,7 @@ The first steps are in `data.processor`, the last one is here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -97,10 +98,8 @@ def collate(
     """
     if not prompts:
         raise ValueError("a batch needs at least one prompt")
-    need = prompts[0].need if need is None else need
-    for prompt in prompts:
-        need = need.join(prompt.need)
-    shape = buckets.fit(need)
+    needs = [prompt.need for prompt in prompts]
+    shape = buckets.fit(functools.reduce(Shape.join, needs if need is None else [need, *needs]))
     batch, length = len(prompts), shape.prompt
     vision = _collate_vision(prompts, shape)
     features = vision.patches.shape[2] // images.MERGE**2

@@ -133,11 +133,8 @@ def spans(text: str, *, dialect: Dialect) -> list[tuple[int, int]]:
 
 def points_at(text: str, *, dialect: Dialect) -> bool:
     """Whether a sentence holds a box or a point, or what is meant to be one."""
-    return _opening(dialect) in text or (dialect.points and _POINT.search(text) is not None)
-
-
-def _opening(dialect: Dialect) -> str:
-    return {"bbox": "<bbox>", "box": "<box>", "json": "bbox", "sot": "<sot>"}[dialect.notation]
+    opening = {"bbox": "<bbox>", "box": "<box>", "json": "bbox", "sot": "<sot>"}[dialect.notation]
+    return opening in text or (dialect.points and _POINT.search(text) is not None)
 
 
 # ------------------------------------------------------------------------------------------------------ between frames

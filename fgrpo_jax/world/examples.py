@@ -16,7 +16,7 @@ from fgrpo_jax.records import Example, Scene
 from fgrpo_jax.world.drawing import blank, draw
 from fgrpo_jax.world.questions import FAMILIES, Asked, Plan
 from fgrpo_jax.world.scenes import DIFFICULTIES, Difficulty, make_scene
-from fgrpo_jax.world.traces import DONE, NO_FLAW, FlawMix, letter, reword, reword_reasoning, write_trace
+from fgrpo_jax.world.traces import DONE, NO_FLAW, FlawMix, letter, write_trace
 
 SOURCE = "world"
 SPLITS = ("train", "heldout", "validation")
@@ -36,7 +36,6 @@ class World:
       split_seed: seed of everything random.
       flaws: weights of the kinds of flaw.
       yes_no: share of yes/no questions, the others being multiple choice.
-      reworded: share of the examples that are written in other words.
       captions: share of tasks that ask to list the scene's objects; supervised training learns to see by them.
 
     Raises:
@@ -50,7 +49,6 @@ class World:
     split_seed: int = 0
     flaws: FlawMix = _DEFAULT_FLAWS
     yes_no: float = 0.5
-    reworded: float = 0.0
     captions: float = 0.0
 
     def __post_init__(self) -> None:
@@ -63,7 +61,7 @@ class World:
             raise ValueError(f"difficulty {self.difficulty!r} has one object a cell: give family 'inside' weight 0")
         if not families or min(families.values()) < 0 or sum(families.values()) <= 0:
             raise ValueError(f"family weights {families}: need none negative and one above 0")
-        for name in ("flawed", "yes_no", "reworded"):
+        for name in ("flawed", "yes_no"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: need a share in [0, 1]")
         if not 0 <= self.captions < 1:
@@ -88,20 +86,20 @@ class World:
         plan = self._plan(rng)
         scene, asked = _find(spec, plan, split, rng)
         shown = tuple(rng.permutation(len(asked.options)).tolist())
-        other_words = rng.random() < self.reworded
+        rng.random()  # decides nothing; it keeps the clutter and noise that are drawn next as in recorded runs
         trace_rng = self._generator(split, index, stream=1)
         trace, flaw = self._trace(asked, shown, scene, trace_rng) if with_trace else (None, NO_FLAW)
         return Example(
             id=f"{SOURCE}-{self.difficulty}-{self.split_seed}-{split}-{index}",
             images=(draw(scene, spec, rng=rng) if drawn else blank(scene.height, scene.width),),
-            question=reword(asked.text) if other_words else asked.text,
+            question=asked.text,
             options=tuple(asked.options[i] for i in shown),
             answer=letter(shown.index(asked.right)) if shown else DONE,
             boxes=tuple(thing.box for thing in asked.located[asked.right]),
             source=SOURCE,
             scene=scene,
             query=asked.query,
-            trace=reword_reasoning(trace) if other_words and trace is not None else trace,
+            trace=trace,
             flaw=flaw,
         )
 
