@@ -206,7 +206,6 @@ def test_banned_ids(processor):
     assert not processor.banned[processor.tokenizer(texts()[1])["input_ids"]].any()
     assert processor.eos_ids == (ids["<|im_end|>"], ids["<|endoftext|>"])
     assert processor.pad_id == ids["<|endoftext|>"]
-    assert processor.repetition_penalty == 1.0
 
 
 def test_response_is_moved_into_the_processed_frame(processor):

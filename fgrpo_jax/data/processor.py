@@ -39,7 +39,6 @@ class Processor:
       pad_id: fills completions after their end; never used to find the end.
       min_pixels, max_pixels: limits of the processed image area, from the folder.
       video_pixels: (min, max) of the processed area of a video frame, from the folder; None is that of an image.
-      repetition_penalty: always 1.0, though released folders say 1.05: the learner's log-probs know of no penalty.
       banned: bool [V], ids that can never be sampled.
     """
 
@@ -50,7 +49,6 @@ class Processor:
     min_pixels: int
     max_pixels: int
     banned: np.ndarray
-    repetition_penalty: float = 1.0
     video_pixels: tuple[int, int] | None = None
 
     @classmethod
