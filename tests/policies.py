@@ -20,7 +20,7 @@ from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import setup
 from fgrpo_jax.weights import importer
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "configs" / "default.py"

@@ -16,7 +16,7 @@ import released
 from safetensors.numpy import load_file, save_file
 
 from fgrpo_jax.data.limits import PixelLimits
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.weights import importer

@@ -14,7 +14,8 @@ from policies import SMALL_TEXT
 from fgrpo_jax import command
 from fgrpo_jax import generate as door
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import ImageSize, Rollouts

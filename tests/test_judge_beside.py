@@ -20,7 +20,7 @@ from fgrpo_jax.rewards.judges.local import LocalJudge
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.training import judges, setup
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 EXAMPLES = [World("tiny", flawed=0.0).example(number) for number in range(4)]
 

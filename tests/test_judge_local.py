@@ -15,7 +15,7 @@ import pytest
 from checks import signals_local
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.rewards.judges import local, prompts
@@ -23,7 +23,7 @@ from fgrpo_jax.rewards.judges.local import LocalJudge, fingerprint, tower
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement, Request
 from fgrpo_jax.rewards.judges.scorer import VerdictScorer
 from fgrpo_jax.weights import importer
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 LIMITS: dict[str, Any] = {"min_pixels": 84 * 84, "max_pixels": 112 * 112}
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from test_rewards_score import EXAMPLE, RIGHT, SIZE
 
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize

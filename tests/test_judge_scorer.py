@@ -14,7 +14,8 @@ from checks import signals_local
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.judges import scorer as module
 from fgrpo_jax.rewards.judges.scorer import FeatureBank, VerdictScorer

@@ -14,7 +14,7 @@ from fgrpo_jax.reading.frames import iou
 from fgrpo_jax.records import ImageSize
 from fgrpo_jax.rewards.grounding import ciou, mean_iou, pair_score, spatial
 from fgrpo_jax.rewards.score import RewardConfig, judge_one
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 A = (0.0, 0.0, 10.0, 10.0)
 

@@ -12,7 +12,7 @@ from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, judge_one, score
 from fgrpo_jax.rewards.signals import Measure
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 EXAMPLE = World("tiny", families={"left_right": 1.0}, flawed=0.0).example(0)
 SIZE = ImageSize(EXAMPLE.scene.width, EXAMPLE.scene.height, EXAMPLE.scene.width, EXAMPLE.scene.height)

@@ -21,8 +21,8 @@ import jax
 from checks import heldout
 from make_tiny_checkpoint import Recipe, write
 
-from fgrpo_jax.config import files
 from fgrpo_jax import command, evaluate, sft
+from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.convert import folder_dtype
 from fgrpo_jax.export import export

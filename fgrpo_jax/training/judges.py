@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config.sections import WORKDIR, Config, JudgeSection
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.sentences import Trivial

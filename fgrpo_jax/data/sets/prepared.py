@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from fgrpo_jax.data.images import decode_image, outline_image
-from fgrpo_jax.data.sets.published import Entry, Skipped
+from fgrpo_jax.data.sets.published import Skipped
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.records import Example
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgrpo_jax.data.sets import prepared
-from fgrpo_jax.data.sets.published import Published
+from fgrpo_jax.data.sets.readers.layout import Published
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.data.sets.readers.tables import CellImages
 

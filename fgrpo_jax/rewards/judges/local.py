@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Done, Judgement, Kind, Request

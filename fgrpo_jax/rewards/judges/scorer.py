@@ -22,7 +22,8 @@ from jax.sharding import Mesh
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets, Shape, rung
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import PromptBatch
 
