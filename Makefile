@@ -6,25 +6,25 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/tiny
 WORKERS ?= 2  # processes of the test suite; each takes some 3 GB
 
-.PHONY: demo test test-slow smoke lint format clean
+.PHONY: demo test test-slow smoke lint lock format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 # A stamp a set of packages, so that pip runs again only when the project file changed.
-$(VENV)/.ready-run: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e .
+$(VENV)/.ready-run: $(BIN)/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e .
 	touch $@
 
 # torch serves the parity tests alone; installed first so that nothing else chooses its version.
-$(VENV)/.ready-test: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+$(VENV)/.ready-test: $(BIN)/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet -c requirements.lock torch
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[test]'
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-test
-	$(BIN)/python -m pip install --quiet -e '.[test,dev]'
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[test,dev]'
 	touch $@
 
 demo: $(VENV)/.ready-run  ## FGRPO on the built-in world from the shipped policy: minutes on two cores
@@ -48,6 +48,11 @@ lint: $(VENV)/.ready-dev
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: $(VENV)/.ready-dev  ## newest versions within the bounds of pyproject.toml, for every platform; torch's own CUDA wheels are left to torch
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --upgrade \
+	  --extra test --extra dev --extra server --extra report pyproject.toml | grep -v '^nvidia\|^cuda\|^triton' > requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -2,23 +2,22 @@
 
     python -m fgrpo_jax.train --config=configs/custom_reward.py --workdir=runs/custom
 
-Run from the folder that holds `configs`, since that is where the import paths below begin. Functions usually live in a
-package of yours; docs/rewards.md says what they are given and what they may return.
+Functions usually live in a package or a file of yours; docs/rewards.md says what they are given and what they may return.
 """
 
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from configs import default, tiny
+from fgrpo_jax.configs import default, tiny
 from fgrpo_jax.reading.parsing import Parsed
 from fgrpo_jax.rewards.custom import signal
 
 
 def get_config() -> ConfigDict:
     config = tiny.get_config()
-    config.rewards.custom.points = "configs.custom_reward:points"
-    config.rewards.custom.brevity = "configs.custom_reward:brevity"
+    config.rewards.custom.points = "fgrpo_jax.configs.custom_reward:points"
+    config.rewards.custom.brevity = "fgrpo_jax.configs.custom_reward:brevity"
     config.rewards.weights.points = 0.2
     config.constraints.brevity = default.constraint(0.9)
     return config

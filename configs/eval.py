@@ -9,7 +9,7 @@ base stands behind a colon: --config=configs/eval.py:tiny. docs/evaluation.md ha
 
 from ml_collections import ConfigDict
 
-from configs import bases
+from fgrpo_jax.configs import bases
 
 CONTEXT = 32_768  # tokens of prompt and answer together, as in the paper's evaluation
 ANSWER = 4096

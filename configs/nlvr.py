@@ -7,7 +7,7 @@ NLVR_FOLDER holds SPLIT/SPLIT.json and SPLIT/images/ as published (docs/data.md)
 
 from ml_collections import ConfigDict
 
-from configs import tiny
+from fgrpo_jax.configs import tiny
 
 
 def get_config() -> ConfigDict:

@@ -20,8 +20,8 @@ are functions of the examples' ids (docs/data.md). With the difficulty filter, f
 
 from ml_collections import ConfigDict
 
-from configs import bases
-from configs.default import member
+from fgrpo_jax.configs import bases
+from fgrpo_jax.configs.default import member
 
 COUNTS = {"sat": 15_700, "vgr": 7_000, "viscot": 13_000, "treevgr_rl": 13_000}
 GOLD_BOXES = ("vgr", "treevgr_rl")  # R_G is masked for the others: SAT has no boxes, Visual-CoT's mark other things

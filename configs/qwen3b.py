@@ -8,7 +8,7 @@ validation.jsonl (docs/data.md). Sizes suit 16 devices of 16 GB and more; see py
 
 from ml_collections import ConfigDict
 
-from configs import default
+from fgrpo_jax.configs import default
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ SFT_FOLDER and DATA_FOLDER as in configs/qwen3b.py. Sizes suit 64 devices of 16 
 
 from ml_collections import ConfigDict
 
-from configs import qwen3b
+from fgrpo_jax.configs import qwen3b
 
 
 def get_config() -> ConfigDict:

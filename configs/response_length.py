@@ -10,7 +10,7 @@ whose answers have 25 to 48 tokens, a bound that says something is
 
 from ml_collections import ConfigDict
 
-from configs import bases, default
+from fgrpo_jax.configs import bases, default
 
 
 def get_config(base: str = "default") -> ConfigDict:

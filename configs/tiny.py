@@ -7,7 +7,7 @@ configs/warmstart.py trains that warm start itself, from random weights.
 
 from ml_collections import ConfigDict
 
-from configs import default
+from fgrpo_jax.configs import default
 
 
 def get_config() -> ConfigDict:

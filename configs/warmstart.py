@@ -8,7 +8,7 @@ weights, this half, configs/warmstart_flaws.py, export and card.
 
 from ml_collections import ConfigDict
 
-from configs import tiny
+from fgrpo_jax.configs import tiny
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ FOLDER is the policy that configs/warmstart.py taught to see and to reason. `pyt
 
 from ml_collections import ConfigDict
 
-from configs import warmstart
+from fgrpo_jax.configs import warmstart
 
 
 def get_config() -> ConfigDict:

@@ -9,19 +9,12 @@ traceback. FGRPO_TRACEBACK=1 shows the traceback in both cases.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-
-from absl import flags
-from ml_collections import ConfigDict, config_flags
-
-from fgrpo_jax.config.schema import nearest
 
 PACKAGE = Path(__file__).parent
 
@@ -41,7 +34,7 @@ def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> a
         out.add_argument(
             "--config",
             required=True,
-            help="config file, or FILE:BASE where it builds on one; --config.a.b=v changes a field",
+            help="a config by name (tiny, qwen3b) or file, NAME:BASE to build on another; --config.a.b=v sets a field",
         )
     if workdir:
         out.add_argument(
@@ -119,82 +112,19 @@ def run(
         if getattr(args, "distributed", None) is not None:
             join(args.distributed)
         if "config" in args:
+            from fgrpo_jax.config.files import load_config
+
             args.config = load_config(args.config, overrides)
         return main(args) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, flags.Error) as error:
+    except (ValueError, OSError) as error:
         if os.environ.get("FGRPO_TRACEBACK") or not _is_users(error):
             traceback.print_exc()
         else:
             print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def load_config(file: str | os.PathLike[str], overrides: Sequence[str] = ()) -> ConfigDict:
-    """The ConfigDict of `file`'s get_config(), with overrides such as '--config.optim.learning_rate=2e-6' applied.
-
-    What stands behind a colon, as in 'configs/baselines/gdpo.py:tiny', is passed to get_config.
-
-    Raises:
-      FileNotFoundError: no such file.
-      ValueError: the file has no get_config, or none that takes what stands behind the colon; or an override names no
-        field (with the nearest name) or has a bad value.
-    """
-    name, colon, argument = str(file).rpartition(":")
-    behind = bool(colon) and name.endswith(".py") and "/" not in argument
-    config = _from_file(Path(name), argument) if behind else _from_file(Path(file))
-    for override in overrides:
-        _require_field(config, override.partition("=")[0].removeprefix("--config."))
-    # A set of flags of its own: doors may be imported together, and each has a --config.
-    values, command = flags.FlagValues(), ["config", *overrides]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command)
-    try:
-        values(command)
-    except flags.Error as error:
-        raise ValueError(str(error)) from error
-    return values.config
-
-
-def _from_file(file: Path, *arguments: str) -> ConfigDict:
-    if not file.is_file():
-        raise FileNotFoundError(f"no config file at {file}")
-    spec = importlib.util.spec_from_file_location("fgrpo_config", file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{file} is not a Python file; a config is a .py file with get_config()")
-    module = importlib.util.module_from_spec(spec)
-    # A config builds on its siblings as `from configs import default`, wherever the command is run from.
-    folder = file.absolute().parent.parent
-    while (folder / "__init__.py").is_file():  # configs/baselines lies one deeper
-        folder = folder.parent
-    root = str(folder)
-    sys.path.insert(0, root)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(root)
-    if "get_config" not in vars(module):
-        raise ValueError(f"{file} has no get_config(); see configs/default.py")
-    takes = inspect.signature(module.get_config).parameters
-    if len(arguments) > len(takes):
-        raise ValueError(f"{file} takes nothing behind a colon, got ':{arguments[0]}'; leave it out")
-    if not arguments:
-        return module.get_config()
-    try:
-        return module.get_config(*arguments)
-    except ValueError as error:  # of the config's own: what was asked of it does not exist
-        raise ValueError(f"{file}: {error}") from error
-
-
-def _require_field(config: ConfigDict, dotted: str) -> None:
-    here, walked = config, "config"
-    for key in dotted.split("."):
-        if not isinstance(here, ConfigDict) or key not in here:
-            known = here.keys() if isinstance(here, ConfigDict) else ()
-            hint = nearest(key, known) if known else f"{walked} is a value, not a section"
-            raise ValueError(f"unknown config key 'config.{dotted}': {walked} has no '{key}'; {hint}")
-        here, walked = here[key], f"{walked}.{key}"
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

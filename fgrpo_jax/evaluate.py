@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from fgrpo_jax import __version__, command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.evaluation import answering, comparing, paper, results, tables
 from fgrpo_jax.evaluation.answering import Spent

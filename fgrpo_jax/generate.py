@@ -35,6 +35,7 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Box, ImageSize, PromptBatch, Video
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.rollout.stopping import StopTable
 from fgrpo_jax.weights import importer
 
@@ -114,16 +115,18 @@ def _sampler(args: argparse.Namespace, processor: Processor, dtype: Any) -> Samp
     unrolled = jax.default_backend() == "cpu" and weights_bytes <= UNROLLED_BYTES
     return Sampler(
         dataclasses.replace(model, unrolled=unrolled),
-        group_size=args.num,
-        max_new_tokens=args.max_new_tokens,
+        Sampling(
+            group_size=args.num,
+            max_new_tokens=args.max_new_tokens,
+            temperature=args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+            min_new_tokens=args.min_new_tokens,
+        ),
         eos_ids=processor.eos_ids,
         pad_id=processor.pad_id,
         banned=processor.banned,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        min_new_tokens=args.min_new_tokens,
         stops=StopTable.build(args.stop, processor.token_bytes) if args.stop else None,
     )
 

@@ -32,6 +32,19 @@ RUN_FILES = (
 
 _SHOWN = 12  # differing settings that an error lists
 
+Free = Callable[[str], bool]
+"""Whether a field, by its dotted path, may differ."""
+
+
+def nothing(path: str) -> bool:
+    """No field may differ."""
+    return False
+
+
+def matching(*patterns: str) -> Free:
+    """Fields that match one of the patterns may differ."""
+    return lambda path: any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
 
 def this_process() -> Process:
     """This process among those of `jax.distributed`."""
@@ -146,13 +159,13 @@ class NumberedRows:
     Attributes:
       path: where all rows stand in the end, such as W/eval/SET.jsonl.
       settings: what the rows depend on, JSON types; kept in SET.settings.json.
-      free: patterns of settings that may change between a kill and the next start.
+      free: which settings may change between a kill and the next start.
       process: this process among those that write.
     """
 
     path: Path
     settings: Mapping[str, Any]
-    free: Sequence[str] = ()
+    free: Free = nothing
     process: Process = ALONE
 
     @property
@@ -246,26 +259,24 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> list[str]:
-    """Lines 'key: old → new' for every leaf that differs; keys that match a pattern of `ignore` are passed over."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Free = nothing) -> list[str]:
+    """Lines 'key: old → new' for every leaf that differs, but for those that are to be ignored."""
     before, after = leaves(old), leaves(new)
     lines = []
     for key in sorted(before.keys() | after.keys()):
         a, b = before.get(key, "absent"), after.get(key, "absent")
-        if a != b and not any(fnmatch.fnmatchcase(key, pattern) for pattern in ignore):
+        if a != b and not ignore(key):
             lines.append(f"{key}: {a} → {b}")
     return lines
 
 
-def require_same(
-    stored: Path, settings: Mapping[str, Any], *, what: str, remedy: str, free: Sequence[str] = ()
-) -> None:
+def require_same(stored: Path, settings: Mapping[str, Any], *, what: str, remedy: str, free: Free = nothing) -> None:
     """Refuses to go on with what was begun under other settings than these.
 
     Args:
       stored: JSON file of the settings it was begun under.
       what, remedy: first and last line of the error, around the fields that differ.
-      free: patterns of fields that may differ.
+      free: which fields may differ.
 
     Raises:
       ValueError: they differ.
@@ -280,7 +291,7 @@ def claim_workdir(
     workdir: str | os.PathLike[str],
     config: Mapping[str, Any],
     *,
-    free: Sequence[str] = (),
+    free: Free = nothing,
     overwrite: bool = False,
     process: Process = ALONE,
 ) -> bool:
@@ -288,7 +299,7 @@ def claim_workdir(
 
     Args:
       config: resolved config, JSON types.
-      free: patterns of fields that may differ from the run that is there.
+      free: which fields may differ from the run that is there.
       overwrite: start afresh, removing what a run left there (RUN_FILES, nothing else).
       process: this process among those of the run; all decide alike, and the first alone removes and writes.
 

@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
-from fgrpo_jax.rows import append_rows, beside, claim_workdir, resume_rows
+from fgrpo_jax.rows import append_rows, beside, claim_workdir, matching, resume_rows
 from fgrpo_jax.training import checkpoint, metrics, setup
 
 
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     """Trains, or goes on training, in `args.workdir`."""
     config = setup.pinned(configs.load(args.config, door="sft"), args.workdir, overwrite=args.overwrite)
     run = SupervisedRun(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
-    resumed = claim_workdir(args.workdir, configs.to_dict(config), free=FREE, overwrite=args.overwrite)
+    resumed = claim_workdir(args.workdir, configs.to_dict(config), free=matching(*FREE), overwrite=args.overwrite)
     run.run(resumed=resumed)
 
 

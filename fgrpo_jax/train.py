@@ -26,11 +26,13 @@ from tqdm import tqdm
 
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
+from fgrpo_jax.config.effects import resume_free
 from fgrpo_jax.data.buckets import padding
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
-from fgrpo_jax.evaluation.figures import MEANS, Answer, means
+from fgrpo_jax.evaluation.figures import MEANS, means
 from fgrpo_jax.evaluation.heldout import evaluate
+from fgrpo_jax.evaluation.judged import Answer
 from fgrpo_jax.evaluation.significance import paired, table
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.fgrpo.optimizer import Flat
@@ -68,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
     config = setup.pinned(configs.load(args.config, door="train"), args.workdir, overwrite=args.overwrite)
     run = Run.create(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
     resolved = configs.to_dict(config)
-    free, process = configs.resume_free(config), this_process()
+    free, process = resume_free(resolved), this_process()
     resumed = claim_workdir(args.workdir, resolved, free=free, overwrite=args.overwrite, process=process)
     with contextlib.closing(run.scorer), contextlib.closing(run.eval_scorer):
         run.run(resumed=resumed)

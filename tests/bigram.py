@@ -10,6 +10,7 @@ import numpy as np
 
 from fgrpo_jax.records import PromptBatch, VisionInputs
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.settings import Sampling
 
 V, S, T = 67, 5, 6
 PAD, EOS, EOS2, PLACEHOLDER = 0, 1, 2, 3
@@ -101,8 +102,15 @@ QUICK = {"xla_backend_optimization_level": 0}  # these programs are compiled for
 
 
 def make(**kwargs) -> Sampler:
-    defaults = {"group_size": 8, "max_new_tokens": T, "eos_ids": (EOS, EOS2), "pad_id": PAD, "banned": BANNED}
-    return Sampler(Bigram(), **(defaults | {"compiler_options": QUICK} | kwargs))
+    defaults = {"eos_ids": (EOS, EOS2), "pad_id": PAD, "banned": BANNED}
+    settings = sampling({"group_size": 8, "max_new_tokens": T}, kwargs)
+    return Sampler(Bigram(), settings, **(defaults | {"compiler_options": QUICK} | kwargs))
+
+
+def sampling(defaults: dict, kwargs: dict) -> Sampling:
+    """Takes the sampler's settings out of keywords."""
+    own = {field.name for field in dataclasses.fields(Sampling)} & set(kwargs)
+    return Sampling(**{**defaults, **{name: kwargs.pop(name) for name in own}})
 
 
 FIRSTS = [5, 6, 7, 8]

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import small_tokenizer as tokenizers
 
-from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import files
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.styles import STYLES
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -109,7 +109,7 @@ def overrides(hf: Path, **fields: Any) -> list[str]:
 
 def config(hf: Path, **fields: Any) -> configs.Config:
     """The checked config of those overrides."""
-    return configs.load(command.load_config(BASE, overrides(hf, **fields)))
+    return configs.load(files.load_config(BASE, overrides(hf, **fields)))
 
 
 def policy(config: configs.Config, mesh: jax.sharding.Mesh | None = None) -> setup.Policy:

@@ -15,8 +15,9 @@ import policies
 import pytest
 import runs
 
-from fgrpo_jax import command, train
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax import train
+from fgrpo_jax.config import files
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import setup
 
@@ -110,7 +111,7 @@ def test_what_the_rules_remember_is_resumed_bit_for_bit(whole: Path, tiny_hf: Pa
             assert code == 0, err
     assert runs.rows(tmp_path / "w") == runs.rows(whole)
     overrides = policies.overrides(tiny_hf, **FIELDS)
-    config = configs.load(command.load_config(FILE, overrides))
+    config = configs.load(files.load_config(FILE, overrides))
     policy = policies.policy(config)
     target = setup.learner(config, policy).init(policy.load("float32"))
     (ours, _), (theirs, _) = (runs.arrays(workdir, target) for workdir in (whole, tmp_path / "w"))

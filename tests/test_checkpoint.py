@@ -30,7 +30,7 @@ def make_state(step: int = 3, *, constraints: int = 3, scale: float = 1.0) -> Tr
         "text": {"embed": {"table": jnp.asarray(rng.normal(size=(16, 4)) * scale, jnp.float32)}},
     }
     trainable, _ = optimizer.partition(params, ["visual/**"])
-    tx = optimizer.make(optimizer.OptimizerConfig())
+    tx = optimizer.make(optimizer.Rule())
     grads = jax.tree.map(lambda x: x * 0.1, trainable)
     _, opt_state = tx.update(grads, tx.init(trainable), trainable)
     lam = jnp.linspace(0.1, 0.7, constraints, dtype=jnp.float32)
@@ -136,7 +136,7 @@ KILLED = """
     import os, signal, sys
     sys.path[:0] = [{root!r}, {tests!r}]
     import test_checkpoint as t
-    from fgrpo_jax import checkpoint
+    from fgrpo_jax.training import checkpoint
     saved = checkpoint.Checkpoints({folder!r})
     saved.save(t.make_state(1), config=t.CONFIG, data=t.DATA, hf={hf!r})
     # The files are the last item written; die while they are, with the arrays already on disk.

@@ -2,17 +2,21 @@
 
 import ast
 import dataclasses
+import fnmatch
 import json
 import re
+import typing
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
-from configs import default, nlvr, qwen3b, qwen7b, tiny
 from fgrpo_jax import command
-from fgrpo_jax.config import sections as configs
-from fgrpo_jax.config import sections_judge
+from fgrpo_jax.config import effects, files, reference, schema
+from fgrpo_jax.config import load as configs
+from fgrpo_jax.config.sections import CONSTRAINT_NAMES, Config
+from fgrpo_jax.configs import default, nlvr, qwen3b, qwen7b, tiny
+from fgrpo_jax.fgrpo.settings import Constraint
 
 ROOT = Path(__file__).parent.parent
 FILES = {"default": default, "tiny": tiny, "nlvr": nlvr, "qwen3b": qwen3b, "qwen7b": qwen7b}
@@ -65,11 +69,23 @@ def test_hyperparameters_are_the_papers(name: str) -> None:
     assert c.model.freeze == ("visual/**",)
 
 
-def test_every_field_of_default_is_commented() -> None:
-    lines = (ROOT / "configs" / "default.py").read_text().splitlines()
-    fields = [line.strip() for line in lines if re.match(r"    \w+(\.\w+)+ = (?!_|ConfigDict)", line)]
-    assert len(fields) > 60
-    assert [line for line in fields if "#" not in line] == []
+def test_the_reference_is_that_of_the_declarations() -> None:
+    page = (ROOT / "docs" / "config.md").read_text()
+    assert page == reference.markdown(), "python -m fgrpo_jax.config.reference > docs/config.md"
+    fields = effects.leaves(schema.plain(default.get_config()))
+    assert len(fields) > 150
+    named = {name for name in fields if not name.startswith("constraints.")}
+    assert [name for name in sorted(named) if f"| `{name}`" not in page] == []
+
+
+def test_every_field_says_what_it_means_in_a_sentence_of_its_own() -> None:
+    odd = [
+        f"{cls.__name__}.{field.name}"
+        for cls in SECTIONS.values()
+        for field in dataclasses.fields(cls)
+        if not field.metadata.get("doc", "").endswith(".")
+    ]
+    assert odd == []
 
 
 SERVER = dict(judge__backend="server", judge__server__url="http://localhost:8000/v1", judge__server__model="m")
@@ -156,7 +172,7 @@ WRONG = [
         dict(
             algorithm__aggregation="gdpo",
             algorithm__task_weight=0.0,
-            **{f"constraints__{name}__weight": 0.0 for name in configs.CONSTRAINT_NAMES},
+            **{f"constraints__{name}__weight": 0.0 for name in CONSTRAINT_NAMES},
         ),
         "with every weight 0",
     ),
@@ -204,7 +220,7 @@ def test_unknown_key_fails_with_the_nearest_name(key: str, nearest: str) -> None
     with pytest.raises(ValueError, match=f"config.{key}'; did you mean '{nearest}'"):
         configs.load(raw)
     with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
-        command.load_config(ROOT / "configs/tiny.py", [f"--config.{key}=1"])
+        files.load_config(ROOT / "configs/tiny.py", [f"--config.{key}=1"])
 
 
 def test_missing_key_and_unknown_constraint() -> None:
@@ -220,7 +236,7 @@ def test_missing_key_and_unknown_constraint() -> None:
 
 def test_constraints_keep_their_order_and_can_be_switched_off() -> None:
     config = configs.load(changed(constraints__semantic_grounding__enabled=False))
-    assert [c.name for c in config.constraints] == list(configs.CONSTRAINT_NAMES)
+    assert [c.name for c in config.constraints] == list(CONSTRAINT_NAMES)
     assert [c.name for c in config.active_constraints] == ["consistency", "spatial_grounding"]
 
 
@@ -230,8 +246,8 @@ def test_a_constraint_may_be_added_under_any_name_that_names_a_signal() -> None:
     raw.constraints.brevity = default.constraint(50.0, direction="<=")
     raw.constraints.brevity.signal = "reasoning_length"
     config = configs.load(raw)
-    assert [c.name for c in config.constraints] == [*configs.CONSTRAINT_NAMES, "brevity", "response_length"]
-    assert [c.signal for c in config.constraints[3:]] == ["reasoning_length", "response_length"]
+    assert [c.name for c in config.constraints] == [*CONSTRAINT_NAMES, "brevity", "response_length"]
+    assert [c.measured for c in config.constraints[3:]] == ["reasoning_length", "response_length"]
     assert configs.load(json.loads(json.dumps(configs.to_dict(config)))) == config
     raw.constraints.respons_length = raw.constraints.response_length
     with pytest.raises(ValueError, match=r"no signal of that name; did you mean 'response_length'\?"):
@@ -239,13 +255,24 @@ def test_a_constraint_may_be_added_under_any_name_that_names_a_signal() -> None:
 
 
 def test_number_of_steps_is_free_on_resume_only_without_a_decaying_rate() -> None:
-    assert "num_steps" in configs.resume_free(configs.load(changed(optim__schedule="constant")))
-    assert "num_steps" not in configs.resume_free(configs.load(changed(optim__schedule="cosine")))
+    for schedule, is_free in (("constant", True), ("cosine", False)):
+        free = effects.resume_free(configs.to_dict(configs.load(changed(optim__schedule=schedule))))
+        assert free("num_steps") is is_free and free("mesh.fsdp") and not free("optim.learning_rate")
+
+
+def test_what_a_change_of_a_field_may_change_stands_in_one_table() -> None:
+    assert effects.effects("algorithm.kl_coef") == ("steps",)
+    assert effects.effects("rollout.top_p") == ("steps", "answers", "filter")
+    assert effects.effects("data.path") == effects.effects("eval.judge.server.url") == ()
+    fields = effects.leaves(schema.plain(tiny.get_config()))
+    for pattern, _ in effects.TABLE:  # none is there for a field that is not
+        entries = ("data.mix.*.path", "eval.paths.*")
+        assert pattern in entries or any(fnmatch.fnmatchcase(name, pattern) for name in fields), pattern
 
 
 # ------------------------------------------------------------------------------------------------------------ the doors
 def test_overrides_keep_the_type_of_the_field() -> None:
-    config = command.load_config(
+    config = files.load_config(
         ROOT / "configs/tiny.py",
         [
             "--config.num_steps=7",
@@ -261,12 +288,78 @@ def test_overrides_keep_the_type_of_the_field() -> None:
 def test_what_stands_behind_a_colon_is_the_config_to_build_on(capsys: pytest.CaptureFixture[str]) -> None:
     file = ROOT / "configs/response_length.py"
     for base, prompts in (("", 128), (":tiny", 16), (":qwen3b", 128)):
-        loaded = command.load_config(f"{file}{base}", ["--config.constraints.response_length.threshold=30"])
+        loaded = files.load_config(f"{file}{base}", ["--config.constraints.response_length.threshold=30"])
         assert loaded.data.prompts_per_step == prompts and loaded.constraints.response_length.threshold == 30.0
     code, err = run_door(capsys, f"--config={file}:tiyn")
-    assert code == 1 and "no config 'tiyn' to build on; known: default, tiny" in err and "Traceback" not in err
+    assert (
+        code == 1
+        and "no config file at tiyn, and no config of that name; did you mean 'tiny'" in err
+        and "Traceback" not in err
+    )
     code, err = run_door(capsys, f"--config={ROOT / 'configs/tiny.py'}:tiny")
-    assert code == 1 and "takes nothing behind a colon, got ':tiny'" in err
+    assert code == 1 and "builds on nothing that is named behind a colon, got ':tiny'" in err
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("rewards.weights.overlong=0.5", "rewards.weights", {"overlong": 0.5}),
+        ("rewards.custom.points=package.module:function", "rewards.custom", {"points": "package.module:function"}),
+        ("eval.paths.mmvp=/data/mmvp", "eval.paths", {"mmvp": "/data/mmvp"}),
+        ("data.world.families.between=2", "data.world.families.between", 2.0),
+        ("data.mix.sat.count=10", "data.mix.sat.count", 10),
+    ],
+)
+def test_entries_are_added_by_flags_where_any_name_will_do(override: str, path: str, value: object) -> None:
+    found: object = files.load_config("tiny", [f"--config.{override}"])
+    for key in path.split("."):
+        found = found[key]  # type: ignore[index]
+    assert schema.plain(found) == value
+
+
+def test_a_constraint_is_added_by_flags_and_needs_a_threshold() -> None:
+    flags = ["--config.constraints.response_length.threshold=30", "--config.constraints.response_length.direction=<="]
+    config = configs.load(files.load_config("tiny", flags))
+    assert config.constraints[-1] == Constraint("response_length", 30.0, direction="<=")
+    with pytest.raises(ValueError, match=r"response_length is new and has no threshold; give --config\.constraints"):
+        files.load_config("tiny", flags[1:])
+    with pytest.raises(ValueError, match=r"no signal of that name; did you mean 'response_length'"):
+        configs.load(files.load_config("tiny", [flags[0].replace("response_length", "respons_length")]))
+
+
+OWN = """
+from fgrpo_jax.configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.num_steps = 3
+    return config
+"""
+
+
+def test_a_file_of_ones_own_builds_on_ours_and_is_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    assert files.load_config("mine.py").num_steps == 3
+    for name in ("baselines/gdpo.py:mine.py", "baselines/gdpo:mine.py", "configs/baselines/gdpo.py:mine.py"):
+        config = configs.load(files.load_config(name))
+        assert (config.num_steps, config.algorithm.aggregation) == (3, "gdpo")
+    both = configs.load(files.load_config("baselines/dapo:baselines/dr_grpo:mine.py"))
+    assert (both.num_steps, both.algorithm.std, both.algorithm.filter_dead) == (3, False, True)
+
+
+SHIPPED = [str(file.relative_to(files.SHIPPED).with_suffix("")) for file in sorted(files.SHIPPED.glob("[!_]*.py"))]
+BASELINES = [file.stem for file in sorted((files.SHIPPED / "baselines").glob("[!_]*.py"))]
+
+
+@pytest.mark.parametrize("base", [name for name in SHIPPED if name not in ("bases", "eval")])
+def test_every_baseline_goes_on_every_base(base: str) -> None:
+    for baseline in BASELINES:
+        raw = files.load_config(f"baselines/{baseline}:{base}")
+        if raw.data.source != "world":
+            raw.data.path = "somewhere"
+        configs.load(raw)
 
 
 def run_door(capsys: pytest.CaptureFixture[str], *argv: str, main: object = None) -> tuple[int, str]:
@@ -311,14 +404,19 @@ def test_a_fault_of_ours_shows_its_traceback(capsys: pytest.CaptureFixture[str])
 
 
 # ------------------------------------------------------------------------------------------------- every leaf is read
-def sections(cls: type = configs.Config) -> dict[str, type]:
+def sections(cls: type = Config) -> dict[str, type]:
     """{name of a section: its dataclass}, nested ones included; '' is the top."""
-    found = {"": cls} if cls is configs.Config else {}
-    for f in dataclasses.fields(cls):
-        if match := re.search(r"\w+Section", str(f.type)):
-            found[f.name] = (vars(configs) | vars(sections_judge))[match[0]]
-            found |= sections(found[f.name])
+    found = {"": cls} if cls is Config else {}
+    for name, hint in schema.hints(cls).items():
+        if (inside := section_of(hint)) is not None:
+            found |= {name: inside, **sections(inside)}
     return found
+
+
+def section_of(hint: object) -> type | None:
+    """The section that a field is, or that its entries are."""
+    inside = (hint, *typing.get_args(hint))
+    return next((one for one in inside if isinstance(one, type) and dataclasses.is_dataclass(one)), None)
 
 
 SECTIONS = sections()
@@ -326,8 +424,8 @@ SECTIONS = sections()
 
 def leaves() -> set[tuple[str, str]]:
     """(section, field) of every leaf of the config."""
-    every = {(name, f) for name, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
-    return {(name, f.name) for name, f in every if "Section" not in str(f.type)} - {("constraints", "name")}
+    every = {(name, key, hint) for name, cls in SECTIONS.items() for key, hint in schema.hints(cls).items()}
+    return {(name, key) for name, key, hint in every if section_of(hint) is None} - {("constraints", "name")}
 
 
 def reads(tree: ast.AST) -> set[tuple[str, str]]:
@@ -370,18 +468,32 @@ def reads(tree: ast.AST) -> set[tuple[str, str]]:
     return {("constraints" if section == "active_constraints" else section, field) for section, field in found}
 
 
-CHECKERS = {f"config{part}.py" for part in ("", "_data", "_judge", "_rules", "_schema")}
+def reads_of_its_own(tree: ast.AST) -> set[tuple[str, str]]:
+    """(section, field) of the sections that a module takes from a room's settings: any attribute or string of its name.
+
+    A section that stands in a room is read there under many local names.
+    """
+    own = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").endswith(".settings")
+        for alias in node.names
+    }
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {(section, name) for section, cls in SECTIONS.items() if cls.__name__ in own for name in names}
 
 
 def test_every_config_leaf_is_read() -> None:
-    # config.py reads fields only to check them; what counts is the rest of the package.
+    # The config reads fields only to check them; what counts is the rest of the package.
     found: set[tuple[str, str]] = set()
     for file in (ROOT / "fgrpo_jax").rglob("*.py"):
-        if file.name not in CHECKERS or file.parent.name == "model":
-            found |= reads(ast.parse(file.read_text()))
+        if file.parent.name != "config":
+            tree = ast.parse(file.read_text())
+            found |= reads(tree) | reads_of_its_own(tree)
     derived = {
-        "micro_batches": ("algorithm", "micro_batch_prompts"),
         "sign": ("constraints", "direction"),
+        "measured": ("constraints", "signal"),
         "body": ("server", "extra"),
     }
     found |= {leaf for name, leaf in derived.items() if any(field == name for _, field in found)}
@@ -390,8 +502,8 @@ def test_every_config_leaf_is_read() -> None:
 
 
 def test_the_reading_test_sees_what_is_not_read() -> None:
-    code = (
-        "def f(config, section: OptimSection):\n  a = config.algorithm\n  return a.eps, section.b1, config.seed, x.b2"
-    )
+    code = "def f(config: Config, section: Optimizer):\n  a = config.algorithm\n  return a.eps, section.b1, config.seed"
     assert reads(ast.parse(code)) >= {("algorithm", "eps"), ("optim", "b1"), ("", "seed")}
+    taken = "from fgrpo_jax.fgrpo.settings import Lora\ndef f(settings): return settings.rank"
+    assert reads_of_its_own(ast.parse(taken)) & leaves() == {("lora", "rank")}
     assert ("optim", "b2") not in reads(ast.parse(code))

@@ -20,6 +20,7 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import ImageSize, Rollouts
 from fgrpo_jax.rollout.generate import Generation
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.weights import importer
 
 TEXTS = ["The red circle is left of the blue square. What is it?", "user assistant system You are a helpful assistant."]
@@ -191,12 +192,10 @@ def test_greedy_tokens_equal_those_of_transformers(folder):
     model = Model.create(processor.config)
     sampler = Sampler(
         model,
-        group_size=1,
-        max_new_tokens=24,
+        Sampling(group_size=1, max_new_tokens=24, temperature=0.0),
         eos_ids=processor.eos_ids,
         pad_id=processor.pad_id,
         banned=processor.banned,
-        temperature=0.0,
     )
     params = importer.load_hf(folder / "hf", model, dtype="float32")
     batch = collate(prompts, buckets=Buckets(), pad_id=processor.pad_id)

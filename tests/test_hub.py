@@ -17,7 +17,8 @@ import runs
 from huggingface_hub import constants, utils
 
 from fgrpo_jax import command, convert, evaluate, generate, sft, train
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import files
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import hub
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -198,7 +199,7 @@ def test_generate_takes_an_id(cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_evaluate_takes_an_id(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: list[str]) -> None:
     monkeypatch.setattr(setup.Processor, "load", reach)
     args = evaluate.parser().parse_args([f"--config={policies.BASE}", f"--workdir={tmp_path}", *flags])
-    args.config = command.load_config(args.config)
+    args.config = files.load_config(args.config)
     with pytest.raises(Reached, match=f"snapshots/{SECOND}"):
         evaluate.main(args)
 

@@ -26,6 +26,7 @@ from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import ImageSize
 from fgrpo_jax.rewards.judges import gate, pictures, server
 from fgrpo_jax.rewards.judges.protocol import Judgement, Request
+from fgrpo_jax.rewards.judges.settings import Server
 
 PARSED = parse(RIGHT)
 KEY = "sk-very-secret-1234567890"
@@ -55,12 +56,18 @@ class Asked:
         return " | ".join(judgement.error for judgement in self.judgements)
 
 
+def make(**settings: Any) -> server.ServerJudge:
+    """A judge of an endpoint; `frame` and `concurrency` are the judge's own."""
+    own = {name: settings.pop(name) for name in ("frame", "concurrency") if name in settings}
+    return server.ServerJudge(Server(**settings), **own)
+
+
 def ask(*plan: str, requests: list[Request] | None = None, check: bool = False, **settings: Any) -> Asked:
     """What came of requests to a server with this plan; 'server__name' is a setting of the server."""
     own = {name.removeprefix("server__"): settings.pop(name) for name in list(settings) if name.startswith("server__")}
     with scripted_judge.serve(scripted_judge.Judge(plan=plan, **own)) as scripted:
         chosen = {"url": scripted.url, "model": scripted_judge.MODEL, **QUICK, **settings}
-        judge = server.ServerJudge(server.Settings(**chosen))
+        judge = make(**chosen)
         try:
             if check:
                 judge.check()
@@ -141,7 +148,7 @@ def test_connections_are_kept_and_cookies_are_not() -> None:
     """A cookie of a balancer would send all that follows to one replica."""
     with scripted_judge.serve(scripted_judge.Judge(plan=("cookie",))) as scripted:
         named = scripted.url.replace("127.0.0.1", "localhost")  # cookies of bare addresses are seldom kept anyway
-        judge = server.ServerJudge(server.Settings(url=named, model="scripted", **QUICK))
+        judge = make(url=named, model="scripted", **QUICK)
         assert all(not judgement.failed for judgement in judge.judge(many(40)))
         judge.close()
     assert not any("Cookie" in headers for headers in scripted.headers)
@@ -149,14 +156,14 @@ def test_connections_are_kept_and_cookies_are_not() -> None:
 
 
 def test_further_fields_and_fields_taken_out() -> None:
-    body = ask("good", body={"max_tokens": None, "max_completion_tokens": 2000, "seed": 3}).server.bodies[0]
+    body = ask("good", extra='{"max_tokens": null, "max_completion_tokens": 2000, "seed": 3}').server.bodies[0]
     assert "max_tokens" not in body and (body["max_completion_tokens"], body["seed"]) == (2000, 3)
 
 
 def test_done_is_told_of_each_judgement_as_it_comes() -> None:
     told: dict[int, Judgement] = {}
     with scripted_judge.serve(scripted_judge.Judge(plan=("good", "chatty"))) as scripted:
-        judge = server.ServerJudge(server.Settings(url=scripted.url, model="scripted", **QUICK))
+        judge = make(url=scripted.url, model="scripted", **QUICK)
         out = judge.judge(many(6), done=told.__setitem__)
         judge.close()
         judge.close()
@@ -265,13 +272,7 @@ def test_a_server_that_fails_again_and_again_is_left_alone() -> None:
 def test_after_its_pause_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "PATIENCE", 0.2)
     with scripted_judge.serve(scripted_judge.Judge(plan=[*["status_500"] * 8, "good"])) as scripted:
-        judge = server.ServerJudge(
-            server.Settings(
-                url=scripted.url,
-                model="scripted",
-                **QUICK | {"retries": 0},
-            )
-        )
+        judge = make(url=scripted.url, model="scripted", **QUICK | {"retries": 0})
         judge._gate = gate.Gate(0, enough=8)
         assert all(judgement.failed for judgement in judge.judge(many(8)))
         assert judge.judge([consistency()])[0].failed and len(scripted.bodies) == 8
@@ -282,9 +283,7 @@ def test_after_its_pause_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_closing_breaks_off_what_is_under_way() -> None:
     with scripted_judge.serve(scripted_judge.Judge(plan=("slow",), pause=5.0)) as scripted:
-        judge = server.ServerJudge(
-            server.Settings(url=scripted.url, model="scripted", **QUICK | {"timeout": 9, "deadline": 9})
-        )
+        judge = make(url=scripted.url, model="scripted", **QUICK | {"timeout": 9, "deadline": 9})
         raised: list[BaseException] = []
 
         def wait() -> None:
@@ -316,7 +315,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def checked(url: str, **settings: Any) -> None:
-    judge = server.ServerJudge(server.Settings(url=url, **{"model": "scripted", **QUICK, **settings}))
+    judge = make(url=url, **{"model": "scripted", **QUICK, **settings})
     try:
         judge.check()
     finally:
@@ -348,7 +347,7 @@ def test_the_key_travels_in_its_header_alone(key: str, caplog: pytest.LogCapture
     failed = [judgement for judgement in asked.judgements if judgement.failed]
     assert len(failed) == 1 and KEY not in failed[0].error and "bad Bearer ***" in failed[0].error, "it was sent back"
     assert KEY not in caplog.text
-    judge = server.ServerJudge(server.Settings(url=asked.server.url, model="scripted", key_env=key))
+    judge = make(url=asked.server.url, model="scripted", key_env=key)
     assert KEY not in repr(judge.settings) + repr(dict(judge.identity)) + repr(judge)
     judge.close()
 

@@ -204,7 +204,8 @@ def test_one_update_is_adamw_on_the_policy_gradient_of_the_advantages(kit: Kit) 
 
 def with_signs(learner: Learner, signs: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(
-        dataclasses.replace(c, direction=sign) for c, sign in zip(learner.config.constraints, signs, strict=True)
+        dataclasses.replace(c, direction=">=" if sign > 0 else "<=")
+        for c, sign in zip(learner.config.constraints, signs, strict=True)
     )
 
 

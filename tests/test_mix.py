@@ -8,9 +8,10 @@ import policies
 import pytest
 import runs
 
-from configs import paper_mix
 from fgrpo_jax import command, prepare, train
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import files
+from fgrpo_jax.config import load as configs
+from fgrpo_jax.configs import paper_mix
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sets.choices import SettledSource, options_for, pools, settle
 from fgrpo_jax.data.sets.mix import Member, MixSource
@@ -173,7 +174,7 @@ def small(tmp_path, **fields):
     chosen |= {"data.path": published(tmp_path), "data.open_answers": "keep"}
     chosen |= {name.replace("__", "."): value for name, value in fields.items()}
     overrides = [f"--config.{name}={value}" for name, value in chosen.items()]
-    return configs.load(command.load_config(ROOT / "configs" / "paper_mix.py", overrides))
+    return configs.load(files.load_config(ROOT / "configs" / "paper_mix.py", overrides))
 
 
 def test_the_papers_mix_is_a_config(tmp_path, capsys):
@@ -265,7 +266,7 @@ def test_configs_that_cannot_be(fields, message, tmp_path):
 def test_data_that_cannot_be(fields, message):
     overrides = [f"--config.data.{name}={value}" for name, value in fields.items()]
     with pytest.raises(ValueError, match=message):
-        configs.load(command.load_config(policies.BASE, overrides))
+        configs.load(files.load_config(policies.BASE, overrides))
 
 
 def test_parts_of_one_split_may_stand_against_each_other():
@@ -276,4 +277,4 @@ def test_parts_of_one_split_may_stand_against_each_other():
         ("train[:90%]", "train[90%:]"),
     ):
         fields = [*overrides, f"--config.data.train_split={trained}", f"--config.data.eval_split={held}"]
-        assert configs.load(command.load_config(policies.BASE, fields)).data.train_split == trained
+        assert configs.load(files.load_config(policies.BASE, fields)).data.train_split == trained

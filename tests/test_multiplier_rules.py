@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fgrpo_jax.fgrpo import multipliers
-from fgrpo_jax.fgrpo.multipliers import Constraint
+from fgrpo_jax.fgrpo.settings import Constraint
 
 G = 4
 
@@ -41,14 +41,15 @@ def path(constraint: Constraint, *means: float, count: int = 8) -> list[float]:
 
 def test_the_papers_rule_is_update_bit_for_bit_and_remembers_nothing() -> None:
     rng = np.random.default_rng(0)
-    constraints = [Constraint("a", 0.95), Constraint("b", 0.4, direction=-1, lr=0.2, init=0.3), Constraint("c", 0.7)]
+    constraints = [Constraint("a", 0.95), Constraint("b", 0.4, direction="<=", lr=0.2, init=0.3), Constraint("c", 0.7)]
     values = rng.random((5, 3, 6, G), np.float32)
     mask = rng.random(values.shape) < 0.6
     mask[2, 2] = False
     found = run(constraints, list(zip(values, mask, strict=True)))
     lam = jnp.asarray([1.0, 0.3, 1.0])
-    names = {"threshold": jnp.float32, "direction": jnp.float32, "lr": jnp.float32, "lam_max": jnp.float32}
-    settings = {n: multipliers.column(constraints, n, t) for n, t in (names | {"min_applicable": jnp.int32}).items()}
+    names = {"threshold": "threshold", "direction": "sign", "lr": "lr", "lam_max": "max"}
+    settings = {name: multipliers.column(constraints, field) for name, field in names.items()}
+    settings["min_applicable"] = multipliers.column(constraints, "min_applicable", jnp.int32)
     for step, (v, m) in zip(found, zip(values, mask, strict=True), strict=True):
         mean, count = multipliers.constraint_means(jnp.asarray(v), jnp.asarray(m))
         lam = jax.jit(multipliers.update)(lam, mean, count, **settings)
@@ -58,17 +59,17 @@ def test_the_papers_rule_is_update_bit_for_bit_and_remembers_nothing() -> None:
 
 
 def test_exponential_by_hand() -> None:
-    rule = Constraint("a", 0.9, rule="exponential", lr=0.5, lam_max=2.0, init=1.0)
+    rule = Constraint("a", 0.9, rule="exponential", lr=0.5, max=2.0, init=1.0)
     np.testing.assert_allclose(path(rule, 0.5, 1.0), [np.exp(0.2), np.exp(0.2 - 0.05)], rtol=1e-6)
     assert path(dataclasses.replace(rule, lr=1e3), 0.5)[0] == 2.0, "clipped above, inf included"
-    assert path(dataclasses.replace(rule, lr=1e3, direction=-1), 0.5)[0] == np.float32(multipliers.FLOOR)
-    assert path(dataclasses.replace(rule, lr=1e3, direction=-1, lam_min=0.25), 0.5)[0] == 0.25
+    assert path(dataclasses.replace(rule, lr=1e3, direction="<="), 0.5)[0] == np.float32(multipliers.FLOOR)
+    assert path(dataclasses.replace(rule, lr=1e3, direction="<=", min=0.25), 0.5)[0] == 0.25
     back = path(dataclasses.replace(rule, lr=40.0), 1.0, 1.0, 1.0, 1.0, 0.2)
     assert back[3] == np.float32(multipliers.FLOOR) and back[4] > 1, "what is floored comes back"
 
 
 def test_pid_by_hand() -> None:
-    rule = Constraint("a", 0.9, rule="pid", lr=0.1, kp=2.0, kd=3.0, init=0.5, lam_max=5.0)
+    rule = Constraint("a", 0.9, rule="pid", lr=0.1, kp=2.0, kd=3.0, init=0.5, max=5.0)
     errors = [0.4, 0.6, 0.1, -0.1]  # of means 0.5, 0.3, 0.8, 1.0
     integral = 0.5 + 0.1 * np.cumsum(errors)
     rise = [0.0, 0.2, 0.0, 0.0]  # nothing is known before the first, and a fall does not count
@@ -80,7 +81,7 @@ def test_pid_by_hand() -> None:
 
 
 def test_pid_does_not_wind_up() -> None:
-    rule = Constraint("a", 0.9, rule="pid", lr=1.0, kp=0.5, lam_max=2.0, init=0.0)
+    rule = Constraint("a", 0.9, rule="pid", lr=1.0, kp=0.5, max=2.0, init=0.0)
     violated = [0.0] * 20
     lam = path(rule, *violated, 1.0)
     assert lam[19] == 2.0 and lam[20] == pytest.approx(2.0 - 0.1 - 0.05), "the first step that meets it counts"
@@ -89,12 +90,12 @@ def test_pid_does_not_wind_up() -> None:
 
 
 def test_bounds_of_the_linear_rule() -> None:
-    rule = Constraint("a", 0.9, lr=10.0, lam_min=0.25, lam_max=2.0)
+    rule = Constraint("a", 0.9, lr=10.0, min=0.25, max=2.0)
     assert path(rule, 0.0, 1.0, 1.0) == [2.0, pytest.approx(1.0), 0.25]
 
 
 def test_a_window_pools_sums_and_counts() -> None:
-    rule = Constraint("a", 0.9, window=3, lr=1.0, lam_max=50.0, min_applicable=1)
+    rule = Constraint("a", 0.9, window=3, lr=1.0, max=50.0, min_applicable=1)
     sizes = [(0.5, 8), (1.0, 4), (0.0, 12), (0.25, 4)]
     batches = []
     for mean, count in sizes:  # 3 prompts, of which the first ones apply

@@ -22,9 +22,9 @@ import pytest
 import runs
 from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
 
-from configs import default
 from fgrpo_jax import train
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
+from fgrpo_jax.configs import default
 from fgrpo_jax.fgrpo import advantages, multipliers
 from fgrpo_jax.rewards import custom as module
 from fgrpo_jax.rewards.custom import Custom, CustomRewards, Declared, gather, resolve, signal
@@ -477,7 +477,7 @@ def test_a_run_learns_with_them_and_goes_on_where_it_stopped(quick: None, tiny_h
 def test_a_function_that_breaks_ends_the_run_with_one_line(
     quick: None, tiny_hf: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    from configs import custom_reward
+    from fgrpo_jax.configs import custom_reward
 
     def broken(parsed, **_):
         raise RuntimeError("no such word")

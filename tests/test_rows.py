@@ -130,7 +130,7 @@ def test_rows_of_other_settings_are_refused_and_free_ones_may_change(tmp_path: P
     begun.append([{"index": 0}])
     with pytest.raises(ValueError, match=r"was begun under other settings:\n  a: 1 → 2\nuse another --workdir"):
         NumberedRows(path, {"a": 2, "who": {"name": "x"}}).begin()
-    moved = NumberedRows(path, {"a": 1, "who": {"name": "y"}}, free=("who.*",))
+    moved = NumberedRows(path, {"a": 1, "who": {"name": "y"}}, free=rows.matching("who.*"))
     assert moved.begin() == {0: {"index": 0}}
     assert json.loads((tmp_path / "s.settings.json").read_text()) == moved.settings
     (tmp_path / "s.settings.json").unlink()
@@ -145,7 +145,7 @@ def test_a_new_workdir_is_claimed_and_the_same_run_resumes(tmp_path: Path) -> No
     assert json.loads((workdir / "config.json").read_text()) == CONFIG
     assert claim_workdir(workdir, CONFIG) is True
     moved = {**CONFIG, "data": {"path": "elsewhere"}}
-    assert claim_workdir(workdir, moved, free=["data.*"]) is True
+    assert claim_workdir(workdir, moved, free=rows.matching("data.*")) is True
     assert json.loads((workdir / "config.json").read_text()) == moved
 
 
@@ -153,7 +153,7 @@ def test_a_workdir_of_another_run_is_refused_with_the_difference(tmp_path: Path)
     claim_workdir(tmp_path / "w", CONFIG)
     other = {**CONFIG, "optim": {"learning_rate": 2e-6}, "extra": 1}
     with pytest.raises(ValueError) as caught:
-        claim_workdir(tmp_path / "w", other, free=["data.*"])
+        claim_workdir(tmp_path / "w", other, free=rows.matching("data.*"))
     message = str(caught.value)
     assert "optim.learning_rate: 1e-06 → 2e-06" in message and "extra: absent → 1" in message
     assert "--overwrite" in message and "another --workdir" in message

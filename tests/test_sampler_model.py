@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bigram import sampling
 from policies import SMALL_TEXT
 from replay import TIE, Replay
 
@@ -100,8 +101,9 @@ QUICK = {"xla_backend_optimization_level": 0}  # these programs are compiled for
 
 
 def make(model: Model = MODEL, **kwargs) -> Sampler:
-    defaults = {"group_size": G, "max_new_tokens": T, "eos_ids": (EOS, 7), "pad_id": PAD, "banned": BANNED}
-    return Sampler(model, **(defaults | {"compiler_options": QUICK} | kwargs))
+    defaults = {"eos_ids": (EOS, 7), "pad_id": PAD, "banned": BANNED}
+    settings = sampling({"group_size": G, "max_new_tokens": T}, kwargs)
+    return Sampler(model, settings, **(defaults | {"compiler_options": QUICK} | kwargs))
 
 
 UNROLLED = dataclasses.replace(MODEL, unrolled=True)

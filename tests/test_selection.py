@@ -9,9 +9,9 @@ import pytest
 import runs
 from ml_collections import ConfigDict
 
-from configs import default
-from fgrpo_jax import command
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import files
+from fgrpo_jax.config import load as configs
+from fgrpo_jax.configs import default
 from fgrpo_jax.data import lengths
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.prompts import Processor
@@ -224,7 +224,7 @@ def test_a_list_for_other_data_is_refused(processor, data, tmp_path, what, messa
 def test_a_list_of_another_split_is_refused(processor, data, tmp_path):
     config, source, _ = made(processor, data)
     kept = keep(tmp_path / "filter", config, source, {"q1"})
-    with pytest.raises(ValueError, match=r"other data \(train_split: train there, more here\)"):
+    with pytest.raises(ValueError, match=r"other data \(data.train_split: train there, more here\)"):
         selection.select(*made(processor, data, data__filter=kept, data__train_split="more"))
 
 
@@ -251,7 +251,7 @@ def test_a_list_that_keeps_nothing_is_refused(processor, data, tmp_path):
 def mixed(root, *, count=4):
     """The config of a mix of two files, of which the second gives `count` of its six questions."""
     overrides = [f"--config.data.path={root}", "--config.model.hf=unused"]
-    raw = command.load_config(ROOT / "configs" / "paper_mix.py", overrides)
+    raw = files.load_config(ROOT / "configs" / "paper_mix.py", overrides)
     members = {name: default.member("jsonl", count=n, boxes=True) for name, n in (("a", 6), ("b", count))}
     raw.data.mix = ConfigDict(members)
     return configs.load(raw)

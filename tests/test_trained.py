@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from test_model import TINY, prompt_batch, tiny_params
 
 from fgrpo_jax.fgrpo import optimizer
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
-from fgrpo_jax.fgrpo.optimizer import Halves, OptimizerConfig
-from fgrpo_jax.fgrpo.trained import Adapters, LoraConfig
+from fgrpo_jax.fgrpo.optimizer import Halves, Rule
+from fgrpo_jax.fgrpo.settings import Algorithm, Lora, Optimizer
+from fgrpo_jax.fgrpo.trained import Adapters
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Rollouts, Signals
 from fgrpo_jax.weights import importer
@@ -30,7 +32,7 @@ M, G, T = 4, 2, 5
 # ---------------------------------------------------------------------------------------------------- lost updates
 def adamw(dtype: str, *, steps: int, compensated: bool = False) -> tuple[Any, Any, list[float]]:
     """(first parameters, last ones as float32 masters, moved shares) of AdamW at lr 1e-6 on like gradients."""
-    config = OptimizerConfig(compensated=compensated)
+    config = Rule(Optimizer(compensated=compensated))
     start = jax.random.normal(jax.random.key(0), (4096,)) * 0.02
     params = {"w": start.astype(jnp.bfloat16).astype(dtype)}
     first, state, tx = params["w"].astype(jnp.float32), optimizer.init(config, params), optimizer.make(config)
@@ -66,7 +68,7 @@ def test_halves_hold_every_float32() -> None:
 
 
 def test_a_gradient_that_is_not_finite_leaves_both_halves() -> None:
-    config = OptimizerConfig(compensated=True)
+    config = Rule(Optimizer(compensated=True))
     params = {"w": jnp.ones(3, jnp.bfloat16)}
     state = optimizer.init(config, params)
     done = optimizer.apply_guarded(optimizer.make(config), {"w": jnp.array([1.0, jnp.nan, 0.0])}, state, params)
@@ -77,7 +79,7 @@ def test_a_gradient_that_is_not_finite_leaves_both_halves() -> None:
 
 
 def test_a_mean_in_bfloat16_is_stored_as_such() -> None:
-    config = OptimizerConfig(mean_dtype="bfloat16")
+    config = Rule(Optimizer(mean_dtype="bfloat16"))
     moments = (
         optax.tree.get(optimizer.init(config, {"w": jnp.ones(3)}), "mu"),
         optax.tree.get(optimizer.init(config, {"w": jnp.ones(3)}), "nu"),
@@ -99,13 +101,15 @@ def inputs() -> tuple[Any, Rollouts, Signals]:
 
 @functools.cache
 def learner(**fields: Any) -> Learner:
-    settings = {"updates": 2, "freeze": ("visual/**",), **fields}
-    config = LearnerConfig(constraints=(), optimizer=OptimizerConfig(learning_rate=1e-2), **settings)
+    names = {field.name for field in dataclasses.fields(Algorithm)}
+    algorithm = Algorithm(**{"micro_batch_prompts": M // 2, **{k: v for k, v in fields.items() if k in names}})
+    rest = {name: value for name, value in fields.items() if name not in names}
+    config = LearnerConfig((), algorithm, Rule(Optimizer(learning_rate=1e-2)), **rest)
     return Learner(MODEL, config, jnp.zeros(TINY.text.vocab_size, bool), compiler_options=QUICK)
 
 
-def lora(rank: int = 4, targets: tuple[str, ...] = TARGETS) -> LoraConfig:
-    return LoraConfig(rank=rank, alpha=8.0, targets=targets)
+def lora(rank: int = 4, targets: tuple[str, ...] = TARGETS) -> Lora:
+    return Lora(rank=rank, alpha=8.0, targets=targets)
 
 
 @functools.cache
@@ -189,7 +193,7 @@ def test_an_export_of_adapters_loads_in_transformers_with_our_logits(tmp_path: P
         (lora(rank=17), "rank 17 exceeds that of 'text/layers/attn/k/kernel', a 32 × 16 kernel"),
     ],
 )
-def test_targets_that_do_not_fit_are_named(config: LoraConfig, message: str) -> None:
+def test_targets_that_do_not_fit_are_named(config: Lora, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Adapters.of(config, MODEL.specs, freeze=("visual/**",))
 

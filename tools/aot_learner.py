@@ -29,7 +29,7 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Shape
 from fgrpo_jax.fgrpo import optimizer
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
-from fgrpo_jax.fgrpo.multipliers import Constraint
+from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import precompile

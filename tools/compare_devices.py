@@ -21,9 +21,10 @@ import numpy as np
 from checks import runs
 from replay import TIE, Replay
 
+from fgrpo_jax.config import files
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.records import Signals
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import Generation, generate
@@ -124,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Compares and prints."""
-    raw: Any = command.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**runs.SMALL, "model.hf": args.hf}))
+    raw: Any = files.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**runs.SMALL, "model.hf": args.hf}))
     print(json.dumps(compare(configs.load(raw), args.steps)))
 
 

@@ -35,9 +35,10 @@ import optax
 from checks import runs
 from jax.sharding import NamedSharding, PartitionSpec
 
+from fgrpo_jax.config import files
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo import advantages, losses, multipliers, optimizer
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals
@@ -107,7 +108,7 @@ class Work:
 
     @classmethod
     def create(cls, hf: str) -> Work:
-        raw: Any = command.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**SETTINGS, "model.hf": hf}))
+        raw: Any = files.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**SETTINGS, "model.hf": hf}))
         config = configs.load(raw)
         policy = on_mesh(config, 1)
         data = setup.training_batches(config, policy)

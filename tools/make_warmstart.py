@@ -22,7 +22,8 @@ from checks import heldout
 from make_tiny_checkpoint import Recipe, write
 
 from fgrpo_jax import command, sft
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import files
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.convert import folder_dtype
 from fgrpo_jax.evaluation.heldout import evaluate
 from fgrpo_jax.export import export
@@ -61,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
 
 def train(name: str, start: Path, workdir: Path) -> configs.Config:
     """One half in its workdir, from the HF folder `start`; a half that is done is left alone."""
-    raw: Any = command.load_config(ROOT / "configs" / f"{name}.py")
+    raw: Any = files.load_config(ROOT / "configs" / f"{name}.py")
     raw.model.hf = str(start)
     sft.main(argparse.Namespace(config=raw, workdir=workdir, overwrite=False))
     return configs.load(raw, door="sft")
@@ -76,7 +77,7 @@ def require_small(folder: Path) -> None:
 
 def held_out(folder: Path) -> dict[str, Any]:
     """Figures of the exported folder on 500 questions of configs/tiny.py, which starts from it."""
-    raw: Any = command.load_config(ROOT / "configs" / "tiny.py")
+    raw: Any = files.load_config(ROOT / "configs" / "tiny.py")
     raw.model.hf, raw.eval.examples = str(folder), 500
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)

@@ -10,7 +10,7 @@ there (4,096 of 20,480 tokens).
 
 from ml_collections import ConfigDict
 
-from configs import bases
+from fgrpo_jax.configs import bases
 
 
 def get_config(base: str = "default") -> ConfigDict:

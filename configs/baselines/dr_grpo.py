@@ -9,7 +9,7 @@ Whitening is off, since it would divide by a deviation of the batch instead.
 
 from ml_collections import ConfigDict
 
-from configs import bases
+from fgrpo_jax.configs import bases
 
 
 def get_config(base: str = "default") -> ConfigDict:

@@ -7,11 +7,12 @@ Behind the colon stands the config to build on, configs/default.py when nothing 
 
 from ml_collections import ConfigDict
 
-from configs import bases
+from fgrpo_jax.configs import bases
 
 
 def get_config(base: str = "default") -> ConfigDict:
     config = bases.load(base)
     for constraint in config.constraints.values():
         constraint.rule = "exponential"
+        constraint.init = constraint.init or 1e-6  # from 0 no factor leads up
     return config

@@ -7,7 +7,7 @@ Behind the colon stands the config to build on, configs/default.py when nothing 
 
 from ml_collections import ConfigDict
 
-from configs import bases
+from fgrpo_jax.configs import bases
 
 
 def get_config(base: str = "default") -> ConfigDict:

@@ -10,7 +10,7 @@ Weights are constraints.NAME.weight and algorithm.task_weight. With all of them 
 
 from ml_collections import ConfigDict
 
-from configs import bases
+from fgrpo_jax.configs import bases
 
 
 def get_config(base: str = "default") -> ConfigDict:

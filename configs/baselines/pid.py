@@ -9,7 +9,7 @@ The integral moves as λ does by default; a violation of 0.1 adds 0.1 at once, a
 
 from ml_collections import ConfigDict
 
-from configs import bases
+from fgrpo_jax.configs import bases
 
 
 def get_config(base: str = "default") -> ConfigDict:

@@ -1,59 +1,29 @@
-"""Plain nested values → frozen dataclasses by their type hints, with the errors a person needs.
+"""Plain nested values ↔ frozen dataclasses by their type hints and ranges, with the errors a person needs.
 
-Knows nothing of what the fields mean: `build` reads the hints of a dataclass (numbers, strings, tuples, mappings,
-nested dataclasses, `Literal` choices, `X | None`) and the ranges hung on them with `Annotated`.
+Knows nothing of what the fields mean: types are numbers, strings, tuples, mappings, nested dataclasses, `Literal`
+choices and `X | None`; ranges are those of `fgrpo_jax.fields`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from fgrpo_jax.fields import Range
 
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
-class AtLeast:
-    bound: float
-
-    def __call__(self, value: float) -> bool:
-        return value >= self.bound
-
-    def __str__(self) -> str:
-        return f"must be at least {self.bound}"
-
-
-@dataclasses.dataclass(frozen=True)
-class MoreThan:
-    bound: float
-
-    def __call__(self, value: float) -> bool:
-        return value > self.bound
-
-    def __str__(self) -> str:
-        return f"must be more than {self.bound}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Between:
-    low: float
-    high: float
-
-    def __call__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        return f"must lie between {self.low} and {self.high}"
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean …?' for the known name closest to `name`, or the known names when none is close."""
+    """'did you mean …?' for the known name closest to `name`, or the known names when none is close."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
@@ -68,6 +38,36 @@ def plain(value: Any) -> Any:
     return value
 
 
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """The type of each field of a section."""
+    return typing.get_type_hints(cls)
+
+
+def default(cls: type) -> ConfigDict:
+    """The defaults of a section as a ConfigDict; `X | None` takes None or an X.
+
+    Left out are fields without a default, and sequences of sections, which a config has by name.
+    """
+    out = ConfigDict()
+    for field in dataclasses.fields(cls):
+        hint = hints(cls)[field.name]
+        if dataclasses.is_dataclass(hint):
+            out[field.name] = default(typing.cast(type, hint))
+        elif field.default_factory is not dataclasses.MISSING:
+            out[field.name] = ConfigDict(field.default_factory())
+        elif field.default is None:
+            out[field.name] = placeholder(_present(hint))
+        elif field.default is not dataclasses.MISSING and not _is_sections(hint):
+            out[field.name] = field.default
+    return out
+
+
+def blank(hint: Any) -> Any:
+    """A value that a new entry of a mapping begins with, so that its type is known: a section's defaults, 0.0 or ''."""
+    return default(hint) if dataclasses.is_dataclass(hint) else hint()
+
+
 def build(cls: type[T], values: Mapping[str, Any], *, path: str) -> T:
     """Makes the dataclass `cls` of `values`; `path` names the place in errors ('config.data').
 
@@ -76,47 +76,55 @@ def build(cls: type[T], values: Mapping[str, Any], *, path: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} must be a section with fields, got {values!r}")
-    hints = typing.get_type_hints(cls, include_extras=True)
+    known = hints(cls)
     for key in values:
-        if key not in hints:
-            raise ValueError(f"unknown config key '{path}.{key}'; {nearest(key, hints)}")
-    missing = [key for key in hints if key not in values]
-    if missing:
+        if key not in known:
+            raise ValueError(f"unknown config key '{path}.{key}'; {nearest(key, known)}")
+    if missing := [key for key in known if key not in values]:
         raise ValueError(
             f"config key '{path}.{missing[0]}' is missing; start from configs/default.py and change fields"
         )
-    return cls(**{key: convert(values[key], hint, path=f"{path}.{key}") for key, hint in hints.items()})
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
+    return cls(
+        **{
+            key: convert(values[key], hint, path=f"{path}.{key}", ranges=fields[key].metadata.get("ranges", ()))
+            for key, hint in known.items()
+        }
+    )
 
 
-def convert(value: Any, hint: Any, *, path: str) -> Any:
-    """`value` as the type `hint` says, or ValueError."""
+def convert(value: Any, hint: Any, *, path: str, ranges: tuple[Range, ...] = ()) -> Any:
+    """`value` as the type `hint` says, or ValueError; the ranges are those of its items where it has some."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return _ranged(value, args[0], args[1:], path=path)
     if origin is Literal:
         if value not in args:
-            choices = ", ".join(repr(a) for a in args)
-            raise ValueError(f"{path}={value!r}; use one of {choices}")
+            raise ValueError(f"{path}={value!r}; use one of {', '.join(map(repr, args))}")
         return value
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else convert(value, next(a for a in args if a is not type(None)), path=path)
+        return None if value is None else convert(value, _present(hint), path=path, ranges=ranges)
     if origin is tuple:
-        return tuple(convert(v, args[0], path=f"{path}[{i}]") for i, v in enumerate(_sequence(value, path)))
+        items = enumerate(_sequence(value, path))
+        return tuple(convert(v, args[0], path=f"{path}[{i}]", ranges=ranges) for i, v in items)
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise ValueError(f"{path} must map names to values, got {value!r}")
-        return {str(k): convert(v, args[1], path=f"{path}.{k}") for k, v in value.items()}
+        return {str(k): convert(v, args[1], path=f"{path}.{k}", ranges=ranges) for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, path=path)
-    return _scalar(value, hint, path=path)
-
-
-def _ranged(value: Any, hint: Any, rules: tuple[Any, ...], *, path: str) -> Any:
-    out = convert(value, hint, path=path)
-    for rule in rules:
-        if out is not None and not rule(out):
+    out = _scalar(value, hint, path=path)
+    for rule in ranges:
+        if not rule(out):
             raise ValueError(f"{path}={out} is out of range: it {rule}")
     return out
+
+
+def _is_sections(hint: Any) -> bool:
+    return typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0])
+
+
+def _present(hint: Any) -> Any:
+    """X of X | None."""
+    return next(arg for arg in typing.get_args(hint) if arg is not type(None))
 
 
 def _sequence(value: Any, path: str) -> list[Any]:

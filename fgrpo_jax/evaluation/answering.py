@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import fnmatch
 import functools
 import hashlib
 import json
@@ -25,9 +24,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax.config import sections as configs
-from fgrpo_jax.config.sections_judge import FREE as JUDGE_FREE
-from fgrpo_jax.config.sections_judge import eval_judge
+from fgrpo_jax.config import effects
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import buckets as padded
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
@@ -38,23 +36,12 @@ from fgrpo_jax.rewards.judges.extraction import Extractor
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
-from fgrpo_jax.rows import NumberedRows, leaves, this_process
+from fgrpo_jax.rows import NumberedRows, matching, this_process
 from fgrpo_jax.training import setup
 from fgrpo_jax.training.collect import everywhere
 from fgrpo_jax.training.scoring import THREADS, Scored, Scorer
 
-FREE = (
-    *("model.hf", "model.revision", "model.remat", "model.freeze", "model.lora.*"),
-    *("data.path", "data.train_split", "data.prompts_per_step", "data.workers", "data.buckets.*"),
-    *("data.filter", "data.overlong", "data.length_cache", "data.difficulty.*"),
-    *("rollout.group_size", "rollout.temperature", "rollout.batch_prompts", "rollout.compact", "rollout.logp_*"),
-    *("eval.examples", "eval.limit", "eval.every", "eval.batch_prompts", "eval.sets", "eval.root", "eval.paths.*"),
-    "eval.resamples",
-    *(f"eval.{who}.{name}" for who in ("judge", "extractor") for name in JUDGE_FREE),
-)
-"""Config fields on which no answer and no judgement of it depends, as patterns."""
-
-OF_THE_SET = ("data.source", "data.eval_split", "data.world.*")
+OF_THE_SET = matching("data.source", "data.eval_split", "data.world.*")
 """Fields that say which questions are asked; those of `eval.sets` have their own."""
 
 
@@ -67,10 +54,10 @@ def settings(config: configs.Config, name: str, *, policy: Mapping[str, Any]) ->
       policy: its name, revision and fingerprint.
     """
     whole = configs.to_dict(config)
-    kept = {section: whole[section] for section in ("model", "data", "rollout", "rewards", "eval")}
-    kept["eval"] = kept["eval"] | {"judge": dataclasses.asdict(eval_judge(config))}
-    free = (*FREE, *OF_THE_SET) if config.eval.sets else FREE
-    fields = {key: value for key, value in leaves(kept).items() if not any(fnmatch.fnmatchcase(key, f) for f in free)}
+    whole["eval"] |= {"judge": dataclasses.asdict(config.eval_judge)}
+    fields = effects.depending(whole, "answers")
+    if config.eval.sets:
+        fields = {key: value for key, value in fields.items() if not OF_THE_SET(key)}
     style = json.dumps(dataclasses.asdict(find_style(config.data.prompt)))
     wording = hashlib.blake2b(style.encode(), digest_size=8).hexdigest()
     return {"set": name, "policy": dict(policy), "wording": wording, "config": fields}
@@ -183,7 +170,7 @@ def answers_on_file(config: configs.Config, name: str, *, folder: Path, policy: 
       policy: its name, revision and fingerprint; under another name it is the same.
     """
     made_of = settings(config, name, policy=policy)
-    return NumberedRows(folder / f"{name}.jsonl", made_of, free=("policy.name",), process=this_process())
+    return NumberedRows(folder / f"{name}.jsonl", made_of, free=matching("policy.name"), process=this_process())
 
 
 def answer_set(

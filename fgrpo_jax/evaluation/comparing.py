@@ -16,10 +16,11 @@ from typing import Any
 
 from fgrpo_jax import command
 from fgrpo_jax.evaluation import benchmarks, paper, results, significance, tables
-from fgrpo_jax.evaluation.figures import FIGURES, RESAMPLES, Answer
+from fgrpo_jax.evaluation.figures import FIGURES, RESAMPLES
+from fgrpo_jax.evaluation.judged import Answer
 from fgrpo_jax.evaluation.significance import Difference, SetComparison
 from fgrpo_jax.evaluation.tables import Grid
-from fgrpo_jax.rows import differences, read_rows, write_atomically, write_json
+from fgrpo_jax.rows import differences, matching, read_rows, write_atomically, write_json
 
 NOTE = (
     "intervals are of the paired difference (bootstrap over questions); p is McNemar's exact test on the accuracy of a "
@@ -90,7 +91,7 @@ def other_settings(first: Path, other: Path) -> list[str]:
         there = other / "eval" / file.name
         if there.is_file():
             a, b = (json.loads(path.read_text(encoding="utf-8")) for path in (file, there))
-            lines += [f"{a['set']}: {line}" for line in differences(a, b, ignore=("policy.*",))]
+            lines += [f"{a['set']}: {line}" for line in differences(a, b, ignore=matching("policy.*"))]
     return lines
 
 

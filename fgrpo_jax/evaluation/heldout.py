@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.evaluation.answering import Spent, answer_batches
 from fgrpo_jax.evaluation.judged import Answer
 from fgrpo_jax.rollout.sampler import Sampler

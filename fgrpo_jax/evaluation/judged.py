@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.pipeline import Batch
 from fgrpo_jax.data.styles import LETTERS, find_style
 from fgrpo_jax.reading.answers import same_answer

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from fgrpo_jax.fgrpo import advantages, forward, losses, multipliers, optimizer
-from fgrpo_jax.fgrpo.multipliers import Constraint
-from fgrpo_jax.fgrpo.trained import Adapters, Leaves, LoraConfig, Split, Trained
+from fgrpo_jax.fgrpo.settings import Algorithm, Constraint, Lora
+from fgrpo_jax.fgrpo.trained import Adapters, Leaves, Split, Trained
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.model.vision import STAGES
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
@@ -29,39 +29,24 @@ from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """Everything the compiled step depends on but the model; see docs/method.md for each choice."""
+    """Everything the compiled step depends on but the model; see docs/method.md for each choice.
+
+    Attributes:
+      constraints: in the order of every [C] array. One out of force has λ = 0 (`Constraint.out_of_force`).
+      rule: the optimiser, and how many updates the run has.
+      freeze: patterns of parameters that are not trained.
+      lora: adapters that are trained, and nothing else; None trains the weights.
+      seed: of the adapters' initial values.
+      temperature: that completions were drawn at; it divides the learner's logits too.
+    """
 
     constraints: tuple[Constraint, ...]
-    optimizer: optimizer.OptimizerConfig
+    algorithm: Algorithm = dataclasses.field(default_factory=Algorithm)
+    rule: optimizer.Rule = dataclasses.field(default_factory=optimizer.Rule)
     freeze: tuple[str, ...] = ("visual/**",)
-    lora: LoraConfig | None = None  # adapters are trained, and nothing else
-    aggregation: Aggregation = "fgrpo"
-    task_weight: float = 1.0  # of the task's advantage in GDPO; the others are in the constraints
-    normalise_lambda: bool = False
-    masked: advantages.Masked = "masked"
-    ddof: int = 1
-    eps: float = 1e-6
-    std: bool = True
-    whiten: advantages.Whiten = "live"
-    ratio: losses.Ratio = "token"
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    dual_clip: float | None = None
-    kl_coef: float = 0.01
-    kl_estimator: losses.Estimator = "k3"
-    kl_clamp: float = 10.0
-    kl_in: Literal["loss", "reward"] = "loss"
-    entropy_coef: float = 0.0
-    overlong: Literal["keep", "mask"] = "keep"
-    importance_cap: float | None = None
-    loss_aggregation: losses.Aggregation = "token_mean"
+    lora: Lora | None = None
+    seed: int = 0
     temperature: float = 1.0
-    updates: int = 2  # optimiser updates a rollout batch
-    micro_batches: int = 1  # micro-batches an update
-
-
-Aggregation = Literal["fgrpo", "grpo", "gdpo", "additive", "multiplicative"]
-"""How signals become an advantage: Eq. 6; the task's alone; fixed weights; two rewards that hold the signals."""
 
 
 @struct.dataclass
@@ -92,7 +77,7 @@ class Learner:
     def fresh(self, params: Any) -> TrainState:
         """`init` without a mesh; of arrays or, under jax.eval_shape, of shapes."""
         lam, dual = multipliers.start(self.config.constraints)
-        params, opt_state = self.trained.begin(params, self.config.optimizer)
+        params, opt_state = self.trained.begin(params, self.config.rule)
         return TrainState(jnp.int32(0), params, opt_state, lam, jnp.int32(0), dual)
 
     def reference(self, params: Any) -> optimizer.Flat:
@@ -100,14 +85,14 @@ class Learner:
 
         With adapters it is their kernels as they are in `params`, not copied; make it before `init`.
         """
-        return self.trained.reference(params, needed=self.config.kl_coef != 0)
+        return self.trained.reference(params, needed=self.config.algorithm.kl_coef != 0)
 
     @functools.cached_property
     def step(self) -> optimizer.Stepper:
         """Compiled (state, reference, prompts, rollouts, signals) → (state, metrics, learner log-probs [M, G, T]).
 
         The state is donated. Log-probs are those under the policy that entered the step, for comparison with the
-        sampler's. M must be a multiple of updates × micro_batches.
+        sampler's. M must be a multiple of updates_per_batch × micro_batch_prompts.
         """
         return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
 
@@ -121,27 +106,26 @@ class Learner:
         Raises:
           ValueError: a baseline that needs a signal no constraint measures.
         """
-        config = self.config
+        constraints, algorithm = self.config.constraints, self.config.algorithm
         task = self.reward(signals)
         task = task if penalty is None else task - penalty
         # A bound from above is one from below on the negated signal; negation is exact.
-        direction = multipliers.column(config.constraints, "direction")[:, None, None]
-        rules: dict[str, Any] = {"ddof": config.ddof, "eps": config.eps, "masked": config.masked, "std": config.std}
-        rules |= {"whiten": config.whiten}
-        values, mask = signals.values * direction, signals.mask
-        if config.aggregation == "gdpo":
-            first = jnp.asarray([config.task_weight], jnp.float32)
-            weights = jnp.concatenate([first, multipliers.column(config.constraints, "weight")])
+        sign = multipliers.column(constraints, "sign")[:, None, None]
+        rules = {name: getattr(algorithm, name) for name in ("ddof", "eps", "masked", "std", "whiten")}
+        values, mask = signals.values * sign, signals.mask
+        if algorithm.aggregation == "gdpo":
+            first = jnp.asarray([algorithm.task_weight], jnp.float32)
+            weights = jnp.concatenate([first, multipliers.column(constraints, "weight")])
             return advantages.gdpo(task, values, mask, weights, **rules)
-        return advantages.combine(task, values, mask, lam, normalise_lambda=config.normalise_lambda, **rules)
+        return advantages.combine(task, values, mask, lam, normalise_lambda=algorithm.normalise_lambda, **rules)
 
     def reward(self, signals: Signals) -> jax.Array:
         """[M, G], what the task advantage is made of: R_task, or a baseline's reward that holds the signals."""
-        if self.config.aggregation not in ("additive", "multiplicative"):
+        if self.config.algorithm.aggregation not in ("additive", "multiplicative"):
             return signals.task
         parts = {"consistency": self._row("consistency"), "spatial": self._row("spatial_grounding")}
         rows = {name: signals.values[row] for name, row in parts.items()}  # 0 where masked
-        mix = advantages.additive if self.config.aggregation == "additive" else advantages.multiplicative
+        mix = advantages.additive if self.config.algorithm.aggregation == "additive" else advantages.multiplicative
         return mix(signals.accuracy, signals.format, **rows)
 
     # ------------------------------------------------------------------------------------------------ pieces
@@ -149,7 +133,9 @@ class Learner:
     def trained(self) -> Trained:
         """What a step trains. Raises ValueError on rules that do not fit the model."""
         freeze, lora = self.config.freeze, self.config.lora
-        return Leaves(freeze) if lora is None else Adapters.of(lora, self.model.specs, freeze=freeze)
+        if lora is None:
+            return Leaves(freeze)
+        return Adapters.of(lora, self.model.specs, freeze=freeze, seed=self.config.seed)
 
     @functools.cached_property
     def _frozen_stages(self) -> int:
@@ -158,11 +144,11 @@ class Learner:
         return next((number for number, stage in enumerate(STAGES) if stage in moving), len(STAGES))
 
     def _row(self, signal: str) -> int:
-        names = [c.signal or c.name for c in self.config.constraints]
+        names = [c.measured for c in self.config.constraints]
         if signal not in names:
             raise ValueError(
-                f"aggregation '{self.config.aggregation}' needs the signal '{signal}', which no constraint measures; "
-                "add one (enabled or not)"
+                f"aggregation '{self.config.algorithm.aggregation}' needs the signal '{signal}', which no constraint "
+                "measures; add one (enabled or not)"
             )
         return names.index(signal)
 
@@ -196,13 +182,13 @@ class Learner:
 
     def _normaliser(self, rollouts: Rollouts) -> jax.Array:
         """Global count that the loss of one update is divided by; `rollouts` leaves are [n, m, G, T]."""
-        aggregation = self.config.loss_aggregation
+        aggregation = self.config.algorithm.loss_aggregation
         length = float(rollouts.mask.shape[-1]) if aggregation == "constant" else None
         return losses.count(self._counting(rollouts), aggregation=aggregation, length=length)
 
     def _counting(self, rollouts: Rollouts) -> jax.Array:
         """bool [..., G, T], the tokens that take part in the loss."""
-        if self.config.overlong == "mask":
+        if self.config.algorithm.overlong == "mask":
             return rollouts.mask & rollouts.finished[..., None]
         return rollouts.mask
 
@@ -210,7 +196,7 @@ class Learner:
         self, weights: optimizer.Flat, batch: _Batch, *, frozen: optimizer.Flat, first: jax.Array, normaliser: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Loss of one micro-batch, already divided by the update's global normaliser, and its metric sums."""
-        config, mask = self.config, self._counting(batch.rollouts)
+        config, mask = self.config.algorithm, self._counting(batch.rollouts)
         logps, entropy = self._logps(self.trained.join(weights, frozen), batch)
         # The first update of a rollout batch is on-policy: its ratio is exactly 1, its gradient the policy gradient.
         old = jax.lax.stop_gradient(logps)
@@ -251,7 +237,7 @@ class Learner:
         self, old: jax.Array, rollouts: Rollouts, mask: jax.Array
     ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
         """(weight of each token for the sampler's mismatch, sums for metrics); (None, {}) when it is off."""
-        cap = self.config.importance_cap
+        cap = self.config.algorithm.importance_cap
         if cap is None:
             return None, {}
         ratio = losses.importance_ratio(old, rollouts.logps, mask=mask)
@@ -265,13 +251,13 @@ class Learner:
             with jax.named_scope("vision"):
                 batches = batches.replace(features=self._features(state.params, batches))
         ref = old = None
-        if self.config.kl_coef != 0:
+        if self.config.algorithm.kl_coef != 0:
             with jax.named_scope("reference"):
                 ref = self._scan_logps(self.trained.anchor(reference, frozen), batches)
         if self._penalised:
             with jax.named_scope("old_policy"):
                 old = self._scan_logps(state.params, batches)  # rewards need them before the first update has its own
-        elif self.config.updates > 1:
+        elif self.config.algorithm.updates_per_batch > 1:
             with jax.named_scope("old_policy"):
                 later = jax.tree.map(lambda x: x[1:], batches)
                 old = self._scan_logps(state.params, later)
@@ -281,29 +267,28 @@ class Learner:
     @property
     def in_force(self) -> tuple[bool, ...]:
         """C times, whether the constraint takes part in the advantage."""
-        config = self.config
-        if config.aggregation not in ("fgrpo", "gdpo"):
-            return (False,) * len(config.constraints)
-        weighs = [c.weight > 0 if config.aggregation == "gdpo" else c.enabled for c in config.constraints]
-        return tuple(weighs)
+        constraints, aggregation = self.config.constraints, self.config.algorithm.aggregation
+        if aggregation not in ("fgrpo", "gdpo"):
+            return (False,) * len(constraints)
+        return tuple(c.weight > 0 if aggregation == "gdpo" else c.enabled for c in constraints)
 
     @property
     def _penalised(self) -> bool:
-        return self.config.kl_in == "reward" and self.config.kl_coef != 0
+        return self.config.algorithm.kl_in == "reward" and self.config.algorithm.kl_coef != 0
 
     def _penalty(self, batches: _Batch) -> jax.Array | None:
         """β·Σ_t (log π_old − log π_ref) of each rollout, [M, G]; None unless KL is in the reward."""
         old, ref, mask = batches.old_logps, batches.ref_logps, batches.rollouts.mask
         if not self._penalised or old is None or ref is None:
             return None
-        k1 = losses.kl(old, ref, mask=mask, estimator="k1", clamp=self.config.kl_clamp)
-        return forward.unsplit(self.config.kl_coef * jnp.sum(k1, axis=-1))
+        k1 = losses.kl(old, ref, mask=mask, estimator="k1", clamp=self.config.algorithm.kl_clamp)
+        return forward.unsplit(self.config.algorithm.kl_coef * jnp.sum(k1, axis=-1))
 
     def _updates(
         self, parts: Split, skipped: jax.Array, batches: _Batch
     ) -> tuple[tuple[optimizer.Flat, Any, jax.Array], dict[str, jax.Array]]:
         """Scan over the optimiser updates of this rollout batch."""
-        tx, frozen = optimizer.make(self.config.optimizer), parts.frozen
+        tx, frozen = optimizer.make(self.config.rule), parts.frozen
 
         def body(carry: Any, item: tuple[jax.Array, _Batch]) -> tuple[Any, dict[str, jax.Array]]:
             weights, opt_state, skipped = carry
@@ -322,7 +307,7 @@ class Learner:
             out |= {"moved": done.moved_share, "logps": logps}
             return (done.params, done.opt_state, skipped), out
 
-        index = jnp.arange(self.config.updates)
+        index = jnp.arange(self.config.algorithm.updates_per_batch)
         return jax.lax.scan(body, (parts.weights, parts.opt_state, skipped), (index, batches))
 
     def _step(
@@ -333,9 +318,10 @@ class Learner:
         rollouts: Rollouts,
         signals: Signals,
     ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
-        config = self.config
+        algorithm = self.config.algorithm
         batch = _Batch(prompts, rollouts, None, features=None, ref_logps=None, old_logps=None)
-        work = {"updates": config.updates, "micro_batches": config.micro_batches}
+        micro = len(prompts.tokens) // (algorithm.updates_per_batch * algorithm.micro_batch_prompts)
+        work = {"updates": algorithm.updates_per_batch, "micro_batches": micro}
         batches = forward.split(batch, **work)
         parts = self.trained.split(state.params, state.opt_state, reference)
         batches = self._prepare(state, reference, batches, parts.frozen)
@@ -349,7 +335,7 @@ class Learner:
                 state.dual,
                 signals.values if signals.drawn_values is None else signals.drawn_values,
                 signals.mask if signals.drawn_mask is None else signals.drawn_mask,
-                constraints=config.constraints,
+                constraints=self.config.constraints,
                 step=state.step,
             )
         # Log-probs under the policy that entered the step: update 0's own, the old policy's for the rest.

@@ -15,58 +15,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.records import DualMemory
-
-Rule = Literal["linear", "exponential", "pid"]
 
 FLOOR = 1e-6
 """Least λ of the exponential rule when its lower bound is below: from 0 no factor leads back."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Constraint:
-    """One constraint on the mean of a signal. Defaults are the paper's (its table of hyperparameters).
-
-    Attributes:
-      name: for messages and metrics.
-      threshold: τ, in the unit of the signal.
-      direction: +1 for mean ≥ threshold, −1 for mean ≤ threshold.
-      lr: η; what one unit of violation adds to λ ('linear'), to log λ ('exponential') or to the integral ('pid').
-      init: λ of the first step.
-      lam_min, lam_max: bounds of the projection.
-      min_applicable: λ stands still when fewer rollouts than this are applicable in its window.
-      rule: see `linear`, `exponential`, `pid`.
-      kp, kd: gains of 'pid' on the violation and on its rise.
-      window: steps whose sums and counts are pooled for the mean that λ answers to; 1 is this step alone.
-      delay: first steps in which λ stands at `init` and takes part in the advantage, while the window already fills.
-      weight: fixed weight of the signal's advantage in GDPO, which has no λ.
-      enabled: takes part in the advantage; otherwise it is measured only, and its λ is to be 0.
-      signal: what is measured, a name of `fgrpo_jax.rewards.signals`; '' for `name`.
-    """
-
-    name: str
-    threshold: float
-    direction: int = 1
-    lr: float = 0.05
-    init: float = 1.0
-    lam_max: float = 5.0
-    min_applicable: int = 8
-    lam_min: float = 0.0
-    rule: Rule = "linear"
-    kp: float = 0.0
-    kd: float = 0.0
-    window: int = 1
-    delay: int = 0
-    weight: float = 1.0
-    enabled: bool = True
-    signal: str = ""
 
 
 @struct.dataclass
@@ -249,7 +209,7 @@ def advance(
         raise ValueError(f"{len(constraints)} constraints, {len(lam)} multipliers, {len(values)} signals: as many each")
     get = lambda field, dtype=lam.dtype: column(constraints, field, dtype)  # noqa: E731
     mean, applicable = constraint_means(values, mask)
-    threshold, direction = get("threshold"), get("direction")
+    threshold, direction = get("threshold"), get("sign")
     pooled, counted = mean, applicable
     if memory.sums is not None and memory.counts is not None:
         window = get("window", jnp.int32)
@@ -260,7 +220,7 @@ def advance(
     if any(c.delay for c in constraints):
         moves = moves & (step >= get("delay", jnp.int32))
     new, memory = _ruled(lam, memory, error, constraints=constraints, moves=moves)
-    saturated = moves & (new >= get("lam_max")) & (error > 0) & _learns(constraints)
+    saturated = moves & (new >= get("max")) & (error > 0) & _learns(constraints)
     return Advanced(lam=new, memory=memory, mean=mean, applicable=applicable, saturated=saturated)
 
 
@@ -276,7 +236,7 @@ def _ruled(
 ) -> tuple[jax.Array, DualMemory]:
     """Each multiplier by its own rule, where it `moves`."""
     get = lambda field: column(constraints, field, lam.dtype)  # noqa: E731
-    rate: dict[str, jax.Array] = {name: get(name) for name in ("lr", "lam_min", "lam_max")}
+    rate: dict[str, jax.Array] = {"lr": get("lr"), "lam_min": get("min"), "lam_max": get("max")}
     new = linear(lam, error, **rate)
     if any(c.rule == "exponential" for c in constraints):
         new = jnp.where(_follows(constraints, "exponential"), exponential(lam, error, **rate), new)
@@ -292,7 +252,7 @@ def _ruled(
     return jnp.where(moves, new, lam), memory
 
 
-def _follows(constraints: Sequence[Constraint], rule: Rule) -> np.ndarray:
+def _follows(constraints: Sequence[Constraint], rule: str) -> np.ndarray:
     return np.asarray([c.rule == rule for c in constraints], bool)
 
 

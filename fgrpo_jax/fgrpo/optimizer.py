@@ -17,31 +17,19 @@ import optax
 import optax.contrib
 from flax import struct
 
+from fgrpo_jax.fgrpo.settings import Optimizer
+
 Params = Mapping[str, Any]
 Flat = dict[str, jax.Array]
 StateT = TypeVar("StateT")
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW. The paper: lr 1e-6 constant, weight decay 0.01, clipped at a global norm of 1.
+class Rule:
+    """The optimiser's settings, and how many updates there will be: schedules that fall end after so many."""
 
-    'muon' orthogonalises the momentum of every matrix (Jordan et al. 2024), scaled to AdamW's usual step (RMS 0.2, Liu
-    et al. 2025) so that the same rate serves both; vectors and embeddings keep AdamW. For training from random weights.
-    """
-
-    name: str = "adamw"  # 'adamw' | 'muon'
-    learning_rate: float = 1e-6
-    schedule: str = "constant"  # 'constant' | 'cosine' | 'linear' (to 0 at `total_updates`)
-    warmup_updates: int = 0
-    total_updates: int = 0  # needed by 'cosine' and 'linear'
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    mean_dtype: str = "float32"  # of AdamW's mean of gradients; their mean square stays float32
-    compensated: bool = False  # bfloat16 parameters, whose lower halves are kept in the optimiser's state
+    settings: Optimizer = dataclasses.field(default_factory=Optimizer)
+    total_updates: int = 0
 
 
 def flatten(params: Params, prefix: str = "") -> Flat:
@@ -97,67 +85,52 @@ def merge(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, 
     return unflatten({**frozen, **trainable})
 
 
-def schedule(config: OptimizerConfig) -> optax.Schedule:
+def schedule(rule: Rule) -> optax.Schedule:
     """Learning rate against the number of updates done.
 
     Raises:
-      ValueError: unknown schedule, or a decaying one without `total_updates`.
+      ValueError: a falling schedule without more updates in all than those of the warm-up.
     """
-    peak, warmup = config.learning_rate, config.warmup_updates
-    if config.schedule == "constant":
-        tail = optax.constant_schedule(peak)
-    elif config.schedule in ("cosine", "linear"):
-        decay = config.total_updates - warmup
-        if decay <= 0:
-            raise ValueError(
-                f"schedule '{config.schedule}' needs total_updates ({config.total_updates}) above warmup_updates "
-                f"({warmup})"
-            )
-        tail = (
-            optax.cosine_decay_schedule(peak, decay)
-            if config.schedule == "cosine"
-            else optax.linear_schedule(peak, 0.0, decay)
+    settings, peak, warmup = rule.settings, rule.settings.learning_rate, rule.settings.warmup_updates
+    decay = rule.total_updates - warmup
+    if settings.schedule != "constant" and decay <= 0:
+        raise ValueError(
+            f"schedule '{settings.schedule}' needs total_updates ({rule.total_updates}) above warmup_updates ({warmup})"
         )
-    else:
-        raise ValueError(f"unknown schedule '{config.schedule}'; use 'constant', 'cosine' or 'linear'")
+    tails = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, decay),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, decay),
+    }
+    tail = tails[settings.schedule]()
     if warmup == 0:
         return tail
     # Starts at peak/warmup, not at 0: an update with a zero rate is a wasted batch.
     return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, warmup), tail], [warmup])
 
 
-def make(config: OptimizerConfig) -> optax.GradientTransformation:
+def make(rule: Rule) -> optax.GradientTransformation:
     """Clipping by global norm, then the optimiser with decay on every trainable parameter (as the paper's framework).
 
     Raises:
-      ValueError: unknown optimiser or schedule.
+      ValueError: a schedule without the number of updates that it needs.
     """
-    rate = schedule(config)
-    mean_dtype = None if config.mean_dtype == "float32" else config.mean_dtype
-    if config.name == "adamw":
-        rule = optax.adamw(
-            rate,
-            b1=config.b1,
-            b2=config.b2,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            mu_dtype=mean_dtype,
-        )
-    elif config.name == "muon":
-        rule = optax.contrib.muon(
-            rate,
-            weight_decay=config.weight_decay,
-            adam_b1=config.b1,
-            adam_b2=config.b2,
-            adam_weight_decay=config.weight_decay,
-            eps=config.eps,
-            mu_dtype=mean_dtype,
-            consistent_rms=0.2,
-            muon_weight_dimension_numbers=_matrices,
-        )
+    settings, rate = rule.settings, schedule(rule)
+    mean_dtype = None if settings.mean_dtype == "float32" else settings.mean_dtype
+    decay: dict[str, Any] = {"eps": settings.eps, "weight_decay": settings.weight_decay, "mu_dtype": mean_dtype}
+    if settings.name == "adamw":
+        made = optax.adamw(rate, b1=settings.b1, b2=settings.b2, **decay)
     else:
-        raise ValueError(f"unknown optimizer '{config.name}'; use 'adamw' or 'muon'")
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+        made = optax.contrib.muon(
+            rate,
+            adam_b1=settings.b1,
+            adam_b2=settings.b2,
+            adam_weight_decay=settings.weight_decay,
+            consistent_rms=0.2,  # AdamW's usual step (Liu et al. 2025), so that the same rate serves both
+            muon_weight_dimension_numbers=_matrices,
+            **decay,
+        )
+    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), made)
 
 
 def _matrices(flat: Any) -> Any:
@@ -203,14 +176,14 @@ def join_master(high: jax.Array, low: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits + low.astype(jnp.int32).astype(jnp.uint32), jnp.float32)
 
 
-def init(config: OptimizerConfig, params: Flat) -> Any:
+def init(rule: Rule, params: Flat) -> Any:
     """The optimiser's state for these trainable parameters; moments are float32 whatever the parameters are.
 
     Raises:
       ValueError: `compensated` with parameters that are not bfloat16.
     """
-    tx = make(config)
-    if not config.compensated:
+    tx = make(rule)
+    if not rule.settings.compensated:
         return tx.init(params)
     if odd := [path for path, x in params.items() if x.dtype != jnp.bfloat16]:
         raise ValueError(f"compensated updates are of bfloat16 parameters, but '{odd[0]}' is {params[odd[0]].dtype}")

@@ -39,7 +39,7 @@ class SupervisedLearner:
     """Cross-entropy on responses; token-mean over the global batch, whatever the number of micro-batches."""
 
     model: Model
-    optimizer_config: optimizer.OptimizerConfig
+    rule: optimizer.Rule
     freeze: Sequence[str]
     banned: jax.Array  # bool [V]
     micro_batches: int = 1
@@ -47,7 +47,7 @@ class SupervisedLearner:
 
     def init(self, params: Any) -> SupervisedState:
         trainable, _ = optimizer.partition(params, self.freeze)
-        opt_state = optimizer.init(self.optimizer_config, trainable)
+        opt_state = optimizer.init(self.rule, trainable)
         return optimizer.on_mesh_of(params, SupervisedState(jnp.int32(0), params, opt_state))
 
     @functools.cached_property
@@ -71,7 +71,7 @@ class SupervisedLearner:
         return self._nll(params, batch).sum(), batch.mask.sum()
 
     def _step(self, state: SupervisedState, batch: SupervisedBatch) -> tuple[SupervisedState, dict[str, jax.Array]]:
-        tx = optimizer.make(self.optimizer_config)
+        tx = optimizer.make(self.rule)
         trainable, frozen = optimizer.partition(state.params, self.freeze)
         count = jnp.maximum(batch.mask.sum(), 1)
 

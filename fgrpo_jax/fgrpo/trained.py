@@ -23,16 +23,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fgrpo_jax.fgrpo import optimizer
 from fgrpo_jax.fgrpo.optimizer import Flat, Params
-
-
-@dataclasses.dataclass(frozen=True)
-class LoraConfig:
-    """Adapters of rank `rank`, scaled by alpha / rank, on the kernels that the `targets` rules name."""
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    seed: int = 0  # of the initial A; B begins as 0
+from fgrpo_jax.fgrpo.settings import Lora
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +46,7 @@ class Trained(Protocol):
         """What later steps need of `params`, the policy to stay near (`needed`: whether there is one at all)."""
         ...
 
-    def begin(self, params: Params, rule: optimizer.OptimizerConfig) -> tuple[Params, Any]:
+    def begin(self, params: Params, rule: optimizer.Rule) -> tuple[Params, Any]:
         """(params, optimiser state) of a fresh run."""
         ...
 
@@ -89,7 +80,7 @@ class Leaves:
         trainable, _ = optimizer.partition(params, self.freeze)
         return jax.tree.map(jnp.copy, trainable) if needed else {}
 
-    def begin(self, params: Params, rule: optimizer.OptimizerConfig) -> tuple[Params, Any]:
+    def begin(self, params: Params, rule: optimizer.Rule) -> tuple[Params, Any]:
         trainable, _ = optimizer.partition(params, self.freeze)
         return params, optimizer.init(rule, trainable)
 
@@ -123,25 +114,27 @@ class Adapters:
         does not have.
     """
 
-    config: LoraConfig
+    settings: Lora
     kernels: Mapping[str, tuple[int, int]]
     """Path → (number of leading layer dimensions, of input dimensions)."""
+    seed: int = 0
+    """Of the initial A. B begins as 0."""
 
     @classmethod
-    def of(cls, config: LoraConfig, specs: Params, *, freeze: tuple[str, ...]) -> Adapters:
+    def of(cls, settings: Lora, specs: Params, *, freeze: tuple[str, ...], seed: int = 0) -> Adapters:
         flat = optimizer.flatten(specs)
-        for rule in config.targets:
+        for rule in settings.targets:
             if not any(optimizer.matches(path, [rule]) for path in flat):
                 tops = sorted({path.split("/")[0] for path in flat})
                 raise ValueError(f"LoRA target '{rule}' matches no parameter; top-level names are {', '.join(tops)}")
         kernels = {
-            path: _sides(path, spec, config.rank, freeze)
+            path: _sides(path, spec, settings.rank, freeze)
             for path, spec in flat.items()
-            if optimizer.matches(path, config.targets)
+            if optimizer.matches(path, settings.targets)
         }
         if not kernels:
             raise ValueError("LoRA has a rank but no targets; name kernels, such as 'text/layers/attn/**/kernel'")
-        return cls(config, kernels)
+        return cls(settings, kernels, seed)
 
     def paths(self, params: Params) -> set[str]:
         return set(self.kernels)
@@ -150,7 +143,7 @@ class Adapters:
         flat = optimizer.flatten(params)
         return {path: flat[path] for path in self.kernels}
 
-    def begin(self, params: Params, rule: optimizer.OptimizerConfig) -> tuple[Params, Any]:
+    def begin(self, params: Params, rule: optimizer.Rule) -> tuple[Params, Any]:
         flat = optimizer.flatten(params)
         adapters = self.draw(flat)
         # The sums of state and reference begin equal, but the state's are donated.
@@ -161,8 +154,8 @@ class Adapters:
         """A ~ N(0, 1/in), B = 0, float32, sharded as their kernels are."""
         out: Flat = {}
         for number, (path, (lead, inputs)) in enumerate(self.kernels.items()):
-            shape, rank = flat[path].shape, self.config.rank
-            key = jax.random.fold_in(jax.random.key(self.config.seed), number)
+            shape, rank = flat[path].shape, self.settings.rank
+            key = jax.random.fold_in(jax.random.key(self.seed), number)
             cut = lead + inputs
             a = jax.random.normal(key, (*shape[:cut], rank), jnp.float32) * math.prod(shape[lead:cut]) ** -0.5
             b = jnp.zeros((*shape[:lead], rank, *shape[cut:]), jnp.float32)
@@ -192,7 +185,7 @@ class Adapters:
         a = a.reshape(*layers, -1, a.shape[-1])
         b = b.reshape(*layers, b.shape[lead], -1)
         change = jnp.einsum("lir,lro->lio", a, b).reshape(kernel.shape)
-        return (kernel + (self.config.alpha / self.config.rank) * change).astype(kernel.dtype)
+        return (kernel + (self.settings.alpha / self.settings.rank) * change).astype(kernel.dtype)
 
 
 def _sides(path: str, spec: Any, rank: int, freeze: tuple[str, ...]) -> tuple[int, int]:

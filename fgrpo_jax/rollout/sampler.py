@@ -25,6 +25,7 @@ from fgrpo_jax.rollout.compaction import Batch
 from fgrpo_jax.rollout.distribution import Distribution
 from fgrpo_jax.rollout.loop import Decoder, Rows, Shared, last_real
 from fgrpo_jax.rollout.noise import IMPL, key_words
+from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.rollout.stopping import StopTable
 
 
@@ -35,17 +36,12 @@ class Sampler:
 
     Args:
       model: object with `encode`, `prefix`, `decode`, `logits` and `empty_cache` (model.qwen2_5_vl.Model).
-      group_size: G, rollouts a prompt.
-      max_new_tokens: T, completion tokens at most, the EOS included.
+      settings: how completions are drawn. Temperature 0 is greedy, whose log-probs are those at temperature 1. With
+        truncation (top_k, top_p, min_p) log-probs are of the truncated distribution, the one drawn from, so a learner
+        without an importance correction must refuse them (`truncated`).
       eos_ids: ids that end a rollout; () runs every rollout to `max_new_tokens`.
       pad_id: id written after the end. It may equal an EOS id: the mask, not the id, says what is content.
       banned: bool [V], ids that must never be drawn (image placeholders, ids beyond the tokenizer).
-      temperature: divides the logits before the softmax; 0 is greedy, whose log-probs are those at temperature 1.
-      top_k, top_p, min_p: truncation, for evaluation only; 0, 1.0 and 0.0 leave the distribution whole. Log-probs are
-        of the truncated distribution, the one drawn from, so a learner without an importance correction must refuse
-        them (`truncated`), and with them the next two.
-      repetition_penalty: of ids that prompt or rollout hold; 1.0 is none. For evaluation only.
-      min_new_tokens: no EOS id and no stop sequence ends a rollout before this many tokens. For evaluation only.
       stops: stop sequences, each of which ends a rollout as an EOS id does; None for none (`StopTable.build`).
       check_every: tokens between two checks whether all rollouts have ended; no effect on the output.
       cache_dtype: dtype of the suffix cache; None is the model's compute dtype.
@@ -62,27 +58,20 @@ class Sampler:
     def __init__(
         self,
         model: Any,
+        settings: Sampling,
         *,
-        group_size: int,
-        max_new_tokens: int,
         eos_ids: Sequence[int],
         pad_id: int,
         banned: np.ndarray,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        min_new_tokens: int = 0,
         stops: StopTable | None = None,
         check_every: int = 8,
         cache_dtype: Any = None,
         mesh: Mesh | None = None,
         param_shardings: Any = None,
-        compact: bool = False,
         impl: str = IMPL,
         compiler_options: dict[str, Any] | None = None,
     ) -> None:
+        group_size, max_new_tokens = settings.group_size, settings.max_new_tokens
         _check_sizes(group_size=group_size, max_new_tokens=max_new_tokens, check_every=check_every)
         noise.check_generator(impl)
         self.model = model
@@ -92,17 +81,17 @@ class Sampler:
         self.cache_dtype = model.compute_dtype if cache_dtype is None else cache_dtype
         self.mesh = mesh
         self.param_shardings = param_shardings
-        self.compact = compact
+        self.compact = settings.compact
         self.compiler_options = compiler_options
         self.distribution = Distribution(
             banned=np.asarray(banned),
             eos_ids=tuple(int(i) for i in eos_ids),
-            temperature=float(temperature),
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            min_new_tokens=min_new_tokens,
+            temperature=float(settings.temperature),
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            min_p=settings.min_p,
+            repetition_penalty=settings.repetition_penalty,
+            min_new_tokens=settings.min_new_tokens,
         )
         self._check_vocabulary(stops)
         self.decoder = Decoder(model, self.distribution, max_new_tokens, self.pad_id, check_every, stops)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from fgrpo_jax.config import effects
+from fgrpo_jax.config.load import to_dict
 from fgrpo_jax.config.sections import Config
 from fgrpo_jax.data import buckets
 from fgrpo_jax.data.pipeline import Batch, Encoder, PromptIterator
@@ -43,24 +44,7 @@ SHAPES = 4
 
 def settings(config: Config, data: Mapping[str, Any], weights: str) -> dict[str, Any]:
     """What the accuracies depend on, JSON types."""
-    shown = ("prompt", "min_pixels", "max_pixels", "max_prompt_tokens", "overlong")
-    difficulty = dataclasses.asdict(config.data.difficulty)
-    difficulty.pop("keep")  # read when all are answered
-    found = {
-        "data": data,
-        "shown": {name: getattr(config.data, name) for name in shown},
-        "buckets": {name: getattr(config.data.buckets, name) for name in ("prompt", "patches", "choose")},
-        "difficulty": difficulty,
-        "rollout": {
-            name: value
-            for name, value in dataclasses.asdict(config.rollout).items()
-            if not name.startswith("logp") and name not in ("group_size", "batch_prompts")
-        },
-        "model": {name: getattr(config.model, name) for name in ("param_dtype", "compute_dtype")},
-        "seed": config.seed,
-        "weights": weights,
-    }
-    return json.loads(json.dumps(found))
+    return {"data": dict(data), "weights": weights, **effects.depending(to_dict(config), "filter")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config.sections import Config
-from fgrpo_jax.config.sections_judge import WORKDIR, JudgeSection, ServerSection, eval_judge
+from fgrpo_jax.config.sections import WORKDIR, Config, JudgeSection
 from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -24,6 +23,7 @@ from fgrpo_jax.rewards.judges.extraction import Extractor
 from fgrpo_jax.rewards.judges.local import LocalJudge, tower
 from fgrpo_jax.rewards.judges.protocol import Judge
 from fgrpo_jax.rewards.judges.scorer import SharedTower, VerdictScorer
+from fgrpo_jax.rewards.judges.settings import Server
 from fgrpo_jax.training import setup
 from fgrpo_jax.training.scoring import Scorer
 from fgrpo_jax.weights import importer
@@ -119,29 +119,12 @@ def _server_judge(section: JudgeSection) -> Judge:
     return _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
 
 
-def _endpoint(server: ServerSection, *, frame: str, concurrency: int) -> ServerJudge:
+def _endpoint(server: Server, *, frame: str, concurrency: int) -> ServerJudge:
     try:
-        from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs aiohttp
+        from fgrpo_jax.rewards.judges.server import ServerJudge  # an extra: it needs aiohttp
     except ImportError as error:
         raise ValueError(f"backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
-    judge = ServerJudge(
-        Settings(
-            url=server.url,
-            model=server.model,
-            key_env=server.key_env,
-            frame=frame,
-            image=server.image,
-            max_tokens=server.max_tokens,
-            body=server.body,
-            connect_timeout=server.connect_timeout,
-            timeout=server.timeout,
-            deadline=server.deadline,
-            retries=server.retries,
-            backoff=server.backoff,
-            requests_per_minute=server.requests_per_minute / jax.process_count(),
-            concurrency=concurrency,
-        )
-    )
+    judge = ServerJudge(server, frame=frame, concurrency=concurrency, processes=jax.process_count())
     try:
         judge.check()
     except ValueError:
@@ -174,7 +157,7 @@ def scorer(
         return Scorer(
             setup.rewards(config), judges(config, policy, config.judge, workdir), measures=setup.measures(config)
         )
-    section = eval_judge(config)
+    section = config.eval_judge
     mine = shared if shared is not None and section is config.judge else judges(config, policy, section, workdir)
     # No figure of evaluation reads what is weighed in the reward: functions of the user's own are not called for it.
     plain = dataclasses.replace(config, rewards=dataclasses.replace(config.rewards, weights={}, custom={}))

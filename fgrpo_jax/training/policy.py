@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 from tqdm import tqdm
 
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.training import checkpoint, setup
 
 PLACES, PLACE = 64, 1 << 20

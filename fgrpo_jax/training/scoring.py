@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgrpo_jax.config.sections_judge import JudgeSection
+from fgrpo_jax.config.sections import JudgeSection
 from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Example, Rollouts, Signals
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher

@@ -14,7 +14,6 @@ import numpy as np
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import checks
 from fgrpo_jax.config.sections import Config
-from fgrpo_jax.config.sections_judge import eval_judge
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
@@ -22,10 +21,9 @@ from fgrpo_jax.data.prompts import Processor
 from fgrpo_jax.data.sources import Source
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
-from fgrpo_jax.fgrpo.multipliers import Constraint
-from fgrpo_jax.fgrpo.optimizer import OptimizerConfig, partition
+from fgrpo_jax.fgrpo.optimizer import Rule, partition
+from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
-from fgrpo_jax.fgrpo.trained import LoraConfig
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.dialects import find_dialect
@@ -138,7 +136,7 @@ def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encod
         max_prompt_tokens=data.max_prompt_tokens,
         responses=responses,
         # Others see what the policy saw: its patches, which always travel.
-        keep_images=bool(config.rewards.custom) or "server" in (config.judge.backend, eval_judge(config).backend),
+        keep_images=bool(config.rewards.custom) or "server" in (config.judge.backend, config.eval_judge.backend),
     )
 
 
@@ -222,23 +220,19 @@ def eval_window(config: Config) -> int:
 def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
     """The sampler for 'train' (group_size rollouts a prompt), 'filter' (the same, data.difficulty.rollouts of them) or
     'eval' (one, at the evaluation temperature)."""
-    train = purpose in ("train", "filter")
-    sizes = {"train": config.rollout.group_size, "filter": config.data.difficulty.rollouts, "eval": 1}
+    processor, settings = policy.processor, config.rollout
+    if purpose == "filter":
+        settings = dataclasses.replace(settings, group_size=config.data.difficulty.rollouts)
+    if purpose == "eval":
+        window, temperature = eval_window(config), config.eval.temperature
+        settings = dataclasses.replace(settings, group_size=1, max_new_tokens=window, temperature=temperature)
     return Sampler(
         policy.model,
-        group_size=sizes[purpose],
-        max_new_tokens=config.rollout.max_new_tokens if train else eval_window(config),
-        eos_ids=policy.processor.eos_ids,
-        pad_id=policy.processor.pad_id,
-        banned=policy.processor.banned,
-        temperature=config.rollout.temperature if train else config.eval.temperature,
-        top_k=config.rollout.top_k,
-        top_p=config.rollout.top_p,
-        min_p=config.rollout.min_p,
-        repetition_penalty=config.rollout.repetition_penalty,
-        min_new_tokens=config.rollout.min_new_tokens,
-        stops=StopTable.build(config.rollout.stop, policy.processor.token_bytes) if config.rollout.stop else None,
-        compact=config.rollout.compact,
+        settings,
+        eos_ids=processor.eos_ids,
+        pad_id=processor.pad_id,
+        banned=processor.banned,
+        stops=StopTable.build(settings.stop, processor.token_bytes) if settings.stop else None,
         mesh=policy.mesh,
         # Laid out for decoding once a rollout batch, so that no token waits for a weight to be gathered.
         param_shardings=meshes.shardings(policy.model.specs, policy.mesh, rules=meshes.SAMPLE_RULES),
@@ -247,85 +241,26 @@ def sampler(config: Config, policy: Policy, *, purpose: str) -> Sampler:
 
 def constraints(config: Config) -> tuple[Constraint, ...]:
     """The constraints as the learner takes them. Those out of force keep λ = 0, which is GRPO bit for bit."""
-    out = []
-    for c in config.constraints:
-        active = c.enabled and config.algorithm.aggregation == "fgrpo"
-        fixed = Constraint(
-            name=c.name,
-            signal=c.signal,
-            threshold=c.threshold,
-            direction=c.sign,
-            lr=0.0,
-            init=0.0,
-            lam_max=c.max,
-            min_applicable=c.min_applicable,
-            weight=c.weight if c.enabled else 0.0,
-            enabled=c.enabled,
-        )
-        moving = dataclasses.replace(
-            fixed,
-            rule=c.rule,
-            lr=c.lr,
-            kp=c.kp,
-            kd=c.kd,
-            init=c.init,
-            lam_min=c.min,
-            window=c.window,
-            delay=c.delay,
-        )
-        out.append(moving if active else fixed)
-    return tuple(out)
+    in_force = config.algorithm.aggregation == "fgrpo"
+    return tuple(c if c.enabled and in_force else c.out_of_force for c in config.constraints)
 
 
 def measures(config: Config) -> tuple[Measure, ...]:
     """What the rows of the constraint arrays hold."""
-    return tuple(Measure(c.signal, c.mask) for c in config.constraints)
+    return tuple(Measure(c.measured, c.mask) for c in config.constraints)
 
 
 def learner(config: Config, policy: Policy) -> Learner:
     """The compiled FGRPO step of the config."""
-    algorithm, optim = config.algorithm, config.optim
-    adam = OptimizerConfig(
-        learning_rate=optim.learning_rate,
-        schedule=optim.schedule,
-        warmup_updates=optim.warmup_updates,
-        total_updates=config.num_steps * algorithm.updates_per_batch,
-        b1=optim.b1,
-        b2=optim.b2,
-        eps=optim.eps,
-        weight_decay=optim.weight_decay,
-        clip_norm=optim.clip_norm,
-        mean_dtype=optim.mean_dtype,
-        compensated=optim.compensated,
-    )
+    lora = config.model.lora
     settings = LearnerConfig(
         constraints=constraints(config),
-        optimizer=adam,
-        freeze=tuple(config.model.freeze),
-        lora=_lora(config),
-        aggregation=algorithm.aggregation,
-        task_weight=algorithm.task_weight,
-        normalise_lambda=algorithm.normalise_lambda,
-        masked=algorithm.masked,
-        ddof=algorithm.ddof,
-        eps=algorithm.eps,
-        std=algorithm.std,
-        ratio=algorithm.ratio,
-        whiten=algorithm.whiten,
-        clip_low=algorithm.clip_low,
-        clip_high=algorithm.clip_high,
-        dual_clip=algorithm.dual_clip,
-        kl_coef=algorithm.kl_coef,
-        kl_estimator=algorithm.kl_estimator,
-        kl_clamp=algorithm.kl_clamp,
-        kl_in=algorithm.kl_in,
-        entropy_coef=algorithm.entropy_coef,
-        overlong=algorithm.overlong,
-        importance_cap=algorithm.importance_cap,
-        loss_aggregation=algorithm.loss_aggregation,
+        algorithm=config.algorithm,
+        rule=Rule(config.optim, config.num_steps * config.algorithm.updates_per_batch),
+        freeze=config.model.freeze,
+        lora=lora if lora.rank else None,
+        seed=config.seed,
         temperature=config.rollout.temperature,
-        updates=algorithm.updates_per_batch,
-        micro_batches=config.micro_batches,
     )
     partition(policy.model.specs, settings.freeze)  # a rule that matches nothing is refused now, not in the first step
     made = Learner(policy.model, settings, jnp.asarray(policy.processor.banned))
@@ -333,35 +268,23 @@ def learner(config: Config, policy: Policy) -> Learner:
     return made
 
 
-def _lora(config: Config) -> LoraConfig | None:
-    lora = config.model.lora
-    if not lora.rank:
-        return None
-    return LoraConfig(rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=config.seed)
-
-
 def supervised_learner(config: Config, policy: Policy) -> SupervisedLearner:
     """The compiled supervised step of the config."""
-    sft, optim = config.sft, config.optim
-    rule = OptimizerConfig(
+    sft = config.sft
+    settings = dataclasses.replace(
+        config.optim,
         name=sft.optimizer,
         learning_rate=sft.learning_rate,
         schedule=sft.schedule,
         warmup_updates=round(sft.warmup_ratio * sft.steps),
-        total_updates=sft.steps,
-        b1=optim.b1,
-        b2=optim.b2,
-        eps=optim.eps,
         weight_decay=sft.weight_decay,
         clip_norm=sft.clip_norm,
-        mean_dtype=optim.mean_dtype,
-        compensated=optim.compensated,
     )
     partition(policy.model.specs, sft.freeze)
     return SupervisedLearner(
         policy.model,
-        rule,
-        tuple(sft.freeze),
+        Rule(settings, sft.steps),
+        sft.freeze,
         jnp.asarray(policy.processor.banned),
         micro_batches=sft.batch // sft.micro_batch,
     )

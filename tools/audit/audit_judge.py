@@ -26,7 +26,7 @@ from audit import report
 from audit.agreement import ABSTAINED, Rating
 from audit.labelled import as_row, labelled_set
 from fgrpo_jax import command
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.reading.dialects import boxes_in, find_dialect
 from fgrpo_jax.reading.parsing import parse

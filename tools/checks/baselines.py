@@ -14,8 +14,9 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, at_most, same
+from fgrpo_jax.config import files
 from fgrpo_jax import command
-from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo import multipliers
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import Signals
@@ -63,7 +64,7 @@ DIFFERENCES: dict[str, set[str]] = {
 def load(name: str, base: str, *overrides: str) -> configs.Config:
     """A baseline on a base; '' for the base itself."""
     file = f"{FOLDER / name}.py:{base}" if name else f"{runs.CONFIGS / base}.py"
-    raw: Any = command.load_config(file, [*BASES[base], *overrides])
+    raw: Any = files.load_config(file, [*BASES[base], *overrides])
     return configs.load(raw)
 
 

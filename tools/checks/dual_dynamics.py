@@ -21,7 +21,7 @@ from scipy import optimize
 
 from checks.record import Check, at_least, at_most, holds, same
 from fgrpo_jax.fgrpo import multipliers
-from fgrpo_jax.fgrpo.multipliers import Constraint
+from fgrpo_jax.fgrpo.settings import Constraint
 
 BETA = 0.3
 REWARD = np.asarray([1.0, 0.9, 0.7, 0.5, 0.3, 0.0])
@@ -58,7 +58,7 @@ class Settled:
 def constraints(threshold: tuple[float, ...] = THRESHOLD, **fields: Any) -> tuple[Constraint, ...]:
     """The problem's three, with the paper's settings but for `fields`."""
     named = zip("abc", threshold, DIRECTION, strict=True)
-    return tuple(Constraint(n, t, direction=d, lam_max=MAX, min_applicable=1, **fields) for n, t, d in named)
+    return tuple(Constraint(n, t, direction=">=" if d > 0 else "<=", max=MAX, min_applicable=1, **fields) for n, t, d in named)
 
 
 def best_policy(lam: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, at_least, at_most, between
-from fgrpo_jax.evaluation.figures import Answer, means
+from fgrpo_jax.evaluation.figures import means
+from fgrpo_jax.evaluation.judged import Answer
 from fgrpo_jax.rows import read_rows
 from fgrpo_jax.weights.importer import SINGLE
 

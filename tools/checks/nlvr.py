@@ -73,13 +73,14 @@ def _ours(
     """(encoded prompts, their images, logits [s, V] of every prompt, greedy tokens int [prompts, new])."""
     import jax
 
-    from fgrpo_jax import command
-    from fgrpo_jax.config import sections as configs
+    from fgrpo_jax.config import files
+from fgrpo_jax import command
+    from fgrpo_jax.config import load as configs
     from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.rollout.sampler import Sampler
     from fgrpo_jax.training import datasets, setup
 
-    raw: Any = command.load_config(CONFIG, runs.overrides({"model.hf": folder, "data.path": data}))
+    raw: Any = files.load_config(CONFIG, runs.overrides({"model.hf": folder, "data.path": data}))
     config = configs.load(raw, door="evaluate")
     policy = setup.policy(config)
     params, model, processor = policy.load("float32"), policy.model, policy.processor

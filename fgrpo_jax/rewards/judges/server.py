@@ -30,6 +30,7 @@ from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.gate import Final, Gate, Passing, retry_after
 from fgrpo_jax.rewards.judges.pictures import Pictures
 from fgrpo_jax.rewards.judges.protocol import Done, Judgement, Request
+from fgrpo_jax.rewards.judges.settings import Server
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts, but for what Retry-After asks
 MOST_BYTES = 2_000_000  # of an answer; a verdict is one word
@@ -37,45 +38,14 @@ IDLE = 4.0  # seconds a connection is kept unused: vLLM closes it after five, an
 AGAIN = frozenset((408, 425, 429, *range(500, 600)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to speak to an endpoint.
-
-    Attributes:
-      url: up to '/v1'.
-      model: its name there.
-      key_env: environment variable that holds the key; '' sends none.
-      frame: in which the judge reads boxes, see `prompts.UNITS`.
-      image: 'processed' (as the policy saw them) or 'original' (as published).
-      max_tokens: of an answer.
-      body: further fields of each request; None takes a field out.
-      connect_timeout: seconds to reach the server.
-      timeout: seconds of an attempt.
-      deadline: seconds of a request with all its attempts and waits.
-      retries: further attempts.
-      backoff: seconds before the first of them, doubled each time.
-      requests_per_minute: at most so many attempts; 0 is no limit.
-      concurrency: attempts under way at once.
-    """
-
-    url: str
-    model: str
-    key_env: str = ""
-    frame: str = "processed"
-    image: str = "processed"
-    max_tokens: int = 16
-    body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    connect_timeout: float = 10.0
-    timeout: float = 60.0
-    deadline: float = 180.0
-    retries: int = 4
-    backoff: float = 0.5
-    requests_per_minute: float = 0.0
-    concurrency: int = 32
-
-
 class ServerJudge:
     """See the module.
+
+    Args:
+      settings: how to speak to the endpoint.
+      frame: in which the judge reads boxes, see `prompts.UNITS`.
+      concurrency: attempts under way at once.
+      processes: that share the endpoint, and its limit of requests a minute.
 
     Raises:
       ValueError: `key_env` names a variable that is not set, or whose value can't be a key.
@@ -83,10 +53,12 @@ class ServerJudge:
 
     overlaps = True
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: Server, *, frame: str = "processed", concurrency: int = 32, processes: int = 1
+    ) -> None:
+        self.settings, self.frame, self.concurrency = settings, frame, concurrency
         self._key = _key(settings.key_env)
-        self._gate = Gate(settings.requests_per_minute, enough=max(8, 2 * settings.concurrency))
+        self._gate = Gate(settings.requests_per_minute / processes, enough=max(8, 2 * concurrency))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge-server", daemon=True)
         self._thread.start()
@@ -101,7 +73,7 @@ class ServerJudge:
         return {
             "backend": "server",
             "model": s.model,
-            "frame": s.frame,
+            "frame": self.frame,
             "image": s.image,
             "max_tokens": str(s.max_tokens),
             "body": json.dumps(dict(s.body), sort_keys=True),
@@ -153,10 +125,10 @@ class ServerJudge:
 
     async def _open(self) -> aiohttp.ClientSession:
         s = self.settings
-        self._free = asyncio.Semaphore(s.concurrency)
+        self._free = asyncio.Semaphore(self.concurrency)
         return aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
-            connector=aiohttp.TCPConnector(limit=s.concurrency, keepalive_timeout=IDLE),
+            connector=aiohttp.TCPConnector(limit=self.concurrency, keepalive_timeout=IDLE),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=s.connect_timeout),  # `_attempt` has the total
             cookie_jar=aiohttp.DummyCookieJar(),  # a balancer's cookie would send everything to one replica
             trust_env=True,  # proxies, as other programs find them
@@ -284,7 +256,7 @@ class ServerJudge:
         Raises:
           ValueError: the request is too long, or its images can't be sent.
         """
-        prompt = prompts.render(request, frame=self.settings.frame)
+        prompt = prompts.render(request, frame=self.frame)
         content: Any = prompt.text
         if prompt.images:
             shown = [{"type": "image_url", "image_url": {"url": url}} for url in await self._pictures.of(request)]

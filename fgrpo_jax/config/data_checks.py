@@ -5,14 +5,11 @@ Each function takes checked sections and raises a ValueError that names the fiel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fgrpo_jax.config.schema import nearest
+from fgrpo_jax.config.sections import Config, DataSection
 from fgrpo_jax.data.sets import mix, prepared
 from fgrpo_jax.data.sets.catalogue import SETS, SplitPart, parse_split
-
-if TYPE_CHECKING:
-    from fgrpo_jax.config.sections import DataSection
+from fgrpo_jax.data.styles import find_style
 
 WORLD = "world"
 SOURCES = (WORLD, mix.NAME, prepared.NAME, *SETS)
@@ -21,8 +18,13 @@ SOURCES = (WORLD, mix.NAME, prepared.NAME, *SETS)
 _LONG = 1_000_000_000  # rows, more than any bound
 
 
-def check_source(data: DataSection) -> None:
-    """The source is known, has its folder, and trains on other examples than it is held against."""
+def check_data(config: Config) -> None:
+    """The source is known, has its folder, and trains on other examples than it is held against; sizes fit together."""
+    _check_source(config.data)
+    _check_sizes(config.data)
+
+
+def _check_source(data: DataSection) -> None:
     if data.source not in SOURCES:
         raise ValueError(f"config.data.source='{data.source}' is no data set; {nearest(data.source, SOURCES)}")
     if data.source not in (WORLD, mix.NAME) and not data.path:
@@ -101,3 +103,28 @@ def _overlap(one: SplitPart, other: SplitPart) -> bool:
     """Whether two comparable parts of one split share rows: seen at a length beyond all bounds."""
     rows = [part.places(_LONG) for part in (one, other)]
     return max(rows[0].start, rows[1].start) < min(rows[0].stop, rows[1].stop)
+
+
+def _check_sizes(data: DataSection) -> None:
+    find_style(data.prompt)
+    if data.min_pixels > data.max_pixels:
+        raise ValueError(f"config.data.min_pixels={data.min_pixels} exceeds max_pixels={data.max_pixels}; swap them")
+    lists = data.buckets
+    given = [name for name in ("prompt", "patches") if getattr(lists, name)]
+    if lists.choose and given:
+        raise ValueError(
+            f"config.data.buckets.choose={lists.choose} chooses lengths from the data, but buckets.{given[0]} "
+            "gives them; drop one of the two"
+        )
+    if lists.group > 1 and (lists.choose == 1 or (len(lists.prompt) == 1 and len(lists.patches) == 1)):
+        raise ValueError(
+            f"config.data.buckets.group={lists.group} puts prompts of one size together, but there is one shape of "
+            "batches; set group=0, or choose several shapes (data.buckets.choose=4)"
+        )
+    if data.source == WORLD and data.overlong == "drop":
+        raise ValueError(
+            "config.data.overlong='drop' measures every prompt before the run, and the built-in world has no end; set "
+            "overlong='error' and raise max_prompt_tokens"
+        )
+    if data.source == WORLD and data.world.families and not any(data.world.families.values()):
+        raise ValueError("config.data.world.families gives every family weight 0; give one a positive weight")

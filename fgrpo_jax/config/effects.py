@@ -1,0 +1,105 @@
+"""What a change of a field may change: one table for every comparison of two configs.
+
+A run may be resumed, its answers gone on with, its filter's list used, when no field on which they depend differs.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+Effect = Literal["steps", "answers", "filter", "data"]
+"""steps: what a training step computes. answers: those of an evaluation, and judgements of them. filter: accuracies
+that `filter` measures. data: which training examples there are, wherever they lie and however they are shown."""
+
+STEPS, ANSWERS, FILTER, DATA = "steps", "answers", "filter", "data"
+
+_OF_AN_ENDPOINT = ("url", "key_env", "connect_timeout", "timeout", "deadline", "retries", "backoff")
+_OF_AN_ENDPOINT = ("concurrency", "server.requests_per_minute", *(f"server.{name}" for name in _OF_AN_ENDPOINT))
+_OF_A_JUDGE = ("max_failure_rate", "min_failures", "window", "cache", *_OF_AN_ENDPOINT)
+"""Settings on which no verdict depends."""
+
+TABLE: tuple[tuple[str, tuple[Effect, ...]], ...] = (
+    ("*", (STEPS,)),
+    ("seed", (STEPS, FILTER)),
+    ("model.*", (STEPS,)),  # which policy it is, evaluation and filter tell by its weights
+    ("model.*_dtype", (STEPS, ANSWERS, FILTER)),
+    ("data.*", (STEPS, ANSWERS, DATA)),
+    ("data.path", ()),  # where a thing lies is not what it is
+    ("data.workers", ()),
+    ("data.length_cache", ()),
+    ("data.filter", ()),  # a checkpoint has the digest of the list itself
+    ("data.train_split", (STEPS, DATA)),
+    ("data.eval_split", (STEPS, ANSWERS)),
+    ("data.prompts_per_step", (STEPS,)),
+    ("data.bad", (STEPS, ANSWERS)),
+    ("data.prompt", (STEPS, ANSWERS, FILTER)),
+    ("data.m??_pixels", (STEPS, ANSWERS, FILTER)),
+    ("data.max_prompt_tokens", (STEPS, ANSWERS, FILTER)),
+    ("data.overlong", (STEPS, FILTER)),
+    ("data.mix.*.path", ()),
+    ("data.buckets.*", (STEPS,)),
+    ("data.buckets.prompt", (STEPS, FILTER)),
+    ("data.buckets.patches", (STEPS, FILTER)),
+    ("data.buckets.choose", (STEPS, FILTER)),
+    ("data.buckets.precompile", ()),
+    ("data.difficulty.*", (FILTER,)),
+    ("data.difficulty.keep", ()),  # read when all prompts are answered
+    ("data.world.flaw*", (STEPS, ANSWERS)),  # of traces, which prompts do not hold
+    ("rollout.*", (STEPS, ANSWERS, FILTER)),
+    ("rollout.group_size", (STEPS,)),
+    ("rollout.temperature", (STEPS, FILTER)),
+    ("rollout.batch_prompts", (STEPS,)),
+    ("rollout.compact", ()),
+    ("rollout.logp_*", (STEPS,)),
+    ("rewards.*", (STEPS, ANSWERS)),
+    ("rewards.custom_*", ()),  # how functions are called, not what they return
+    ("judge.*", (STEPS,)),
+    *((f"judge.{name}", ()) for name in _OF_A_JUDGE),
+    ("mesh.*", ()),
+    ("eval.*", (STEPS, ANSWERS)),
+    ("eval.examples", (STEPS,)),
+    ("eval.every", ()),
+    ("eval.batch_prompts", (STEPS,)),
+    ("eval.sets", ()),
+    ("eval.root", ()),
+    ("eval.paths.*", ()),
+    ("eval.limit", ()),
+    ("eval.resamples", ()),
+    *((f"eval.judge.{name}", ()) for name in _OF_A_JUDGE),
+    *((f"eval.extractor.{name}", ()) for name in _OF_AN_ENDPOINT),
+    ("checkpoint.*", ()),
+    ("log.*", ()),
+)
+"""Field, as a pattern, and what a change of it may change. The last pattern that fits a field counts."""
+
+
+def effects(path: str) -> tuple[Effect, ...]:
+    """What a change of the field may change; `path` is dotted, without 'config.'."""
+    return next(effects for pattern, effects in reversed(TABLE) if fnmatch.fnmatchcase(path, pattern))
+
+
+def depending(config: Mapping[str, Any], effect: Effect) -> dict[str, Any]:
+    """{dotted path: value} of the fields of a resolved config (`load.to_dict`) that such a thing depends on."""
+    return {path: value for path, value in leaves(config).items() if effect in effects(path)}
+
+
+def resume_free(config: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Whether a field may differ when a run of this resolved config is resumed, since no step depends on it.
+
+    `num_steps` may where the learning rate does not depend on it.
+    """
+    steady = config["optim"]["schedule"] == "constant"
+    return lambda path: STEPS not in effects(path) or (path == "num_steps" and steady)
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted path: value} of nested mappings."""
+    out: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            out.update(leaves(value, f"{prefix}{name}."))
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
