@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
 import json
 import math
@@ -9,11 +11,20 @@ import math
 import audit_judge
 import numpy as np
 import pytest
+from audit import main as audit_main
 from audit import report
 from audit.agreement import ABSTAINED, Pair, Rating, compare, kappa
 
 from fgrpo_jax import command
 from fgrpo_jax.data.images import decode_image
+from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.precheck import precheck
+from fgrpo_jax.reading.sentences import Trivial
+from fgrpo_jax.reading.verdict import Verdict
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement
+from fgrpo_jax.world.oracle import Oracle
+from fgrpo_jax.world.world import World
 
 
 def pair(a: str, b: str, cluster: str = "") -> Pair:
@@ -123,13 +134,16 @@ def test_nothing_a_model_wrote_becomes_markup(tmp_path, capsys):
     assert sum(tag == "script" for tag, _ in seen) == 1  # its own
     assert not any(name.startswith("on") for _, attributes in seen for name in attributes)
     sources = [attributes["src"] for tag, attributes in seen if tag == "img"]
-    assert all(source.startswith("data:image/") for source in sources)
-    assert "\u202e" not in page and "\u0000" not in page
+    assert sources and all(source.startswith("data:image/") for source in sources)
+    assert not any(tag in ("iframe", "object", "embed", "link", "form", "base", "a") for tag, _ in seen)
+    assert "\u202e" not in page and "\u0000" not in page and "\\u202e reversed \\u0000" in page
     policy = next(a["content"] for tag, a in seen if tag == "meta" and a.get("http-equiv"))
-    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}'" in policy
     assert "http://" not in page and "https://" not in page
     printed = capsys.readouterr().out
-    assert "consistency verdict" in printed and "semantic" not in printed  # no scene: rules can't judge sentences
+    assert "consistency verdict" in printed and "semantic" not in printed  # no label has a sentence
 
 
 def test_what_is_written(tmp_path):
@@ -143,9 +157,62 @@ def test_what_is_written(tmp_path):
 
 
 def test_the_built_in_set_reaches_the_bound(capsys):
-    assert run("rules", "labels", "--count=27", "--by=part", "--least-kappa=0.9") == 0
-    assert "(part held)" in capsys.readouterr().out
+    assert run("rules", "labels", "--count=54", "--by=kind", "--least-kappa=0.9") == 0
+    printed = capsys.readouterr().out
+    assert "consistency verdict (kind mixed)" in printed
+    # The rules read no free wording: they abstain on every sentence, which bounds nothing.
+    semantic = next(line for line in printed.splitlines() if line.startswith("| semantic verdict |"))
+    assert "| 0 | – | – | – | 100.0% / 0.0% |" in semantic
     assert run("labels", "labels", "--count=9", "--least-kappa=1.01") == 1
+
+
+def test_a_judge_that_fails_or_abstains_throughout_reaches_no_bound(monkeypatch, capsys):
+    silent = {"rules": ABSTAINED, "labels": "HTTP 500"}
+    said = lambda word, entry: audit_main.Said(Rating(None, word), None)  # noqa: E731
+    monkeypatch.setattr(
+        audit_main, "judge_of", lambda name, _: lambda entries: [said(silent[name], entry) for entry in entries]
+    )
+    assert run("labels", "labels", "--count=9", "--least-kappa=0.1") == 1
+    assert "kappa below 0.1: {'consistency verdict': None}" in capsys.readouterr().err
+    assert run("rules", "labels", "--count=9", "--least-kappa=0.1") == 1
+    assert "one judge abstained on everything" in capsys.readouterr().err
+
+
+def test_a_model_answers_in_nobody_s_place(monkeypatch, tmp_path):
+    """Neither the oracle nor the pre-check, nor a cache of other runs, speaks for the model that is audited."""
+    model = RecordingJudge()
+    monkeypatch.setattr(
+        audit_main.judges, "judges", lambda *_: Dispatcher(oracle=Oracle(), model=model, precheck=True, sentences=True)
+    )
+    monkeypatch.setattr(audit_main.setup, "policy", lambda _: None)
+    trace = World("easy").example(0)
+    response = trace.trace.replace("</think>", " The answer is A.</think>").replace("<answer>A", "<answer>B")
+    assert precheck(parse(response), trace.options) is Verdict.NO  # clear, and the model is asked all the same
+    row = {"example": trace.id, "response": response, "consistency": "no"}
+    (tmp_path / "cases.jsonl").write_text(json.dumps(row) + "\n")
+    flags = (f"--cases={tmp_path / 'cases.jsonl'}", "--config=configs/tiny.py", "--config.judge.local.hf=shipped")
+    assert run("labels", "local", *flags) == 0
+    sentences = [one for one in parse(response).sentences if not Trivial()(one)]
+    assert [request.kind for request in model.asked] == ["consistency", *["semantic"] * len(sentences)]
+    assert [request.sentence for request in model.asked[1:]] == sentences
+
+
+class RecordingJudge:
+    """Says the first word of each kind of verdict, and keeps what it was asked."""
+
+    identity = {"backend": "local", "model": "recording"}  # noqa: RUF012
+    overlaps = True
+
+    def __init__(self):
+        self.asked = []
+
+    def judge(self, requests, *, done=None):
+        del done
+        self.asked += requests
+        return [Judgement(VERDICTS[request.kind][0], how="model") for request in requests]
+
+    def close(self):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -179,15 +246,22 @@ def test_judges_are_named(capsys):
     assert run("server", "labels") == 1 and "needs --config=FILE" in capsys.readouterr().err
 
 
-def test_pictures_hold_boxes_and_shrink(tmp_path):
+def test_pictures_hold_boxes_and_shrink():
     image = np.random.default_rng(0).integers(0, 255, (1500, 3000, 3), dtype=np.uint8)
-    markup = pages.picture(image, [((10, 20, 5, 80), "a <b>", "said")])
-    seen = Elements(markup).seen
-    box = next(attributes for tag, attributes in seen if tag == "rect")
-    assert (box["x"], box["width"], box["class"]) == ("5.00", "5.00", "box said") and "a &lt;b&gt;" in markup
+    ratings = (Rating("yes"), Rating("no"))
+    boxes = ((10, 20, 5, 80),), ((1, 2, 3, 4),)
+    shown = [report.Shown("a", {}, "?", (), "", "x", image, *boxes, ("a",), ratings, None)]
+    seen = Elements(report.page("t", shown, report.agreements(shown), ("a", "b"))).seen
+    box = next(attributes for tag, attributes in seen if tag == "rect" and attributes["class"] == "box said")
+    assert (box["x"], box["y"], box["width"], box["height"]) == ("5.00", "20.00", "5.00", "60.00")  # turned round
+    assert (
+        sum(
+            tag == "rect" and attributes["class"] == "box gold" and attributes["x"] == "1.00"
+            for tag, attributes in seen
+        )
+        == 1
+    )
     source = next(attributes["src"] for tag, attributes in seen if tag == "img")
-    import base64
-
     assert decode_image(base64.b64decode(source.partition(",")[2])).shape == (512, 1024, 3)
 
 

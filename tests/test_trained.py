@@ -143,7 +143,7 @@ def test_adapters_move_their_kernels_by_a_low_rank_and_nothing_else() -> None:
 
 def test_the_gradient_of_adapters_is_that_of_the_sum() -> None:
     """With B = 0 the first update moves B alone: d loss / d B = alpha/rank · Aᵀ d loss / d W."""
-    made = learner(lora=lora(), updates=1, kl_coef=0.0)
+    made = learner(lora=lora(), updates_per_batch=1, kl_coef=0.0)
     params = tiny_params()
     trained = made.trained
     _, opt_state = trained.begin(params, made.config.optimizer)

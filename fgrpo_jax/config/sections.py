@@ -30,12 +30,8 @@ class ModelSection:
     revision: str = field("", "Of a hub id: branch, tag or commit. A run stores the commit it began with.")
     param_dtype: Dtype = field("float32", "Masters. Training takes bfloat16 only with optim.compensated or adapters.")
     compute_dtype: Dtype = field("float32", "Activations and matrix products.")
-    remat: Literal["none", "dots", "full"] = field(
-        "none", "What the backward pass computes again: nothing, all but products with weights (dots), or all."
-    )
-    freeze: tuple[str, ...] = field(
-        ("visual/**",), "Parameters that FGRPO leaves alone. The paper freezes the tower, merger included."
-    )
+    remat: Literal["none", "dots", "full"] = field("none", "What the backward pass computes again: nothing, all but products with weights (dots), or all.")
+    freeze: tuple[str, ...] = field(("visual/**",), "Parameters that FGRPO leaves alone. The paper freezes the tower, merger included.")
     lora: Lora = field(Lora, "Adapters; docs/training.md.")
 
 
@@ -54,12 +50,8 @@ class WorldSection:
     """The built-in world."""
 
     difficulty: Literal["tiny", "easy", "hard"] = field("tiny", "How large, crowded and varied the scenes are.")
-    families: Mapping[str, float] = field(
-        dict, "Weight of each question family. Empty is the world's own mix.", NOT_NEGATIVE
-    )
-    flawed: float = field(
-        0.28, "Share of reference traces that are flawed on purpose, in supervised training.", FRACTION
-    )
+    families: Mapping[str, float] = field(dict, "Weight of each question family. Empty is the world's own mix.", NOT_NEGATIVE)
+    flawed: float = field(0.28, "Share of reference traces that are flawed on purpose, in supervised training.", FRACTION)
     flaws: FlawsSection = field(FlawsSection, "Weights of the kinds of flaw.")
     yes_no: float = field(0.5, "Share of yes/no questions. The others are multiple choice.", FRACTION)
     seed: int = field(0, "Of the world itself: runs with another `seed` are tried on the same questions.", AtLeast(0))
@@ -70,21 +62,11 @@ class BucketsSection:
     """Padded lengths that batches may have. Each combination is compiled once. () is a ladder of lengths."""
 
     prompt: tuple[int, ...] = field((), "Prompt tokens.", COUNT)
-    completion: tuple[int, ...] = field(
-        (), "Response tokens in supervised training. A trace beyond the largest is an error.", COUNT
-    )
+    completion: tuple[int, ...] = field((), "Response tokens in supervised training. A trace beyond the largest is an error.", COUNT)
     patches: tuple[int, ...] = field((), "14-pixel patches an image, multiples of 4.", COUNT)
-    choose: int = field(
-        0, "Instead of lists: at most so many joint shapes, those that pad the run's batches least.", AtLeast(0)
-    )
-    group: int = field(
-        0,
-        "Batches in a row whose prompts are shared out by size, for less padding. 0 leaves them as shuffled.",
-        AtLeast(0),
-    )
-    measure: int = field(
-        512, "First batches of the run that are measured to choose lengths and to compile ahead.", COUNT
-    )
+    choose: int = field(0, "Instead of lists: at most so many joint shapes, those that pad the run's batches least.", AtLeast(0))
+    group: int = field(0, "Batches in a row whose prompts are shared out by size, for less padding. 0 leaves them as shuffled.", AtLeast(0))
+    measure: int = field(512, "First batches of the run that are measured to choose lengths and to compile ahead.", COUNT)
     precompile: bool = field(True, "Compile every shape those batches have before the first step.")
 
 
@@ -113,42 +95,24 @@ class MixSection:
 class DataSection:
     """What is asked."""
 
-    source: str = field(
-        "world", "world (built in), mix, prepared, or a set's name such as sat, nlvr, jsonl; docs/data.md."
-    )
+    source: str = field("world", "world (built in), mix, prepared, or a set's name such as sat, nlvr, jsonl; docs/data.md.")
     path: str = field("", "Its folder, as published or as `prepare` made it. The built-in world has none.")
-    bad: Literal["error", "skip"] = field(
-        "error", "Rows that cannot be used: stop, naming file and row (error), or leave out and count (skip)."
-    )
-    train_split: str = field(
-        "train", "World: train, heldout or validation. Else a split of the source, also a part such as train[500:]."
-    )
-    eval_split: str = field(
-        "heldout", "It shares no examples with train_split; train[:500] beside train[500:] will do."
-    )
-    open_answers: Literal["keep", "drop", "choices"] = field(
-        "keep", "Questions without options: keep, drop, or make choices of the set's other answers."
-    )
+    bad: Literal["error", "skip"] = field("error", "Rows that cannot be used: stop, naming file and row (error), or leave out and count (skip).")
+    train_split: str = field("train", "World: train, heldout or validation. Else a split of the source, also a part such as train[500:].")
+    eval_split: str = field("heldout", "It shares no examples with train_split; train[:500] beside train[500:] will do.")
+    open_answers: Literal["keep", "drop", "choices"] = field("keep", "Questions without options: keep, drop, or make choices of the set's other answers.")
     mix: Mapping[str, MixSection] = field(dict, "The members of source = 'mix', by name; see configs/paper_mix.py.")
-    mix_seed: int = field(
-        0, "Which examples of each member are drawn. It is not `seed`, so that runs share their data.", AtLeast(0)
-    )
+    mix_seed: int = field(0, "Which examples of each member are drawn. It is not `seed`, so that runs share their data.", AtLeast(0))
     prompts_per_step: int = field(128, "M of a rollout batch, over all devices.", COUNT)
     max_prompt_tokens: int = field(8192, "A prompt is never cut. What becomes of a longer one is `overlong`.", COUNT)
-    overlong: Literal["error", "drop"] = field(
-        "error", "drop: all training prompts are measured before the run, and longer ones left out."
-    )
+    overlong: Literal["error", "drop"] = field("error", "drop: all training prompts are measured before the run, and longer ones left out.")
     length_cache: str = field("", "Folder that keeps what was measured. Empty is ~/.cache/fgrpo_jax.")
     filter: str = field("", "List of training examples to keep, or the workdir of fgrpo_jax.filter. Empty keeps all.")
     difficulty: DifficultySection = field(DifficultySection, "How fgrpo_jax.filter makes that list.")
     min_pixels: int = field(262_144, "Images are enlarged to this. The paper does not state it; EasyR1's value.", COUNT)
     max_pixels: int = field(4_194_304, "Images are shrunk to this. The paper does not state it; EasyR1's value.", COUNT)
-    prompt: str = field(
-        "paper", "paper, tiny, direct, cot, vigorl, treevgr, vlm_r1 (data/styles.py), or a file FILE.json of your own."
-    )
-    workers: int = field(
-        0, "Grain worker processes that read images and tokenise. 0 works in the main process.", AtLeast(0)
-    )
+    prompt: str = field("paper", "paper, tiny, direct, cot, vigorl, treevgr, vlm_r1 (data/styles.py), or a file FILE.json of your own.")
+    workers: int = field(0, "Grain worker processes that read images and tokenise. 0 works in the main process.", AtLeast(0))
     buckets: BucketsSection = field(BucketsSection, "Padded lengths of batches.")
     world: WorldSection = field(WorldSection, "The built-in world.")
 
@@ -159,23 +123,15 @@ class RewardsSection:
 
     accuracy_weight: float = field(0.5, "Weight of R_acc in R_task.", NOT_NEGATIVE)
     format_weight: float = field(0.5, "Weight of R_fmt in R_task.", NOT_NEGATIVE)
-    weights: Mapping[str, float] = field(
-        dict, "Further signals in R_task, {name: weight}. A signal adds 0 where it does not apply."
-    )
+    weights: Mapping[str, float] = field(dict, "Further signals in R_task, {name: weight}. A signal adds 0 where it does not apply.")
     custom: Mapping[str, str] = field(dict, "Signals of your own, {name: 'package.module:function'}; docs/rewards.md.")
     custom_concurrency: int = field(8, "Calls of asynchronous functions of your own under way at once.", COUNT)
     custom_timeout: float = field(600.0, "Seconds that such a call may take before the run stops.", POSITIVE)
-    overlong_cache: int = field(
-        0, "Tokens before the end of the window over which the signal `overlong` falls to -1.", AtLeast(0)
-    )
-    ciou_mapping: Literal["clamp", "shift"] = field(
-        "clamp", "clamp: max(CIoU, 0). shift: (CIoU + 1)/2. The paper states no map to [0, 1]."
-    )
+    overlong_cache: int = field(0, "Tokens before the end of the window over which the signal `overlong` falls to -1.", AtLeast(0))
+    ciou_mapping: Literal["clamp", "shift"] = field("clamp", "clamp: max(CIoU, 0). shift: (CIoU + 1)/2. The paper states no map to [0, 1].")
     dedupe_boxes: bool = field(False, "True: a box predicted twice counts once in N of Eq. 1.")
     no_claim: Literal["masked", "zero"] = field("masked", "R_S of a reasoning without any visual claim.")
-    box_iou_correct: float = field(
-        0.5, "IoU with the named object from which the rules judge calls a box correct.", FRACTION
-    )
+    box_iou_correct: float = field(0.5, "IoU with the named object from which the rules judge calls a box correct.", FRACTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,31 +147,17 @@ class LocalSection:
 class JudgeSection:
     """Who says whether a reasoning is consistent (R_C) and grounded (R_S); docs/judges.md."""
 
-    backend: Literal["rules", "none", "local", "server"] = field(
-        "rules", "rules: exact where the scene is known. none: R_S is masked, R_C is by rules. local, server: a model."
-    )
+    backend: Literal["rules", "none", "local", "server"] = field("rules", "rules: exact where the scene is known. none: R_S is masked, R_C is by rules. local, server: a model.")
     precheck: bool = field(True, "Rules decide the clear cases of consistency before a model is asked.")
-    unread: Literal["incorrect", "abstain"] = field(
-        "incorrect", "Sentences that rules can't read: INCORRECT, so that gibberish gains nothing, or masked (abstain)."
-    )
-    frame: Literal["processed", "original", "unit", "thousand"] = field(
-        "processed", "Boxes as the judge speaks them: processed or original pixels, 0..1 (unit), 0..1000 (thousand)."
-    )
-    max_failure_rate: float = field(
-        0.2, "The run saves a checkpoint and stops when more of its requests to a model fail.", FRACTION
-    )
+    unread: Literal["incorrect", "abstain"] = field("incorrect", "Sentences that rules can't read: INCORRECT, so that gibberish gains nothing, or masked (abstain).")
+    frame: Literal["processed", "original", "unit", "thousand"] = field("processed", "Boxes as the judge speaks them: processed or original pixels, 0..1 (unit), 0..1000 (thousand).")
+    max_failure_rate: float = field(0.2, "The run saves a checkpoint and stops when more of its requests to a model fail.", FRACTION)
     min_failures: int = field(20, "It only stops when no fewer requests than these failed.", COUNT)
     window: int = field(10, "Both are counted over the last so many steps.", COUNT)
     concurrency: int = field(32, "Requests under way at once.", COUNT)
-    cache: str = field(
-        "WORKDIR/judge.sqlite", "Verdicts of a model, each asked for once. WORKDIR is the run's. Empty keeps none."
-    )
-    trivial_prefixes: tuple[str, ...] = field(
-        (), "Beginnings of sentences a model is not asked about. () is the list of reading/sentences.py."
-    )
-    visual_words: tuple[str, ...] = field(
-        (), "Words without which a model is not asked about a sentence. () is the list of reading/words.py."
-    )
+    cache: str = field("WORKDIR/judge.sqlite", "Verdicts of a model, each asked for once. WORKDIR is the run's. Empty keeps none.")
+    trivial_prefixes: tuple[str, ...] = field((), "Beginnings of sentences a model is not asked about. () is the list of reading/sentences.py.")
+    visual_words: tuple[str, ...] = field((), "Words without which a model is not asked about a sentence. () is the list of reading/words.py.")
     local: LocalSection = field(LocalSection, "The model of backend = 'local'.")
     server: Server = field(Server, "The endpoint of backend = 'server'.")
 
@@ -229,9 +171,7 @@ class JudgeSection:
 class EvalJudgeSection(JudgeSection):
     """The judge of evaluations."""
 
-    backend: Literal["same", "rules", "none", "local", "server"] = field(  # type: ignore[assignment]
-        "same", "same: the judge of training. The others as in config.judge."
-    )
+    backend: Literal["same", "rules", "none", "local", "server"] = field("same", "same: the judge of training. The others as in config.judge.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,9 +199,7 @@ class EvalSection:
     judge: EvalJudgeSection = field(EvalJudgeSection, "The judge of evaluations.")
     extractor: ExtractorSection = field(ExtractorSection, "Who reads the answer in a response.")
     examples: int = field(500, "Held-out questions, tried before and after training. 0 skips it.", AtLeast(0))
-    sets: tuple[str, ...] = field(
-        (), "Of `evaluate`, such as ('mmvp', 'nlvr:hidden'). () is data.source with data.eval_split."
-    )
+    sets: tuple[str, ...] = field((), "Of `evaluate`, such as ('mmvp', 'nlvr:hidden'). () is data.source with data.eval_split.")
     root: str = field("", "Folder that holds one folder a set, by its name.")
     paths: Mapping[str, str] = field(dict, "Folders of single sets, {name: folder}, where they are not in root.")
     limit: int = field(0, "Of each of these sets the first so many questions. 0 takes all.", AtLeast(0))
@@ -270,9 +208,7 @@ class EvalSection:
     temperature: float = field(1.0, "0 is greedy.", NOT_NEGATIVE)
     batch_prompts: int = field(16, "Prompts a sampler call.", COUNT)
     every: int = field(0, "Also every so many steps of training. 0: only before and after.", AtLeast(0))
-    seed: int = field(
-        0, "Of the sampling in evaluation. It is the same for every run, so that differences are paired.", AtLeast(0)
-    )
+    seed: int = field(0, "Of the sampling in evaluation. It is the same for every run, so that differences are paired.", AtLeast(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,25 +242,17 @@ class SftSection:
     clip_norm: float = field(1.0, "As optim.clip_norm.", POSITIVE)
     eval_split: str = field("validation", "Traces that choose the best checkpoint, apart from data.eval_split.")
     eval_every: int = field(200, "Steps between two validation losses. The best checkpoint is kept.", COUNT)
-    target_loss: float = field(
-        0.0, "The run ends once the validation loss, in nats a token, is this low.", NOT_NEGATIVE
-    )
+    target_loss: float = field(0.0, "The run ends once the validation loss, in nats a token, is this low.", NOT_NEGATIVE)
     eval_examples: int = field(256, "Traces of the validation loss.", COUNT)
-    freeze: tuple[str, ...] = field(
-        ("visual/blocks/**", "visual/patch_embed/**"), "The encoder. Projector and language model are trained."
-    )
-    describe: float = field(
-        0.0, "Share of tasks that ask to list the scene's objects instead of answering: learning to see.", FRACTION
-    )
+    freeze: tuple[str, ...] = field(("visual/blocks/**", "visual/patch_embed/**"), "The encoder. Projector and language model are trained.")
+    describe: float = field(0.0, "Share of tasks that ask to list the scene's objects instead of answering: learning to see.", FRACTION)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A whole run."""
 
-    seed: int = field(
-        0, "Of sampling, shuffling and initialisation, and not of the built-in world; see data.world.seed.", AtLeast(0)
-    )
+    seed: int = field(0, "Of sampling, shuffling and initialisation, and not of the built-in world; see data.world.seed.", AtLeast(0))
     num_steps: int = field(1140, "Rollout steps: 3 epochs of the paper's 48.7K prompts at 128 a step.", COUNT)
     model: ModelSection = field(ModelSection, "The policy.")
     data: DataSection = field(DataSection, "What is asked.")

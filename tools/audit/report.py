@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
+from PIL import Image
 
 from audit.agreement import ABSTAINED, FAILED, Agreement, Pair, Rating, compare
 from fgrpo_jax.records import Box
+from fgrpo_jax.world.traces import letter
 
 CONSISTENCY, SEMANTIC = "consistency", "semantic"
 SCORES: Mapping[str, Mapping[str, str]] = {
@@ -48,21 +56,25 @@ class Shown:
     semantic: Sequence[tuple[Rating, Rating]] | None
 
     @property
+    def pairs(self) -> list[tuple[str, Rating, Rating]]:
+        """(CONSISTENCY or SEMANTIC, rating of the first judge, of the second) of all that both judged."""
+        whole = [] if self.consistency is None else [(CONSISTENCY, *self.consistency)]
+        return whole + [(SEMANTIC, a, b) for a, b in self.semantic or ()]
+
+    @property
     def kinds(self) -> set[str]:
         """Kinds of disagreement: 'semantic: correct → skip'; empty when the judges say the same throughout."""
-        out = {_cell(CONSISTENCY, *self.consistency)} if self.consistency is not None else set()
-        out |= {_cell(SEMANTIC, a, b) for a, b in self.semantic or ()}
-        return out - {""}
+        return {f"{kind}: {a.word} → {b.word}" for kind, a, b in self.pairs if a.word != b.word}
 
     @property
     def contrary(self) -> bool:
         """Whether the judges said different things somewhere, and not only one of them nothing."""
-        pairs = [*([self.consistency] if self.consistency is not None else []), *(self.semantic or ())]
-        return any(a.verdict != b.verdict for a, b in pairs if a.verdict is not None and b.verdict is not None)
+        return any(a.verdict != b.verdict for _, a, b in self.pairs if a.verdict is not None and b.verdict is not None)
 
-
-def _cell(kind: str, a: Rating, b: Rating) -> str:
-    return "" if a.word == b.word else f"{kind}: {a.word} → {b.word}"
+    @property
+    def answer(self) -> str:
+        """The end of the response: what stands behind its reasoning, at most 300 characters."""
+        return (self.response.rpartition("</think>")[2] or self.response).strip()[-300:]
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
@@ -74,9 +86,8 @@ def agreements(shown: Sequence[Shown], *, by: str = "") -> dict[str, Agreement]:
         parts |= {f" ({by} {value})": [one for one in shown if one.tags.get(by, "") == value] for value in values}
     out = {}
     for name, part in parts.items():
-        consistency = [Pair(one.id, *one.consistency) for one in part if one.consistency is not None]
-        semantic = [Pair(one.id, *pair) for one in part for pair in one.semantic or ()]
-        for kind, pairs in ((CONSISTENCY, consistency), (SEMANTIC, semantic)):
+        for kind in (CONSISTENCY, SEMANTIC):
+            pairs = [Pair(one.id, a, b) for one in part for judged, a, b in one.pairs if judged == kind]
             if pairs:
                 out[f"{kind} verdict{name}"] = compare(pairs)
                 out[f"{kind} score{name}"] = compare(_scores(kind, pairs))
@@ -138,8 +149,9 @@ def confusion(found: Agreement) -> tuple[list[str], list[list[str]]]:
 
 
 # ---------------------------------------------------------------------------------------------------------------- page
-_TONES = {"yes": "good", "correct": "good", "1": "good", "no": "bad", "incorrect": "bad", "0": "bad"}
-_TONES |= {"uncertain": "warn", FAILED: "bad", ABSTAINED: "warn"}
+LONGEST_SIDE = 1024  # pixels of an embedded picture; larger ones are shrunk
+TONES = dict.fromkeys(("yes", "correct"), "good") | dict.fromkeys(("no", "incorrect", FAILED), "bad")
+TONES |= dict.fromkeys(("uncertain", ABSTAINED), "warn")
 
 
 def page(
@@ -148,177 +160,47 @@ def page(
     """A self-contained page: figures, who said what, and every response with a disagreement (up to `most` of them)."""
     differing = sorted((one for one in shown if one.kinds), key=lambda one: not one.contrary)  # contrary verdicts first
     listed = differing[:most]
-    left = len(differing) - len(listed)
-    note = f" The first {most} are shown; {left} more are in the JSON file." if left else ""
-    body = [
-        html.tag("h1", html.text(title)),
-        html.tag(
-            "p",
-            html.text(f"{names[0]} (a) beside {names[1]} (b) on {len(shown)} responses; they differ on "),
-            html.tag("strong", str(len(differing))),
-            html.text(f".{note}"),
-            class_="lead",
-        ),
-        html.tiles(_headlines(found)),
-        html.tag("h2", "Agreement"),
-        html.table(
-            list(map(html.text, HEAD)),
-            [list(map(html.text, cells(name, one))) for name, one in found.items()],
-            numbers=range(1, len(HEAD)),
-        ),
-        html.tag("h2", "Who said what"),
-        html.tag(
-            "div",
-            *(_matrix(name, one, names) for name, one in found.items() if "verdict" in name and "(" not in name),
-            class_="matrices",
-        ),
-        html.tag("h2", "Disagreements"),
-        _filters(listed),
-        html.tag("div", *(_card(one, names) for one in listed), id="cards"),
-        html.tag("p", "Nothing matches.", id="none", class_="lead", hidden="") if listed else "",
-    ]
-    return html.page(title, html.tag("main", *body), script=_SCRIPT, style=_STYLE)
+    context = {"title": title, "names": names, "total": len(shown), "differing": len(differing), "most": most}
+    context |= {"found": found, "head": HEAD, "cells": cells, "confusion": confusion}
+    context |= {"kinds": Counter(kind for one in listed for kind in one.kinds).most_common(), "tones": TONES}
+    context |= {"cards": listed, "source": _source, "rectangles": _rectangles, "letter": letter}
+    return _environment().get_template("page.html.jinja").render(context)
 
 
-def _headlines(found: Mapping[str, Agreement]) -> dict[str, tuple[str, str]]:
-    out = {}
-    for name, one in found.items():
-        if "(" not in name:
-            value = "–" if one.kappa is None else f"{one.kappa:.3f}"
-            interval = "" if one.low is None else f", {one.low:.3f} … {one.high:.3f}"
-            out[f"κ, {name}"] = (value, f"{one.decided} of {one.total} decided{interval}")
+def _environment() -> jinja2.Environment:
+    """Every text that a template shows is escaped, and so is every character that a browser would drop or obey."""
+    out = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else _visible(str(value)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    out.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return out
 
 
-def _matrix(name: str, found: Agreement, names: tuple[str, str]) -> str:
-    head, body = confusion(found)
-    most = max(found.table.values(), default=1)
-    rows = []
-    for a, *counts in body:
-        shaded = []
-        for b, count in zip(head[1:], counts, strict=True):
-            weight = (int(count) / most) ** 0.5 * 60 if count != "0" else 0
-            tone = "good" if a == b else "bad"
-            style = f"background:color-mix(in srgb,var(--{tone}) {weight:.0f}%,transparent)"
-            shaded.append(html.tag("td", count if count != "0" else "·", class_="n", style=style))
-        rows.append(html.tag("tr", html.tag("th", html.text(a)), *shaded))
-    top = html.tag("tr", html.tag("th", "a ↓ · b →"), *(html.tag("th", html.text(b), class_="n") for b in head[1:]))
-    caption = html.tag("h3", html.text(name))
-    who = html.tag("p", html.text(f"a: {names[0]}, b: {names[1]}"), class_="lead small")
-    return html.tag("div", caption, who, html.tag("table", html.tag("tbody", top, *rows)), class_="card matrix")
+def _visible(text: str) -> str:
+    """The text with a code such as '\\u202e' in place of each character that is invisible or turns the direction."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
 
 
-def _filters(listed: Sequence[Shown]) -> str:
-    counts = Counter(kind for one in listed for kind in one.kinds)
-    chips = [html.tag("button", html.text(f"all ({len(listed)})"), class_="chip on", data_kind="", type="button")]
-    chips += [
-        html.tag("button", html.text(f"{kind} ({count})"), class_="chip", data_kind=kind, type="button")
-        for kind, count in counts.most_common()
+def _rectangles(one: Shown) -> list[tuple[float, float, float, float, str, str]]:
+    """(x, y, width, height, label, class) of the boxes over the picture of a response, in pixels of its image."""
+    boxes = [(box, f"gold {at}", "gold") for at, box in enumerate(one.gold_boxes, 1)]
+    boxes += [(box, f"box {at} of the reasoning", "said") for at, box in enumerate(one.boxes, 1)]
+    return [
+        (min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1), label, kind) for (x1, y1, x2, y2), label, kind in boxes
     ]
-    search = '<input id="search" type="search" placeholder="find in question, reasoning, id" aria-label="find">'
-    whole = '<label><input id="only" type="checkbox"> only what differs</label>'
-    return html.tag("div", html.tag("div", *chips, class_="chips"), search, whole, class_="filters")
 
 
-def _badge(rating: Rating) -> str:
-    title = rating.why if rating.verdict is None and rating.why != ABSTAINED else None
-    return html.tag("span", html.text(rating.word), class_=f"badge {_TONES.get(rating.word, '')}".strip(), title=title)
-
-
-def _card(one: Shown, names: tuple[str, str]) -> str:
-    kinds = sorted(one.kinds)
-    tags = "".join(html.tag("span", html.text(f"{key}: {value}"), class_="badge") for key, value in one.tags.items())
-    top = html.tag("div", html.tag("code", html.text(one.id)), tags, class_="top")
-    left = ""
-    if one.image is not None:
-        boxes = [(box, f"gold {at + 1}", "gold") for at, box in enumerate(one.gold_boxes)]
-        boxes += [(box, f"box {at + 1} of the reasoning", "said") for at, box in enumerate(one.boxes)]
-        key = '<p class="key"><span><i></i>boxes of the reasoning</span> <span><i class="gold"></i>gold</span></p>'
-        left = html.tag("div", html.picture(one.image, boxes), key if boxes else "", class_="left")
-    right = html.tag(
-        "div", html.tag("h3", html.text(one.question)), _options(one), _verdicts(one, names), class_="right"
-    )
-    return html.tag(
-        "article", top, html.tag("div", left, right, class_="cols"), class_="card case", data_kinds="|".join(kinds)
-    )
-
-
-def _options(one: Shown) -> str:
-    items = []
-    for at, option in enumerate(one.options):
-        letter = chr(ord("A") + at)
-        items.append(
-            html.tag("li", html.text(f"{letter}. {option}"), class_="right-one" if letter == one.gold else None)
-        )
-    return html.tag("ul", *items, class_="options") if items else ""
-
-
-def _verdicts(one: Shown, names: tuple[str, str]) -> str:
-    head = html.tag("tr", html.tag("th", ""), *(html.tag("th", html.text(name)) for name in names))
-    rows = []
-    for at, sentence in enumerate(one.sentences):
-        pair = one.semantic[at] if one.semantic is not None else None
-        badges = ("", "") if pair is None else (_badge(pair[0]), _badge(pair[1]))
-        same = pair is None or pair[0].word == pair[1].word
-        row = html.tag("td", html.text(sentence)), html.tag("td", badges[0]), html.tag("td", badges[1])
-        rows.append(html.tag("tr", *row, class_="same" if same else "differs"))
-    answer = one.response.rpartition("</think>")[2] or one.response
-    said = html.tag("span", "answer", class_="badge") + " " + html.tag("code", html.text(answer.strip()[-300:]))
-    rows.append(html.tag("tr", html.tag("td", said), "<td></td><td></td>"))
-    if one.consistency is not None:
-        a, b = one.consistency
-        cell = html.tag("td", html.tag("strong", "the reasoning entails the answer"))
-        row = html.tag("tr", cell, html.tag("td", _badge(a)), html.tag("td", _badge(b)))
-        rows.append(row.replace("<tr>", f'<tr class="{"whole" if a.word == b.word else "whole differs"}">', 1))
-    return html.tag("div", html.tag("table", html.tag("tbody", head, *rows)), class_="scroll said")
-
-
-_STYLE = """
-.matrices{display:grid;grid-template-columns:repeat(auto-fit,minmax(360px,1fr));gap:14px}.matrix{margin:0;overflow-x:auto}
-.matrix td,.matrix th{border:0;padding:6px 10px}.matrix td{min-width:52px;border-radius:4px}.small{font-size:13px}
-.filters{position:sticky;top:0;z-index:2;background:var(--bg);padding:8px 0 10px;border-bottom:1px solid var(--line);
-display:flex;flex-wrap:wrap;gap:10px;align-items:center}.chips{display:flex;flex-wrap:wrap;gap:6px;flex-basis:100%}
-.chip{font:inherit;font-size:13px;padding:3px 11px;border-radius:999px;border:1px solid var(--line);
-background:var(--card);color:var(--ink);cursor:pointer}.chip.on{background:var(--accent);border-color:var(--accent);color:var(--bg)}
-#search{font:inherit;padding:5px 10px;border:1px solid var(--line);border-radius:8px;background:var(--card);
-color:var(--ink);min-width:280px}.filters label{color:var(--soft);font-size:14px}
-.case .top{display:flex;gap:8px;align-items:center;flex-wrap:wrap;margin-bottom:10px;color:var(--soft)}
-.cols{display:flex;gap:20px;align-items:flex-start}.left{flex:0 0 260px}.right{flex:1;min-width:0}
-@media(max-width:760px){.cols{flex-direction:column}.left{flex:none;width:100%;max-width:340px}}
-.options{list-style:none;margin:0 0 10px;padding:0;display:flex;flex-wrap:wrap;gap:4px 16px;color:var(--soft);
-font-size:14px}
-.right-one{color:var(--good);font-weight:600}.right-one::after{content:" ✓"}
-.said table{width:100%}.said td{vertical-align:top;overflow-wrap:anywhere}.said td+td,.said th+th{width:112px}
-.differs td{background:var(--mark)}.same{color:var(--soft)}.only tr.same{display:none}
-.whole td{border-top:2px solid var(--line)}
-.key{font-size:12.5px;color:var(--soft);margin:6px 0 0;display:flex;gap:4px 14px;flex-wrap:wrap}
-.key i{display:inline-block;width:14px;height:10px;
-margin-right:5px;border:2px solid #ff2fa0;vertical-align:-1px}.key i.gold{border:2px dashed var(--soft)}
-"""
-
-_SCRIPT = """
-(() => {
-  const cards = [...document.querySelectorAll('.case')], chips = [...document.querySelectorAll('.chip')];
-  const find = document.getElementById('search'), none = document.getElementById('none');
-  let kind = '';
-  const show = () => {
-    const word = find.value.toLowerCase();
-    let seen = 0;
-    for (const card of cards) {
-      const fits = (!kind || card.dataset.kinds.split('|').includes(kind)) &&
-        (!word || card.textContent.toLowerCase().includes(word));
-      card.hidden = !fits;
-      seen += fits;
-    }
-    if (none) none.hidden = seen > 0;
-  };
-  for (const chip of chips) chip.addEventListener('click', () => {
-    kind = chip.dataset.kind;
-    for (const other of chips) other.classList.toggle('on', other === chip);
-    show();
-  });
-  find.addEventListener('input', show);
-  document.getElementById('only').addEventListener('change', (event) =>
-    document.getElementById('cards').classList.toggle('only', event.target.checked));
-})();
-"""
+def _source(pixels: np.ndarray) -> str:
+    """The image as a data: address; photographs as JPEG, which takes a tenth of their PNG."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image.save(png, "PNG", optimize=True)
+    image.save(jpeg, "JPEG", quality=90)
+    kind, smaller = ("png", png) if png.tell() < 2 * jpeg.tell() else ("jpeg", jpeg)
+    return f"data:image/{kind};base64," + base64.b64encode(smaller.getvalue()).decode()

@@ -91,7 +91,7 @@ def train(rules: tuple[Constraint, ...], *, steps: int = STEPS, published: bool 
       rate: of the policy's step.
     """
     reward, signals, log_prior = (jnp.asarray(x, jnp.float32) for x in (REWARD, SIGNALS, np.log(PRIOR)))
-    direction = multipliers.column(rules, "direction")
+    direction = multipliers.column(rules, "sign")
     field = _published if published else _lagrangian
 
     def step(state: Any, index: jax.Array) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Reading responses, how far the rules agree with labels, and what instructions to a judge come to."""
+"""Reading responses, how far the pre-check agrees with labels, and what instructions to a judge come to."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from audit import report
-from audit.agreement import ABSTAINED, Pair, Rating, compare
-from audit.labelled import Labelled, labelled_set
-from audit.wordings import PARTS
+from audit.agreement import Rating
+from audit.labelled import labelled_set
 
 from checks import runs
 from checks.record import Check, at_least, at_most, holds, same
@@ -24,7 +23,6 @@ from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Box, Example, ImageSize
 from fgrpo_jax.rewards import task
 from fgrpo_jax.rewards.score import RewardConfig, score
-from fgrpo_jax.rewards.wide import read_widely
 from fgrpo_jax.world.grammar import read
 from fgrpo_jax.world.oracle import Oracle
 from fgrpo_jax.world.world import World
@@ -134,7 +132,7 @@ def _unsteady(count: int) -> int:
                 parsed = parse(text, dialect=dialect)
                 _ = answer_index(parsed, SIDES), open_answer(parsed), precheck(parsed, SIDES)
                 for sentence in parsed.sentences:
-                    _ = read(sentence), read_widely(sentence)
+                    _ = read(sentence)
                 bad += parse(text, dialect=dialect) != parsed
             except Exception:  # whatever it is, it is what is counted here
                 bad += 1
@@ -214,37 +212,15 @@ def _scoring() -> float:
 
 # ------------------------------------------------------------------------------------------------------------ labelled
 def labelled(context: runs.Context) -> Iterator[Check]:
-    """Agreement of the rules with 2,400 traces in other words, those of authors who knew no rule among them."""
+    """What the pre-check decides of 1,200 traces in free English, whose verdicts are known."""
     del context
-    traces = labelled_set(300)
-    yield at_least("labelled/traces", len(traces), 400)
-    for part in PARTS:
-        mine = [one for one in traces if one.part == part]
-        for name, pairs in _pairs(mine).items():
-            found = compare(pairs)
-            yield at_least(f"labelled/{part} wordings, {name}: kappa", found.kappa, 0.95)
-            # Of wordings chosen for being in no other list a third may be left to a judge that can read.
-            most = 0.35 if part == "unseen" else 0.25
-            yield at_most(f"labelled/{part} wordings, {name}: share without a verdict", found.abstained[0], most)
-    alone = [(precheck(parse(one.response), one.example.options), one.consistency) for one in traces]
-    decided = [(said, label) for said, label in alone if said is not None]
-    wrong = sum(said is not label for said, label in decided) / len(decided)
-    yield at_most("labelled/pre-check without the structured question: share wrong of what it decides", wrong, 0.02)
-    yield at_least("labelled/pre-check without the structured question: share decided", len(decided) / len(alone), 0.25)
-
-
-def _pairs(traces: Sequence[Labelled]) -> dict[str, list[Pair]]:
-    rules, out = Oracle(unread="abstain"), {"consistency": [], "sentences": []}
-    for one in traces:
-        parsed = parse(one.response)
-        out["consistency"].append(Pair(one.id, _rate(rules.consistency(one.example, parsed)), _rate(one.consistency)))
-        for said, label in zip(rules.semantic(one.example, parsed), one.sentences, strict=True):
-            out["sentences"].append(Pair(one.id, _rate(said), _rate(label.verdict)))
-    return out
-
-
-def _rate(verdict: Verdict | None) -> Rating:
-    return Rating(None, ABSTAINED) if verdict is None else Rating(verdict.value)
+    traces = labelled_set()
+    said = [(precheck(parse(one.response), one.example.options), one.consistency) for one in traces]
+    decided = [(verdict, label) for verdict, label in said if verdict is not None]
+    wrong = sum(verdict is not label for verdict, label in decided)
+    yield at_least("labelled/traces", len(traces), 1_200)
+    yield at_least("labelled/pre-check: share decided", len(decided) / len(traces), 0.25)
+    yield at_most("labelled/pre-check: share wrong of what it decides", wrong / len(decided), 0.02)
 
 
 # ----------------------------------------------------------------------------------------------------------- injection

@@ -5,61 +5,61 @@
     python tools/audit_judge.py labels server --config=configs/X.py --config.judge.url=… --out=audit
 
 A judge is `labels` (what the cases file says), `rules`, or one of the backends of `config.judge` (`local`, `server`),
-which then need --config with that section filled in. A model is asked about every response and every sentence that is
-not trivial: no rule and no cache of other runs answers in its place. Writes OUT/audit.json (figures, and both judges'
-verdicts on every case), OUT/audit.md and OUT/audit.html (self-contained), and prints the table. docs/signals.md has
-the fields of a cases file. The exit code is 1 when --least-kappa is not reached.
+which then need --config with that section filled in. The rules decide the clear cases of consistency and abstain on
+sentences, but for examples of the built-in world, whose truth they know. A model is asked about every response and
+every sentence that is not trivial: no rule and no cache of other runs answers in its place. Writes OUT/audit.json
+(figures, and both judges' verdicts on every case), OUT/audit.md and OUT/audit.html (self-contained), and prints the
+table. docs/signals.md has the fields of a cases file. The exit code is 1 when --least-kappa is not reached.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from audit import report
 from audit.agreement import ABSTAINED, Rating
-from audit.labelled import as_row, labelled_set
+from audit.labelled import labelled_set
 from fgrpo_jax import command
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.reading.dialects import boxes_in, find_dialect
-from fgrpo_jax.reading.parsing import parse
+from fgrpo_jax.reading.parsing import Parsed, parse
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import dispatch
 from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
-from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement
+from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement, Kind
 from fgrpo_jax.training import judges, setup
 from fgrpo_jax.world.oracle import UNREAD, Oracle
 from fgrpo_jax.world.world import find_example
 
 LABELS, RULES, MODELS = "labels", "rules", ("local", "server")
-WORDS = {kind: tuple(verdict.value for verdict in verdicts) for kind, verdicts in VERDICTS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What a judge, or who labelled it, said of a response; None where it was not asked or can't be."""
+
+    consistency: Rating | None
+    sentences: Sequence[Rating] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entry:
-    """A response to be judged, with its labels where it has any."""
+    """A response to be judged, with its labels."""
 
     id: str
     tags: Mapping[str, str]
     case: Case
     response: str
-    consistency: str | None
-    sentences: Sequence[str] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Said:
-    """What a judge said of a response; None where it was not asked or can't be."""
-
-    consistency: Rating | None
-    sentences: Sequence[Rating] | None
+    labels: Said
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,8 +68,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("a", help="labels, rules, local or server")
     out.add_argument("b", help="likewise; the columns of the tables")
     out.add_argument("--cases", default="world", help="a JSONL file, or 'world' for the labelled set (%(default)s)")
-    out.add_argument("--count", type=int, default=300, help="world: traces of each part (%(default)s)")
-    out.add_argument("--by", default="", help="agreement also by a tag of the cases: part or kind, or one of yours")
+    out.add_argument("--count", type=int, default=1_200, help="world: traces of the labelled set (%(default)s)")
+    out.add_argument("--by", default="", help="agreement also by a tag of the cases: kind, or one of yours")
     out.add_argument(
         "--unread", choices=UNREAD, default="abstain", help="rules: sentences they can't read (%(default)s)"
     )
@@ -84,45 +84,83 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> int:
     """Judges, compares, writes."""
     names = (args.a, args.b)
-    judges = [judge_of(name, args) for name in names]
+    raters = [judge_of(name, args) for name in names]
     entries = list(world_entries(args.count) if args.cases == "world" else read_entries(Path(args.cases)))
     if not entries:
         raise ValueError(f"{args.cases} holds no cases")
-    said = [judge(entries) for judge in judges]
-    shown = [_shown(entry, one, other) for entry, one, other in zip(entries, *said, strict=True)]
+    said = list(zip(entries, *(rate(entries) for rate in raters), strict=True))
+    shown = [_shown(*one) for one in said]
     found = report.agreements(shown, by=args.by)
     if not found:
         raise ValueError(f"{args.a} and {args.b} both judged none of the {len(entries)} cases; nothing to compare")
     title = f"Audit: {args.a} and {args.b}"
-    print(report.markdown(title, found, names))
+    text = report.markdown(title, found, names)
+    print(text)
     if args.out is not None:
-        _write(args.out, title, entries, said, shown, found, names, args.most)
+        figures = {
+            "a": args.a,
+            "b": args.b,
+            "agreement": {name: one.row() for name, one in found.items()},
+            "cases": [{"id": entry.id, "a": dataclasses.asdict(a), "b": dataclasses.asdict(b)} for entry, a, b in said],
+        }
+        files = {
+            "audit.json": json.dumps(figures, indent=1, ensure_ascii=False) + "\n",
+            "audit.md": text,
+            "audit.html": report.page(title, shown, found, names, most=args.most),
+        }
+        _write(args.out, files)
     return _verdict(found, args.least_kappa)
 
 
+def _write(out: Path, files: Mapping[str, str]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        beside = out / f"{name}.part"
+        beside.write_text(content, encoding="utf-8")
+        beside.rename(out / name)
+    print(f"wrote {', '.join(str(out / name) for name in files)}", file=sys.stderr)
+
+
 def _verdict(found: Mapping[str, Any], least: float | None) -> int:
-    low = {name: one.kappa for name, one in found.items() if "verdict" in name and "(" not in name}
-    if least is None or all(value is not None and value >= least for value in low.values()):
+    """The exit code; verdicts on which one judge abstained throughout are not his to give, and are not bounded."""
+    whole = {name: one for name, one in found.items() if "verdict" in name and "(" not in name}
+    bounded = {name: one.kappa for name, one in whole.items() if 1.0 not in one.abstained}
+    if least is None or (bounded and all(value is not None and value >= least for value in bounded.values())):
         return 0
-    print(f"kappa below {least}: {low}", file=sys.stderr)
+    print(f"kappa below {least}: {bounded or 'one judge abstained on everything'}", file=sys.stderr)
     return 1
 
 
 # --------------------------------------------------------------------------------------------------------------- cases
 def world_entries(count: int) -> Iterator[Entry]:
-    """The labelled set of the built-in world, `count` traces of each part of its wordings."""
+    """The first traces of the labelled set.
+
+    They come without the scene and the structured question, so that the rules judge them as they would any text.
+    """
     for one in labelled_set(count):
-        yield _entry(as_row(one), one.example)
+        yield Entry(
+            id=one.id,
+            tags={"kind": one.kind},
+            case=_case(dataclasses.replace(one.example, scene=None, query=None), parse(one.response)),
+            response=one.response,
+            labels=Said(Rating(one.consistency.value), [Rating(part.verdict.value) for part in one.sentences]),
+        )
+
+
+def _case(example: Example, parsed: Parsed) -> Case:
+    height, width = example.images[0].shape[:2] if example.images else (0, 0)
+    return Case(example, parsed, ImageSize(width, height, width, height))
 
 
 def read_entries(file: Path) -> Iterator[Entry]:
     """Cases of a JSONL file.
 
     Raises:
+      FileNotFoundError: no such file.
       ValueError: a row that is no case, naming file, row and field.
     """
     if not file.is_file():
-        raise ValueError(f"no cases file {file}; give a JSONL file, or --cases=world")
+        raise FileNotFoundError(f"no cases file {file}; give a JSONL file, or --cases=world")
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
@@ -167,38 +205,33 @@ def _entry(row: Mapping[str, Any], example: Example) -> Entry:
     dialect = find_dialect(row.get("dialect", "paper"))
     dialect = dataclasses.replace(dialect, frame=row.get("frame", "original"))
     parsed = parse(_field(row, "response", str), dialect=dialect)
-    height, width = example.images[0].shape[:2] if example.images else (0, 0)
-    labels = row.get("sentences")
+    consistency, labels = row.get("consistency"), row.get("sentences")
     if labels is not None:
-        texts = tuple(str(label["text"]).strip() for label in labels)
-        if texts != parsed.sentences:
+        texts = [str(label["text"]).strip() for label in labels]
+        pairs = itertools.zip_longest(texts, parsed.sentences)
+        if different := next((pair for pair in pairs if pair[0] != pair[1]), None):
             raise ValueError(
                 f"case {row.get('id')!r} labels {len(texts)} sentences, its reasoning has {len(parsed.sentences)}: "
-                f"they must be the same ones; the first that differs: {_first_difference(texts, parsed.sentences)}"
+                f"they must be the same; the first that differs: {' / '.join(f'{text!r:.60}' for text in different)}"
             )
-        labels = [_word(label["verdict"], "semantic") for label in labels]
-    consistency = row.get("consistency")
     return Entry(
         id=str(row.get("id", example.id)),
-        tags={name: str(row[name]) for name in ("part", "kind", "source", *row.get("tags", {})) if name in row}
+        tags={name: str(row[name]) for name in ("part", "kind", "source") if name in row}
         | {str(name): str(value) for name, value in row.get("tags", {}).items()},
-        case=Case(example, parsed, ImageSize(width, height, width, height)),
+        case=_case(example, parsed),
         response=row["response"],
-        consistency=None if consistency is None else _word(consistency, "consistency"),
-        sentences=labels,
+        labels=Said(
+            None if consistency is None else _label(consistency, "consistency"),
+            None if labels is None else [_label(label["verdict"], "semantic") for label in labels],
+        ),
     )
 
 
-def _first_difference(labels: Sequence[str], sentences: Sequence[str]) -> str:
-    at = next((i for i, pair in enumerate(zip(labels, sentences, strict=False)) if pair[0] != pair[1]), None)
-    at = min(len(labels), len(sentences)) if at is None else at
-    return " / ".join(repr(texts[at][:60]) if at < len(texts) else "none" for texts in (labels, sentences))
-
-
-def _word(value: Any, kind: str) -> str:
-    if value not in WORDS[kind]:
-        raise ValueError(f"{kind} label {value!r}; one of {', '.join(WORDS[kind])}")
-    return value
+def _label(value: Any, kind: Kind) -> Rating:
+    words = [verdict.value for verdict in VERDICTS[kind]]
+    if value not in words:
+        raise ValueError(f"{kind} label {value!r}; one of {', '.join(words)}")
+    return Rating(value)
 
 
 # -------------------------------------------------------------------------------------------------------------- judges
@@ -209,40 +242,39 @@ def judge_of(name: str, args: argparse.Namespace) -> Callable[[Sequence[Entry]],
       ValueError: an unknown name, or a model without a config.
     """
     if name == LABELS:
-        return lambda entries: [_labels(entry) for entry in entries]
+        return lambda entries: [entry.labels for entry in entries]
     if name == RULES:
-        judges = Dispatcher(oracle=Oracle(unread=args.unread))
-        return lambda entries: _opinions(judges, entries)
+        return lambda entries: list(_by_rules(Dispatcher(oracle=Oracle(unread=args.unread)), entries))
     if name not in MODELS:
         raise ValueError(f"unknown judge {name!r}; one of {', '.join((LABELS, RULES, *MODELS))}")
     raw = vars(args).get("config")
     if raw is None:
         raise ValueError(f"judge {name!r} needs --config=FILE whose section config.judge says which model")
-    return lambda entries: _by_model(name, raw, entries)
+    return lambda entries: list(_by_model(name, raw, entries))
 
 
-def _labels(entry: Entry) -> Said:
-    consistency = None if entry.consistency is None else Rating(entry.consistency)
-    return Said(consistency, None if entry.sentences is None else [Rating(word) for word in entry.sentences])
+def _by_rules(rules: Dispatcher, entries: Sequence[Entry]) -> Iterator[Said]:
+    """What the rules say; of sentences that nobody judged, that they abstain."""
+    for entry, said in zip(entries, _opinions(rules, entries), strict=True):
+        abstained = [Rating(None, ABSTAINED)] * len(entry.case.parsed.sentences)
+        yield said if said.sentences is not None else dataclasses.replace(said, sentences=abstained)
 
 
-def _by_model(name: str, raw: Any, entries: Sequence[Entry]) -> list[Said]:
+def _by_model(name: str, raw: Any, entries: Sequence[Entry]) -> Iterator[Said]:
     raw.judge.backend = name
     config = configs.load(raw)
     with tempfile.TemporaryDirectory(prefix="fgrpo-audit-") as scratch:  # so that no earlier run's cache answers
-        judges = judges.judges(config, setup.policy(config), config.judge, Path(scratch))
-        return _opinions(dataclasses.replace(judges, oracle=False, precheck=False), entries)
+        model = judges.judges(config, setup.policy(config), config.judge, Path(scratch))
+        yield from _opinions(dataclasses.replace(model, oracle=None, precheck=False), entries)
 
 
-def _opinions(judges: Dispatcher, entries: Sequence[Entry]) -> list[Said]:
-    out = []
+def _opinions(dispatcher: Dispatcher, entries: Iterable[Entry]) -> Iterator[Said]:
     try:
-        for opinion in judges.judge([entry.case for entry in entries]):
+        for opinion in dispatcher.judge([entry.case for entry in entries]):
             consistency = None if opinion.consistency is None else _rating(opinion.consistency)
-            out.append(Said(consistency, None if opinion.sentences is None else list(map(_rating, opinion.sentences))))
+            yield Said(consistency, None if opinion.sentences is None else list(map(_rating, opinion.sentences)))
     finally:
-        judges.close()
-    return out
+        dispatcher.close()
 
 
 def _rating(judgement: Judgement) -> Rating:
@@ -252,14 +284,8 @@ def _rating(judgement: Judgement) -> Rating:
 
 
 # ------------------------------------------------------------------------------------------------------------- results
-def _shown(entry: Entry, one: Said, other: Said) -> report.Shown:
+def _shown(entry: Entry, a: Said, b: Said) -> report.Shown:
     example, parsed = entry.case.example, entry.case.parsed
-    consistency = None
-    if one.consistency is not None and other.consistency is not None:
-        consistency = (one.consistency, other.consistency)
-    semantic = None
-    if one.sentences is not None and other.sentences is not None:
-        semantic = list(zip(one.sentences, other.sentences, strict=True))
     image = example.images[0] if example.images else None
     return report.Shown(
         id=entry.id,
@@ -272,59 +298,8 @@ def _shown(entry: Entry, one: Said, other: Said) -> report.Shown:
         boxes=() if image is None else boxes_in(parsed.boxes, entry.case.size, dialect=parsed.dialect, dst="original"),
         gold_boxes=example.boxes or (),
         sentences=parsed.sentences,
-        consistency=consistency,
-        semantic=semantic,
+        consistency=None if a.consistency is None or b.consistency is None else (a.consistency, b.consistency),
+        semantic=None
+        if a.sentences is None or b.sentences is None
+        else list(zip(a.sentences, b.sentences, strict=True)),
     )
-
-
-def _write(
-    out: Path,
-    title: str,
-    entries: Sequence[Entry],
-    said: Sequence[Sequence[Said]],
-    shown: Sequence[report.Shown],
-    found: Mapping[str, Any],
-    names: tuple[str, str],
-    most: int,
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    cases = [
-        {
-            "id": entry.id,
-            **{
-                name: {"consistency": _plain(one.consistency), "sentences": _plains(one.sentences)}
-                for name, one in pair
-            },
-        }
-        for entry, pair in (
-            (entry, list(zip(("a", "b"), both, strict=True))) for entry, *both in zip(entries, *said, strict=True)
-        )
-    ]
-    figures = {
-        "a": names[0],
-        "b": names[1],
-        "agreement": {name: one.row() for name, one in found.items()},
-        "cases": cases,
-    }
-    files = {
-        "audit.json": json.dumps(figures, indent=1, ensure_ascii=False) + "\n",
-        "audit.md": report.markdown(title, found, names),
-        "audit.html": report.page(title, shown, found, names, most=most),
-    }
-    for name, content in files.items():
-        beside = out / f"{name}.part"
-        beside.write_text(content, encoding="utf-8")
-        beside.rename(out / name)
-    print(f"wrote {', '.join(str(out / name) for name in files)}", file=sys.stderr)
-
-
-def _plain(rating: Rating | None) -> dict[str, str | None] | None:
-    return None if rating is None else {"verdict": rating.verdict, "why": rating.why}
-
-
-def _plains(ratings: Sequence[Rating] | None) -> list[Any] | None:
-    return None if ratings is None else [_plain(rating) for rating in ratings]
-
-
-if __name__ == "__main__":
-    raise SystemExit(command.run(main, parser()))
