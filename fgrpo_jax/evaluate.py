@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 from tqdm import tqdm
 
 from fgrpo_jax import __version__, command
@@ -30,33 +27,23 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.evaluation import answering, comparing, paper, results, tables
-from fgrpo_jax.evaluation.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
-from fgrpo_jax.evaluation.figures import MEANS as FIGURES
-from fgrpo_jax.evaluation.figures import means
+from fgrpo_jax.evaluation.answering import Spent
 from fgrpo_jax.evaluation.results import SetResult
-from fgrpo_jax.rollout.sampler import Sampler
-from fgrpo_jax.training import checkpoint, datasets, judges, scoring, setup
-
-__all__ = ["FIGURES", "Answer", "evaluate", "main", "means", "parser", "write_answers", "write_atomically"]
+from fgrpo_jax.rows import write_atomically, write_json
+from fgrpo_jax.training import datasets, judges, setup
+from fgrpo_jax.training.policy import Named
 
 
 def main(args: argparse.Namespace) -> None:
     """Evaluates one policy and writes what it answered."""
-    if args.hf and args.checkpoint:
-        raise ValueError("--hf and --checkpoint both name a policy; give one")
     _refuse_training_run(args.workdir)
-    raw: Any = ml_collections.ConfigDict(args.config)
-    if args.hf or args.checkpoint:
-        raw.model.hf, raw.model.revision = args.hf or str(checkpoint.hf_folder(args.checkpoint)), args.revision
-    config = setup.pinned(configs.load(raw, door="evaluate"), args.workdir, overwrite=True)  # no run to go on with
-    policy = setup.policy(config)
+    named = Named.of(args, door="evaluate")
+    config, policy, folder = named.config, named.policy, args.workdir / "eval"
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
     sets = datasets.heldout_sets(config)
     for source in sets.values():
         setup.heldout_batches(config, policy, source=source).try_first()
-    named = _named(config, policy, args.checkpoint)
-    load, sampler = _loader(config, policy, args.checkpoint), setup.sampler(config, policy, purpose="eval")
-    found = []
+    sampler, found = setup.sampler(config, policy, purpose="eval"), []
     with contextlib.ExitStack() as stack:
         scorer = stack.enter_context(contextlib.closing(judges.scorer(config, policy, args.workdir, purpose="eval")))
         extractor = judges.extractor(config)
@@ -64,41 +51,23 @@ def main(args: argparse.Namespace) -> None:
             stack.enter_context(contextlib.closing(extractor))
         for name, source in sets.items():
             spent = Spent()
-            file = AnswerFile(
-                args.workdir / "eval",
-                name,
-                answering.settings(config, name, policy=named),
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-            )
+            file = answering.answers_on_file(config, name, folder=folder, policy=named.identity)
             answers = answering.answer_set(
-                config, policy, load, sampler, source, file, scorer=scorer, spent=spent, extractor=extractor
+                config,
+                policy,
+                lambda: named.params,
+                sampler,
+                source,
+                file,
+                scorer=scorer,
+                spent=spent,
+                extractor=extractor,
             )
             found.append(results.of_set(name, answers, resamples=config.eval.resamples))
             tqdm.write(f"{name}: {spent.line()}")
     if jax.process_index() == 0:
-        about = {"backend": "rules"} if extractor is None else extractor.about
-        report(
-            args.workdir / "eval", found, protocol(config, policy, named, judge=scorer.judges.about, extractor=about)
-        )
-
-
-def evaluate(
-    config: configs.Config,
-    policy: setup.Policy,
-    params: Any,
-    sampler: Sampler,
-    *,
-    scorer: scoring.Scorer,
-    label: str = "held-out",
-) -> list[Answer]:
-    """One answer a held-out question of the config's own data, judged; nothing is written."""
-    batches = setup.heldout_batches(config, policy)
-    found = answering.answer_batches(config, policy, params, sampler, batches, scorer=scorer, spent=Spent())
-    with tqdm(found, total=len(batches), desc=label, unit="batch", leave=False) as bar:
-        answers = [answer for rows in bar for answer in rows]
-    batches.close()
-    return answers
+        who = {"judge": scorer.judges.about, "extractor": extractor.about if extractor else {"backend": "rules"}}
+        report(folder, found, protocol(config, policy, named.identity, **who))
 
 
 # ----------------------------------------------------------------------------------------------------- what is reported
@@ -139,7 +108,7 @@ def protocol(
 
 def report(folder: Path, found: Sequence[SetResult], settings: Mapping[str, Any]) -> None:
     """Writes results.json, .md and .tex, and prints the tables."""
-    write_atomically(folder / "results.json", json.dumps(results.to_json(found, settings), indent=1) + "\n")
+    write_json(folder / "results.json", results.to_json(found, settings))
     summary = tables.summary(found, label="this run")
     broken_down = [grid for result in found if (grid := tables.groups(result))]
     grids = [*([summary] if len(found) > 1 or len(summary.body) > 1 else []), *map(tables.details, found), *broken_down]
@@ -151,28 +120,6 @@ def report(folder: Path, found: Sequence[SetResult], settings: Mapping[str, Any]
     print("\n\n".join(grid.text() for grid in (grids if len(found) == 1 else [summary])))
     print("\n" + "\n".join(said))
     print(f"answers, results.json, results.md and results.tex are in {folder}")
-
-
-# --------------------------------------------------------------------------------------------------------- which policy
-def _named(config: configs.Config, policy: setup.Policy, saved: Path | None) -> dict[str, Any]:
-    """Name, revision and fingerprint of the policy."""
-    folders = [policy.folder] if saved is None else [policy.folder, checkpoint.resolve(saved) / "params"]
-    name = config.model.hf if saved is None else str(saved)
-    return {"name": name, "revision": config.model.revision, "fingerprint": answering.fingerprint(*folders)}
-
-
-def _loader(config: configs.Config, policy: setup.Policy, saved: Path | None) -> Callable[[], Any]:
-    """The parameters, read when they are first asked for."""
-    kept: list[Any] = []
-
-    def load() -> Any:
-        if not kept:
-            dtype, began = config.model.param_dtype, time.perf_counter()
-            kept.append(policy.load(dtype) if saved is None else checkpoint.load_params(saved, policy.abstract(dtype)))
-            tqdm.write(f"weights read in {time.perf_counter() - began:.1f} s")
-        return kept[0]
-
-    return load
 
 
 def _refuse_training_run(workdir: Path) -> None:

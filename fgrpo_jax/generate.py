@@ -10,7 +10,7 @@ it, its log-prob and the speed; with --json one line
     python -m fgrpo_jax.generate --hf=FOLDER --prompts=IN.jsonl --out=OUT.jsonl
 
 answers a file of prompts, {"prompt": ..., "images": [...], "id": ..., "system": ...} a line, with a line
-{"id": ..., "prompt": ..., "samples": [...]} each (fgrpo_jax/evaluation/prompts_file.py). The same command goes on after a kill.
+{"id": ..., "prompt": ..., "samples": [...]} each (`evaluation.prompts_file`). The same command goes on after a kill.
 """
 
 from __future__ import annotations
@@ -81,36 +81,16 @@ def main(args: argparse.Namespace) -> None:
     _check_flags(args)
     folder = hub.find(args.hf, revision=args.revision).folder
     processor = Processor.load(folder)
-    # Both are read before the weights are: a bad prompt is said at once.
+    # Prompts are read before the weights are, so that a bad one is reported at once.
     prompt = None
     if args.prompt is not None:
         videos = [Video(read_frames(folder), args.fps) for folder in args.video]
-        told = {"system": args.system, "prefill": args.prefill}
-        prompt = encode(processor, args.prompt, images=args.image, videos=videos, **told)
+        turn = {"system": args.system, "prefill": args.prefill}
+        prompt = encode(processor, args.prompt, images=args.image, videos=videos, **turn)
     questions = read_questions(args.prompts, system=args.system) if args.prompts else []
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
-    model = Model.create(processor.config, compute_dtype=dtype)
-    weights_bytes = dtype.itemsize * sum(leaf.size for leaf in jax.tree.leaves(model.abstract()))
-    # Unrolled layers are a second copy of the weights: not of a large model.
-    unrolled = jax.default_backend() == "cpu" and weights_bytes <= UNROLLED_BYTES
-    model = dataclasses.replace(model, unrolled=unrolled)
-    sampler = Sampler(
-        model,
-        Sampling(
-            group_size=args.num,
-            max_new_tokens=args.max_new_tokens,
-            temperature=args.temperature,
-            top_k=args.top_k,
-            top_p=args.top_p,
-            min_p=args.min_p,
-            min_new_tokens=args.min_new_tokens,
-        ),
-        eos_ids=processor.eos_ids,
-        pad_id=processor.pad_id,
-        banned=processor.banned,
-        stops=StopTable.build(args.stop, processor.token_bytes) if args.stop else None,
-    )
-    params = importer.load_hf(folder, model, dtype=dtype)
+    sampler = _sampler(args, processor, dtype)
+    params = importer.load_hf(folder, sampler.model, dtype=dtype)
 
     def draw(batch: PromptBatch) -> Generation:
         sampler.compile(params, batch)  # beforehand, so that tokens/s is of sampling alone
@@ -127,6 +107,30 @@ def main(args: argparse.Namespace) -> None:
         print(json.dumps({"prompt": args.prompt, "samples": samples(drawn)}, ensure_ascii=False))
     else:
         report(drawn, images=args.image, sizes=prompt.sizes)
+
+
+def _sampler(args: argparse.Namespace, processor: Processor, dtype: Any) -> Sampler:
+    """The sampler that the flags describe, on a model without weights."""
+    model = Model.create(processor.config, compute_dtype=dtype)
+    weights_bytes = dtype.itemsize * sum(leaf.size for leaf in jax.tree.leaves(model.abstract()))
+    # Unrolled layers are a second copy of the weights: not of a large model.
+    unrolled = jax.default_backend() == "cpu" and weights_bytes <= UNROLLED_BYTES
+    return Sampler(
+        dataclasses.replace(model, unrolled=unrolled),
+        Sampling(
+            group_size=args.num,
+            max_new_tokens=args.max_new_tokens,
+            temperature=args.temperature,
+            top_k=args.top_k,
+            top_p=args.top_p,
+            min_p=args.min_p,
+            min_new_tokens=args.min_new_tokens,
+        ),
+        eos_ids=processor.eos_ids,
+        pad_id=processor.pad_id,
+        banned=processor.banned,
+        stops=StopTable.build(args.stop, processor.token_bytes) if args.stop else None,
+    )
 
 
 def _check_flags(args: argparse.Namespace) -> None:

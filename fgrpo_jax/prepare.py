@@ -13,27 +13,20 @@ in it.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import dataclasses
 import hashlib
-import json
-import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from etils import epath
-from tqdm import tqdm
 
 from fgrpo_jax import __version__, command
 from fgrpo_jax.data.sets import card as cards
 from fgrpo_jax.data.sets import choices, fetch, prepared, shards
 from fgrpo_jax.data.sets.catalogue import SETS, SetSpec, find_set
 from fgrpo_jax.data.sets.published import POLICIES, gather
-from fgrpo_jax.data.sets.readers.records import BadRow
 
 WORK = ".work"
 
@@ -75,9 +68,14 @@ def main(args: argparse.Namespace) -> None:
         print(f"{out} is prepared already", file=sys.stderr)
         return
     work.mkdir(parents=True, exist_ok=True)
-    splits = _write(splits, workers=args.workers)
+    notes = shards.write_missing([job for split in splits.values() for job in split.jobs], workers=args.workers)
+    splits = {
+        name: dataclasses.replace(split, notes=[notes[job.file] for job in split.jobs])
+        for name, split in splits.items()
+    }
     card = _card(args, spec, files=files, splits=splits, digest=digest)
-    _finish(out, card, splits=splits)
+    written = {name: prepared.Written([job.file for job in split.jobs], split.notes) for name, split in splits.items()}
+    prepared.finish(out, card, written, readme=cards.render(card), work=work)
     for warning in card["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{out}: " + ", ".join(f"{c['examples']} examples in {name}" for name, c in card["splits"].items()))
@@ -128,63 +126,6 @@ def _require_same(out: Path, digest: str) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------- write
-def _write(splits: Mapping[str, Split], *, workers: int) -> dict[str, Split]:
-    """Writes the shards that are missing; the splits with the notes of all."""
-    notes: dict[Path, Mapping[str, Any]] = {}
-    missing: list[shards.Job] = []
-    for job in (job for split in splits.values() for job in split.jobs):
-        note = shards.done(job)
-        if note is None:
-            missing.append(job)
-        else:
-            notes[job.file] = note
-    total = sum(len(job.rows) for split in splits.values() for job in split.jobs)
-    with tqdm(total=total, initial=total - sum(len(job.rows) for job in missing), unit="row", desc="preparing") as bar:
-        for job, note in _made(missing, workers=workers):
-            notes[job.file] = note
-            bar.update(len(job.rows))
-    return {
-        name: dataclasses.replace(split, notes=[notes[job.file] for job in split.jobs])
-        for name, split in splits.items()
-    }
-
-
-def _made(jobs: Sequence[shards.Job], *, workers: int) -> Iterator[tuple[shards.Job, Mapping[str, Any]]]:
-    """(job, note) as they come, from so many processes; in this one where there is none, or one job."""
-    if workers < 1 or len(jobs) < 2:
-        yield from ((job, shards.write(job)) for job in jobs)
-        return
-    spawn = multiprocessing.get_context("spawn")  # a fork would carry over whatever threads libraries started
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn) as pool:
-        waiting: dict[concurrent.futures.Future[Mapping[str, Any]], shards.Job] = {}
-        try:
-            for job in jobs:
-                waiting[pool.submit(shards.write, shards.with_images(job))] = job
-                if len(waiting) > workers:  # one in hand; with all of them the images would be too
-                    yield from _finished(waiting, concurrent.futures.FIRST_COMPLETED)
-            yield from _finished(waiting, concurrent.futures.ALL_COMPLETED)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _finished(
-    waiting: dict[concurrent.futures.Future[Mapping[str, Any]], shards.Job], when: str
-) -> Iterator[tuple[shards.Job, Mapping[str, Any]]]:
-    done, _ = concurrent.futures.wait(waiting, return_when=when)
-    for future in done:
-        yield waiting.pop(future), _result(future)
-
-
-def _result(future: concurrent.futures.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
-    try:
-        return future.result()
-    except BadRow as bad:  # made anew, so that it counts as raised here: a mistake in the data, not in the program
-        raise BadRow(bad.place, bad.reason, kind=bad.kind, count=bad.count) from bad
-
-
-# --------------------------------------------------------------------------------------------------------------- finish
 def _card(
     args: argparse.Namespace, spec: SetSpec, *, files: fetch.Files, splits: Mapping[str, Split], digest: str
 ) -> dict[str, Any]:
@@ -210,50 +151,6 @@ def _card(
         "splits": made,
         "warnings": cards.warnings(spec, made),
     }
-
-
-def _finish(out: Path, card: Mapping[str, Any], *, splits: Mapping[str, Split]) -> None:
-    """Index, card, and last what TFDS reads; then the folder is whole and nothing but the set is left in it."""
-    for name, split in splits.items():
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in split.rows]
-        shards.replace_text(out / prepared.index_name(name), "".join(lines))
-    shards.replace_text(out / prepared.CARD, json.dumps(card, ensure_ascii=False, indent=1) + "\n")
-    shards.replace_text(out / prepared.README, cards.render(card))
-    wanted = {job.file for split in splits.values() for job in split.jobs}
-    for stray in out.glob(f"*.{prepared.SUFFIX}-*"):
-        if stray not in wanted:  # of a run with other shards, or the half-written one of a killed run
-            stray.unlink()
-    _write_metadata(out, card, splits=splits)
-    shutil.rmtree(out / WORK)
-
-
-def _write_metadata(out: Path, card: Mapping[str, Any], *, splits: Mapping[str, Split]) -> None:
-    import tensorflow_datasets as tfds
-
-    beside = out / WORK / "metadata"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    infos = []
-    for name, split in splits.items():
-        for job in split.jobs:
-            (beside / job.file.name).touch()  # TFDS takes names and format from those of the files
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=epath.Path(beside), dataset_name=card["set"], split=name, filetype_suffix=prepared.SUFFIX
-        )
-        lengths = [len(note["examples"]) for note in split.notes]
-        size = sum(note["size"] for note in split.notes)
-        infos.append(tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template))
-    tfds.folder_dataset.write_metadata(
-        data_dir=beside,
-        features=prepared.features(),
-        split_infos=infos,
-        check_data=False,  # it would read with TensorFlow
-        description=f"{card['set']}, prepared by fgrpo_jax. See README.md.",
-        license=card["licence"] or None,
-    )
-    others = [file for file in beside.glob("*.json") if file.name != prepared.INFO]
-    for file in (*others, beside / prepared.INFO):  # the one that makes the folder a data set comes last
-        file.replace(out / file.name)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
+from fgrpo_jax.rows import append_rows, beside, claim_workdir, matching, resume_rows
 from fgrpo_jax.training import checkpoint, metrics, setup
 
 
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     """Trains, or goes on training, in `args.workdir`."""
     config = setup.pinned(configs.load(args.config, door="sft"), args.workdir, overwrite=args.overwrite)
     run = SupervisedRun(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
-    resumed = checkpoint.claim_workdir(args.workdir, configs.to_dict(config), free=FREE, overwrite=args.overwrite)
+    resumed = claim_workdir(args.workdir, configs.to_dict(config), free=matching(*FREE), overwrite=args.overwrite)
     run.run(resumed=resumed)
 
 
@@ -80,21 +80,20 @@ class SupervisedRun:
     def _train(self, state: SupervisedState, checkpoints: checkpoint.Checkpoints) -> None:
         start, sft = int(state.step), self.config.sft
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
-            log, validation = (
-                stack.enter_context(metrics.JsonlWriter(self.workdir / name, resume_step=start))
-                for name in ("metrics.jsonl", "eval.jsonl")
-            )
-            best = min((r["loss"] for r in metrics.read_jsonl(validation.path)), default=float("inf"))
+            log, validation = (self.workdir / name for name in ("metrics.jsonl", "eval.jsonl"))
+            resume_rows(log, keep=metrics.up_to(start))
+            before = resume_rows(validation, keep=metrics.up_to(start))
+            best = min((row["loss"] for row in before), default=float("inf"))
             steps = range(start, start if best <= sft.target_loss else sft.steps)
             known: dict[str, Any] = {"initial": start, "total": sft.steps}
             bar = stack.enter_context(tqdm(steps, **known, desc="sft", unit="step", smoothing=0.05))
             for step in bar:
                 state, row = self.step(state)
-                log.write(row)
+                append_rows(log, [row])
                 bar.set_postfix(metrics.postfix(row, SHOWN))
                 if (step + 1) % sft.eval_every == 0 or step + 1 == sft.steps:
                     loss = self.validate(state)
-                    validation.write({"step": step + 1, "loss": loss})
+                    append_rows(validation, [{"step": step + 1, "loss": loss}])
                     tqdm.write(f"step {step + 1}: validation loss {loss:.4f} nats a token")
                     if loss < best:
                         best = loss
@@ -138,13 +137,10 @@ class SupervisedRun:
 
     def save_best(self, state: SupervisedState) -> None:
         """Replaces W/best by this state; the old one goes only once the new one is whole."""
-        beside, place = self.workdir / "best.new", self.workdir / "best"
-        shutil.rmtree(beside, ignore_errors=True)
-        best = checkpoint.Checkpoints(beside, keep=1)
-        self.save(best, state)
-        best.close()
-        shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
+        with beside(self.workdir / "best", ending="new") as place:
+            best = checkpoint.Checkpoints(place, keep=1)
+            self.save(best, state)
+            best.close()
 
 
 def to_batch(batch: Batch) -> SupervisedBatch:

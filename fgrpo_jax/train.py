@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import time
 import warnings
 from collections import Counter
@@ -25,13 +24,16 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax import command, evaluate
+from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.config.effects import resume_free
 from fgrpo_jax.data.buckets import padding
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
-from fgrpo_jax.evaluation.compare import paired, table
+from fgrpo_jax.evaluation.figures import MEANS, means
+from fgrpo_jax.evaluation.heldout import evaluate
+from fgrpo_jax.evaluation.judged import Answer
+from fgrpo_jax.evaluation.significance import paired, table
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.fgrpo.optimizer import Flat
 from fgrpo_jax.records import Rollouts, Signals, TrainState
@@ -41,6 +43,7 @@ from fgrpo_jax.rewards.judges.tally import METRICS
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.generate import fetched, generate
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rows import append_rows, claim_workdir, read_rows, resume_rows, this_process, write_json, write_rows
 from fgrpo_jax.training import checkpoint, judges, metrics, precompile, scoring, setup
 from fgrpo_jax.training.collect import Collected, anywhere, everywhere, redrawn, suffix, together
 
@@ -67,7 +70,8 @@ def main(args: argparse.Namespace) -> None:
     config = setup.pinned(configs.load(args.config, door="train"), args.workdir, overwrite=args.overwrite)
     run = Run.create(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
     resolved = configs.to_dict(config)
-    resumed = checkpoint.claim_workdir(args.workdir, resolved, free=resume_free(resolved), overwrite=args.overwrite)
+    free, process = resume_free(resolved), this_process()
+    resumed = claim_workdir(args.workdir, resolved, free=free, overwrite=args.overwrite, process=process)
     with contextlib.closing(run.scorer), contextlib.closing(run.eval_scorer):
         run.run(resumed=resumed)
 
@@ -179,11 +183,9 @@ class Run:
         extra = (*extra, *(f"reward/custom/{name}" for name in config.rewards.custom))
         names = metrics.train_names([c.name for c in config.constraints], extra=extra)
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
-            log, figures = (
-                stack.enter_context(metrics.JsonlWriter(self.workdir / f"{name}{suffix()}.jsonl", resume_step=start))
-                for name in ("metrics", "eval")
-            )
-            self.watch.recall(metrics.read_jsonl(log.path))
+            log, heldout = (self.workdir / f"{name}{suffix()}.jsonl" for name in ("metrics", "eval"))
+            self.watch.recall(resume_rows(log, keep=metrics.up_to(start)))
+            resume_rows(heldout, keep=metrics.up_to(start))
             first = config.log.tensorboard and jax.process_index() == 0
             board = metrics.TensorBoardWriter(self.workdir / "tensorboard") if first else None
             if board is not None:
@@ -195,14 +197,14 @@ class Run:
                 state, row = self.step(state, reference, step, names)
                 if self._refreshed(step + 1) and (step + 1) % config.algorithm.reference_every == 0:
                     reference = self.learner.reference(state.params)
-                log.write(row)
+                append_rows(log, [row])
                 if board is not None:
                     board.write(step + 1, row)
                 bar.set_postfix(metrics.postfix(row, SHOWN))
                 last = step + 1 == config.num_steps
                 if config.eval.every and (step + 1) % config.eval.every == 0 and not last:
                     answers = self._evaluate(state.params, f"held-out at {step + 1}")
-                    figures.write({"step": step + 1, **evaluate.means(answers)})
+                    append_rows(heldout, [{"step": step + 1, **means(answers)}])
                 if last or (config.checkpoint.every and (step + 1) % config.checkpoint.every == 0):
                     self._save(checkpoints, state, reference)
                 self._guard_updates(state, reference, checkpoints)
@@ -404,8 +406,7 @@ class Run:
         """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned, those learnt from."""
         names = [c.name for c in self.config.constraints]
         lines = batch.lines(step + 1, dict(zip(names, map(float, lam), strict=True)))
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        evaluate.write_atomically(self.workdir / "rollouts" / f"{step + 1:06d}{suffix()}.jsonl", text)
+        write_rows(self.workdir / "rollouts" / f"{step + 1:06d}{suffix()}.jsonl", lines)
 
     # --------------------------------------------------------------------------------------------- around the steps
     def _guard_updates(self, state: TrainState, reference: Flat, checkpoints: checkpoint.Checkpoints) -> None:
@@ -438,9 +439,9 @@ class Run:
             hf=str(self.policy.folder),
         )
 
-    def _evaluate(self, params: Any, label: str) -> list[evaluate.Answer]:
+    def _evaluate(self, params: Any, label: str) -> list[Answer]:
         scorer = self.eval_scorer
-        answers = evaluate.evaluate(self.config, self.policy, params, self.eval_sampler, scorer=scorer, label=label)
+        answers = evaluate(self.config, self.policy, params, self.eval_sampler, scorer=scorer, label=label)
         scorer.judges.tally.take()  # it may be the judge of training: what it did here is no part of a step
         return answers
 
@@ -453,24 +454,23 @@ class Run:
             params = self.policy.load(self.config.model.param_dtype)
         began = time.perf_counter()
         answers = self._evaluate(params, f"held-out {when}")
-        evaluate.write_answers(path, answers)
-        figures = {name: value for name, value in evaluate.means(answers).items() if value is not None}
-        shown = "  ".join(f"{name} {100 * value:.1f}%" for name, value in figures.items())
+        write_rows(path, answers)
+        shown = "  ".join(f"{k} {100 * value:.1f}%" for k, value in means(answers).items() if value is not None)
         tqdm.write(f"held-out {when} ({len(answers)} questions, {time.perf_counter() - began:.0f} s): {shown}")
 
     def _report(self) -> None:
         """The table of held-out figures before and after, with paired intervals."""
         if not self.config.eval.examples:
             return
-        before, after = (metrics.read_jsonl(self.workdir / "eval" / f"{w}.jsonl") for w in ("before", "after"))
+        before, after = (read_rows(self.workdir / "eval" / f"{w}.jsonl") for w in ("before", "after"))
         both = list(zip(before, after, strict=True))
-        defined = [name for name in evaluate.FIGURES if any(None not in (a[name], b[name]) for a, b in both)]
+        defined = [name for name in MEANS if any(None not in (a[name], b[name]) for a, b in both)]
         rows = [paired(name, before, after) for name in defined]
         results = {
             "temperature": self.config.eval.temperature,
             "figures": {row.name: {**dataclasses.asdict(row), "change": row.change} for row in rows},
         }
-        evaluate.write_atomically(self.workdir / "eval" / "results.json", json.dumps(results, indent=1) + "\n")
+        write_json(self.workdir / "eval" / "results.json", results)
         print(f"\n{table(rows)}\n")
         print(f"metrics and rollouts are in {self.workdir}; export the policy with")
         print(f"  python -m fgrpo_jax.export --checkpoint={self.workdir / 'checkpoints'} --out=FOLDER")

@@ -33,12 +33,10 @@ class Bigram:
         hidden = params["table"][prompts.tokens]
         return hidden, (jnp.zeros((1, *prompts.tokens.shape, 1, 1)),)
 
-    def decode(self, params, tokens, t, next_position, *, prefix, prefix_mask, cache, start=None, places=None):
-        columns = jnp.arange(cache.shape[3])
+    def decode(self, params, tokens, t, next_position, *, prefix, prefix_mask, cache, places=None):
         column = tokens[None, :, :, None, None, None] + 0.0
-        cache = jax.lax.dynamic_update_slice_in_dim(cache, column, t % len(columns), axis=3)
-        index = t if start is None else (t - start)[..., None]
-        seen = (t - columns) % len(columns) <= index
+        cache = jax.lax.dynamic_update_slice_in_dim(cache, column, t, axis=3)
+        seen = jnp.arange(cache.shape[3]) <= t
         total = (cache[0, :, :, :, 0, 0] * seen).sum(-1).astype(jnp.int32)
         return params["table"][tokens] + params["drift"][total % self.vocab], cache
 

@@ -22,6 +22,7 @@ from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.records import Signals
 from fgrpo_jax.rewards.score import MEASURES
+from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import checkpoint, metrics, setup
 
 
@@ -62,7 +63,7 @@ def run(door: Any, workdir: Path, hf: Path, *flags: str, **fields: Any) -> tuple
 
 def rows(workdir: Path, *, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """The metrics of a run but for those that differ from run to run."""
-    found = metrics.read_jsonl(workdir / file)
+    found = read_rows(workdir / file)
     volatile = lambda name: any(fnmatch.fnmatchcase(name, p) for p in metrics.VOLATILE)  # noqa: E731
     return [{name: value for name, value in row.items() if not volatile(name)} for row in found]
 

@@ -18,7 +18,8 @@ import runs
 from fgrpo_jax import train
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
-from fgrpo_jax.training import metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import setup
 
 FILE = policies.ROOT / "configs" / "response_length.py"
 NAME = "constraint/response_length"
@@ -73,7 +74,7 @@ def partly_earning(score: Any) -> Any:
 
 
 def test_the_fourth_constraint_is_measured_and_moves(whole: Path) -> None:
-    found = metrics.read_jsonl(whole / "metrics.jsonl")
+    found = read_rows(whole / "metrics.jsonl")
     for row in found:
         assert row[f"{NAME}/mean"] == row["rollout/length"] and row[f"{NAME}/applicable"] == 32
         np.testing.assert_allclose(row[f"{NAME}/violation"], row[f"{NAME}/mean"] - 4.0, rtol=1e-6)
@@ -83,13 +84,13 @@ def test_the_fourth_constraint_is_measured_and_moves(whole: Path) -> None:
         rise = after[f"{NAME}/lambda"] - before[f"{NAME}/lambda"]
         np.testing.assert_allclose(rise, 0.01 * before[f"{NAME}/violation"], rtol=1e-4)
     assert found[-1]["advantage/share/response_length"] >= 0
-    saved = metrics.read_jsonl(whole / "rollouts" / "000001.jsonl")
+    saved = read_rows(whole / "rollouts" / "000001.jsonl")
     assert saved[0]["rollouts"][0]["response_length"] == saved[0]["rollouts"][0]["tokens"]
 
 
 def test_truncated_sampling_is_corrected_for_and_seen_in_the_metrics(whole: Path) -> None:
     """Weights are the probability of the kept set, between top_p and 1; the guard on log-probs lets them pass."""
-    for row in metrics.read_jsonl(whole / "metrics.jsonl"):
+    for row in read_rows(whole / "metrics.jsonl"):
         assert tuple(row)[-len(train.IMPORTANCE) :] == train.IMPORTANCE
         assert 0.8 < row["importance/mean"] < 0.999 and row["importance/max"] < 1.001
         assert row["importance/capped_share"] == 0 and 0.9 < row["importance/ess"] <= 1.0001
@@ -98,7 +99,7 @@ def test_truncated_sampling_is_corrected_for_and_seen_in_the_metrics(whole: Path
 
 def test_saturation_is_a_metric(whole: Path) -> None:
     """Its bound is its initial value: it saturates as soon as its delay is over."""
-    seen = [row["constraint/spatial_grounding/saturated"] for row in metrics.read_jsonl(whole / "metrics.jsonl")]
+    seen = [row["constraint/spatial_grounding/saturated"] for row in read_rows(whole / "metrics.jsonl")]
     assert seen[0] == 0 and seen[1] == 1
 
 

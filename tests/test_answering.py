@@ -14,8 +14,9 @@ import runs
 
 from fgrpo_jax import evaluate
 from fgrpo_jax.evaluation import answering
-from fgrpo_jax.evaluation.answering import AnswerFile
-from fgrpo_jax.training import datasets, metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import datasets, policy, setup
+from fgrpo_jax.training.policy import fingerprint
 
 QUESTIONS = 10  # three batches of four, the last half filled
 
@@ -86,7 +87,7 @@ def test_answers_are_kept_as_they_come(
     with monkeypatch.context() as patch:
         patch.setattr(answering, "generate", third)
         assert runs.run(evaluate, tmp_path / "w", tiny_hf, **fields)[0] == 130
-    kept = len(metrics.read_jsonl(tmp_path / "w/eval/world-heldout.jsonl"))
+    kept = len(read_rows(tmp_path / "w/eval/world-heldout.jsonl"))
     assert kept in (4, 8), "the second batch may have been with the judge"
     assert not (tmp_path / "w/eval/results.json").exists()
     drawn.clear()
@@ -144,10 +145,10 @@ def test_more_questions_go_on_and_fewer_are_refused(unbroken: Any, tiny_hf: Path
     shutil.copytree(workdir, tmp_path / "w")
     more = fields | {"eval__examples": QUESTIONS + 1}
     assert runs.run(evaluate, tmp_path / "w", tiny_hf, **more)[0] == 0
-    answers = metrics.read_jsonl(tmp_path / "w/eval/world-heldout.jsonl")
-    assert answers[:QUESTIONS] == metrics.read_jsonl(workdir / "eval/world-heldout.jsonl") and len(answers) == 11
+    answers = read_rows(tmp_path / "w/eval/world-heldout.jsonl")
+    assert answers[:QUESTIONS] == read_rows(workdir / "eval/world-heldout.jsonl") and len(answers) == 11
     code, _, err = runs.run(evaluate, tmp_path / "w", tiny_hf, **fields)
-    assert code == 1 and "holds 11 answers of 'world-heldout', which has 10 questions here" in err
+    assert code == 1 and "holds 11 rows of 'world-heldout', and 10 are asked for here" in err
 
 
 def test_answers_of_unknown_origin_and_training_runs_are_left_alone(
@@ -157,7 +158,7 @@ def test_answers_of_unknown_origin_and_training_runs_are_left_alone(
     shutil.copytree(workdir, tmp_path / "w")
     (tmp_path / "w/eval/world-heldout.settings.json").unlink()
     code, _, err = runs.run(evaluate, tmp_path / "w", tiny_hf, **fields)
-    assert code == 1 and "holds answers without world-heldout.settings.json" in err
+    assert code == 1 and "holds rows without world-heldout.settings.json" in err
     (tmp_path / "t/eval").mkdir(parents=True)
     (tmp_path / "t/eval/before.jsonl").write_text("")
     code, _, err = runs.run(evaluate, tmp_path / "t", tiny_hf, **fields)
@@ -206,8 +207,7 @@ def test_shapes_are_chosen_for_the_questions(tiny_hf: Path) -> None:
     """As training chooses them for its batches; prompts of the tiny world have far fewer tokens than the bucket."""
     fields = {"data__buckets__choose": 2, "data__buckets__prompt": (), "data__buckets__patches": ()}
     config = policies.config(tiny_hf, eval__examples=QUESTIONS, **fields)
-    policy = policies.policy(config)
-    batches = setup.heldout_batches(config, policy, source=datasets.heldout(config))
+    batches = setup.heldout_batches(config, policies.policy(config), source=datasets.heldout(config))
     found = answering.chosen(config, batches).shapes
     assert 1 <= len(found) <= 2 and max(shape.prompt for shape in found) <= 96
     batches.use(answering.chosen(config, batches))
@@ -215,46 +215,17 @@ def test_shapes_are_chosen_for_the_questions(tiny_hf: Path) -> None:
     assert set(drawn) <= {(shape.prompt, shape.patches) for shape in found}
 
 
-# --------------------------------------------------------------------------------------------------- several processes
-def test_parts_of_several_processes_are_merged_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "_barrier", lambda name, processes: None)
-    row = lambda index: {"index": index, "text": f"answer {index}\u2028"}  # noqa: E731
-    parts = [AnswerFile(tmp_path, "s", {"a": 1}, process_index=i, process_count=2) for i in range(2)]
-    for part in parts:
-        assert part.begin() == {}
-    parts[1].append([row(2), row(3)])
-    parts[0].append([row(0), row(1)])
-    with parts[0].part.open("a") as file:
-        file.write('{"index": 4, "te')
-    assert sorted(parts[0].begin()) == sorted(parts[1].begin()) == [0, 1, 2, 3]
-    parts[0].append([row(4)])
-    with pytest.raises(ValueError, match="holds 5 answers of 's', which has 6 questions here; the first that does not"):
-        parts[1].finish(6)
-    assert parts[1].finish(5) == [row(index) for index in range(5)]
-    assert parts[0].finish(5) == [row(index) for index in range(5)]
-    assert [path.name for path in tmp_path.rglob("*.jsonl")] == ["s.jsonl"]
-    assert answering.read_whole(tmp_path / "s.jsonl") == [row(index) for index in range(5)]
-    alone = AnswerFile(tmp_path, "s", {"a": 1})
-    assert sorted(alone.begin()) == [0, 1, 2, 3, 4], "fewer processes go on with what more have answered"
-
-
-def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    (tmp_path / "s.jsonl").write_text('{"index": 0}\nnonsense\n{"index": 2}\n')
-    with pytest.raises(ValueError, match=r"s\.jsonl:2 is not JSON"):
-        answering.read_whole(tmp_path / "s.jsonl")
-
-
 def test_the_fingerprint_sees_names_sizes_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
     (folder / "x").write_bytes(bytes(1_000_000))
-    seen = {answering.fingerprint(folder)}
+    seen = {fingerprint(folder)}
     (folder / "x").write_bytes(bytes(999_000) + b"1" * 1_000)
-    seen.add(answering.fingerprint(folder))
+    seen.add(fingerprint(folder))
     (folder / "y").write_bytes(b"")
-    seen.add(answering.fingerprint(folder))
-    assert len(seen) == 3 and answering.fingerprint(folder) in seen
-    monkeypatch.setattr(answering, "_PLACE", 1 << 10)
-    before = answering.fingerprint(folder)
+    seen.add(fingerprint(folder))
+    assert len(seen) == 3 and fingerprint(folder) in seen
+    monkeypatch.setattr(policy, "PLACE", 1 << 10)
+    before = fingerprint(folder)
     (folder / "x").write_bytes(bytes(999_999) + b"1")
-    assert answering.fingerprint(folder) != before, "the end of a large file is among its places"
+    assert fingerprint(folder) != before, "the end of a large file is among its places"

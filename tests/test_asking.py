@@ -61,7 +61,7 @@ def test_a_line_a_prompt_in_order(answered: Path):
     for row in rows:
         assert len(row["samples"]) == 2 and list(row["samples"][0]) == ["text", "tokens", "logprob", "boxes"]
     assert len({json.dumps(row["samples"]) for row in rows}) == 5
-    assert not answered.with_name("out.jsonl.part").exists()
+    assert [path.name for path in answered.parent.iterdir()] == ["out.jsonl"]
 
 
 def test_a_killed_run_goes_on_in_other_batches(
@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_in_other_batches(
         patch.setattr(prompts_file.Answers, "append", stop)
         assert run(tiny_hf, pictures / "prompts.jsonl", out, "--batch=2") == 130
     part = out.with_name("out.jsonl.part")
-    assert calls == [2] and not out.exists() and len(part.read_text().splitlines()) == 3
+    assert calls == [2] and not out.exists() and len(part.read_text().splitlines()) == 2
     part.write_text(part.read_text() + '{"id": "cut sho')  # as a kill leaves it
     seen = []
     monkeypatch.setattr(prompts_file.Answers, "append", lambda self, rows: (seen.append(len(rows)), append(self, rows)))
@@ -98,7 +98,11 @@ def test_other_settings_do_not_go_on(tiny_hf: Path, pictures: Path, tmp_path: Pa
     out = tmp_path / "out.jsonl"
     prompts_file.Answers(out, {"seed": 1}).start()
     assert run(tiny_hf, pictures / "prompts.jsonl", out) == 1
-    assert "begun with other settings" in capsys.readouterr().err and not out.exists()
+    said = capsys.readouterr().err
+    assert "begun with other settings" in said and "seed: 1 → 0" in said and not out.exists()
+    out.with_name("out.jsonl.settings.json").unlink()
+    assert run(tiny_hf, pictures / "prompts.jsonl", out) == 1
+    assert "nobody knows how it was drawn" in capsys.readouterr().err
     out.write_text("")
     assert run(tiny_hf, pictures / "prompts.jsonl", out) == 1
     assert "exists; remove it" in capsys.readouterr().err

@@ -15,7 +15,8 @@ import runs
 from fgrpo_jax import train
 from fgrpo_jax.data.prompts import count_occurrences
 from fgrpo_jax.rewards.groups import constant, dead
-from fgrpo_jax.training import collect, metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import collect, setup
 
 STEPS, M, G = 3, 8, 4
 FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "algorithm__filter_dead": True}
@@ -105,7 +106,7 @@ def test_dead_groups_are_replaced_by_live_ones_of_the_prompts_that_follow(whole:
     data = setup.training_batches(policies.config(tiny_hf), setup.policy(policies.config(tiny_hf)))
     taken = 0
     for row in runs.rows(whole):
-        lines = metrics.read_jsonl(whole / "rollouts" / f"{row['step']:06d}.jsonl")
+        lines = read_rows(whole / "rollouts" / f"{row['step']:06d}.jsonl")
         want, spare = list(next(data).examples), []
         taken += 1
         first_dead = sum(map(runs.is_dead, want))
@@ -131,7 +132,7 @@ def test_the_multipliers_answer_to_the_batch_as_first_drawn(whole: Path) -> None
     for row in runs.rows(whole):
         first_dead = row["rollout/resampled"]
         assert row["constraint/consistency/applicable"] >= G * first_dead, "in dead groups here every mask is True"
-        lines = metrics.read_jsonl(whole / "rollouts" / f"{row['step']:06d}.jsonl")
+        lines = read_rows(whole / "rollouts" / f"{row['step']:06d}.jsonl")
         learnt = [sample["consistency"] for line in lines for sample in line["rollouts"]]
         assert abs(np.mean([x for x in learnt if x is not None]) - row["constraint/consistency/mean"]) > 0.02
 

@@ -14,8 +14,10 @@ import runs
 
 from fgrpo_jax import command, convert, evaluate
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.evaluation import figures, heldout
 from fgrpo_jax.records import Rollouts
-from fgrpo_jax.training import datasets, judges, metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import datasets, judges, setup
 
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
 
@@ -37,7 +39,7 @@ def whole(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 def test_answers_and_results_are_written(whole: tuple[Path, str], tiny_hf: Path) -> None:
     workdir, out = whole
-    answers = metrics.read_jsonl(workdir / "eval" / "world-heldout.jsonl")
+    answers = read_rows(workdir / "eval" / "world-heldout.jsonl")
     assert [answer["index"] for answer in answers] == list(range(6)) and len({answer["id"] for answer in answers}) == 6
     found = json.loads((workdir / "eval" / "results.json").read_text())
     protocol, of_set = found["protocol"], found["sets"]["world-heldout"]
@@ -57,7 +59,7 @@ def test_answers_and_results_are_written(whole: tuple[Path, str], tiny_hf: Path)
 
 def test_noise_is_that_of_the_question(whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path) -> None:
     """The same answers again, with another run seed and in other batches; other answers with another eval seed."""
-    texts = lambda workdir: [a["text"] for a in metrics.read_jsonl(workdir / "eval/world-heldout.jsonl")]  # noqa: E731
+    texts = lambda workdir: [a["text"] for a in read_rows(workdir / "eval/world-heldout.jsonl")]  # noqa: E731
     assert runs.run(evaluate, tmp_path / "a", tiny_hf, seed=5)[0] == 0
     assert texts(tmp_path / "a") == texts(whole[0])
     assert runs.run(evaluate, tmp_path / "b", tiny_hf, eval__examples=3)[0] == 0
@@ -94,9 +96,9 @@ def test_a_mesh_that_does_not_divide_the_batch_is_named(
 
 
 def test_means_leave_out_what_is_undefined() -> None:
-    rows: list[dict[str, Any]] = [{**dict.fromkeys(evaluate.FIGURES), "accuracy": value} for value in (0.0, 1.0)]
+    rows: list[dict[str, Any]] = [{**dict.fromkeys(figures.MEANS), "accuracy": value} for value in (0.0, 1.0)]
     rows[0]["consistency"], rows[1]["consistency"] = None, 1.0
-    means = evaluate.means(rows)
+    means = figures.means(rows)
     assert means["accuracy"] == 0.5 and means["consistency"] == 1.0 and means["box_iou"] is None
 
 
@@ -122,17 +124,17 @@ class Recite:
         return Rollouts(tokens=tokens, mask=mask, logps=zero, finished=np.ones(tokens.shape[:2], bool))
 
 
-def recited(tiny_hf: Path, *, flawed: float) -> list[evaluate.Answer]:
+def recited(tiny_hf: Path, *, flawed: float) -> list[figures.Answer]:
     config = policies.config(tiny_hf, eval__examples=24, data__world__flawed=flawed)
     policy = setup.policy(config)
     scorer = judges.scorer(config, policy, Path(), purpose="eval")
-    return evaluate.evaluate(config, policy, None, Recite(config, policy), scorer=scorer)  # type: ignore[arg-type]
+    return heldout.evaluate(config, policy, None, Recite(config, policy), scorer=scorer)  # type: ignore[arg-type]
 
 
 def test_sound_reference_traces_score_full(tiny_hf: Path) -> None:
     answers = recited(tiny_hf, flawed=0.0)
     assert len(answers) == 24
-    means = evaluate.means(answers)
+    means = figures.means(answers)
     for name in ("accuracy", "format", "consistency", "semantic_grounding"):
         assert means[name] == 1.0, name
     assert means["spatial_grounding"] > 0.9 and means["box_iou"] > 0.9

@@ -13,7 +13,7 @@ from test_styles import Says
 
 from fgrpo_jax import evaluate
 from fgrpo_jax.evaluation import answering, results
-from fgrpo_jax.evaluation.answering import AnswerFile, Spent
+from fgrpo_jax.evaluation.answering import Spent
 from fgrpo_jax.evaluation.benchmarks import SEVEN
 from fgrpo_jax.training import datasets, judges
 
@@ -37,7 +37,7 @@ def evaluated(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     out: dict[str, Any] = {"config": config, "policy": policy, "folder": root / "w"}
     scorer = judges.scorer(config, policy, root / "w", purpose="eval")
     for name, source in datasets.heldout_sets(config).items():
-        file = AnswerFile(root / "w", name, answering.settings(config, name, policy={}))
+        file = answering.answers_on_file(config, name, folder=root / "w", policy={})
         none = lambda: None  # noqa: E731
         out[name] = answering.answer_set(config, policy, none, sampler, source, file, scorer=scorer, spent=Spent())
     return out

@@ -12,10 +12,10 @@ import runs
 import scripted_judge
 
 from fgrpo_jax import evaluate
-from fgrpo_jax.evaluation.answering import _told
+from fgrpo_jax.evaluation.judged import _told
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges.extraction import LONGEST, Extracted, Extractor, read, wording
-from fgrpo_jax.training import metrics
+from fgrpo_jax.rows import read_rows
 
 CHOICE = Example("c", (), "Which is left?", ("cup", "kettle"), "B")
 OPEN = Example("o", (), "How many?", (), "3")
@@ -101,7 +101,7 @@ def test_the_door_with_an_extractor_behind_an_endpoint(tiny_hf: Path, tmp_path: 
         assert code == 0, err
         system, user = server.bodies[0]["messages"]
         assert "Do not solve the question" in system["content"] and "between the marks" in user["content"]
-    answers = metrics.read_jsonl(tmp_path / "w/eval/world-heldout.jsonl")
+    answers = read_rows(tmp_path / "w/eval/world-heldout.jsonl")
     choices = [answer for answer in answers if answer["options"]]
     assert choices and all(answer["read"] == "A" and answer["extractor_failed"] == 0 for answer in choices)
     found: Any = json.loads((tmp_path / "w/eval/results.json").read_text())

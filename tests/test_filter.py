@@ -1,8 +1,10 @@
 """The difficulty filter: what it keeps, that a killed one comes to the same lists, and that training reads them."""
 
 import json
+import types
 import zlib
 
+import numpy as np
 import policies
 import pytest
 import runs
@@ -10,7 +12,10 @@ import runs
 from fgrpo_jax import command, convert
 from fgrpo_jax import filter as door
 from fgrpo_jax.data.sets import subsets
-from fgrpo_jax.training import setup
+from fgrpo_jax.rewards import score as rewards
+from fgrpo_jax.rewards.task import gold_index
+from fgrpo_jax.training import difficulty, setup
+from fgrpo_jax.world.world import World
 
 COUNT, SIZE = 22, 4
 FIELDS = {"data__difficulty__examples": COUNT, "data__difficulty__batch_prompts": SIZE, "data__difficulty__rollouts": 3}
@@ -27,13 +32,16 @@ def quick():
     """A random policy is never right, so right is what a checksum of its words says: a third of them, or of the
     questions whose number is a multiple of five, all."""
     with runs.quick() as patch:
-        patch.setattr(door, "parse", lambda text: text)
-        patch.setattr(door, "accuracy", right)
+        patch.setattr(difficulty, "score", score)
         yield patch
 
 
-def right(text, example):
-    return float(int(example.id.rpartition("-")[2]) % 5 == 0 or zlib.crc32(text.encode()) % 3 == 0)
+def score(examples, texts, **settings):
+    always = [int(example.id.rpartition("-")[2]) % 5 == 0 for example in examples]
+    found = [
+        [one or zlib.crc32(text.encode()) % 3 == 0 for text in group] for one, group in zip(always, texts, strict=True)
+    ]
+    return types.SimpleNamespace(accuracy=np.array(found, np.float32)), {}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def finished(quick, folder, tmp_path_factory):
     return workdir / "filter", out
 
 
-FILES = (door.ACCURACIES, subsets.KEPT, subsets.SUMMARY)
+FILES = (difficulty.ACCURACIES, subsets.KEPT, subsets.SUMMARY)
 
 
 def content(path):
@@ -58,11 +66,11 @@ def lines(file):
 
 def test_what_is_kept(finished):
     path, out = finished
-    rows = {row["id"]: row["right"] for row in lines(path / door.ACCURACIES)}
+    rows = {row["id"]: row["right"] for row in lines(path / difficulty.ACCURACIES)}
     kept = {row["id"]: row["accuracy"] for row in lines(path / subsets.KEPT)}
     assert len(rows) == COUNT and all(len(values) == 3 for values in rows.values())
     for name, values in rows.items():
-        assert (name in kept) == (0 < sum(values) < 3 or door.chosen(f"world/{name}", 0.1))
+        assert (name in kept) == (0 < sum(values) < 3 or difficulty.chosen(f"world/{name}", 0.1))
         assert name not in kept or kept[name] == round(sum(values) / 3, 4)
     summary = json.loads((path / subsets.SUMMARY).read_text())
     every = summary["all"]
@@ -80,9 +88,9 @@ def test_killed_anywhere_it_comes_to_the_same_lists(quick, finished, folder, tmp
     path, _ = finished
     other = tmp_path / "filter"
     other.mkdir()
-    (other / door.SETTINGS).write_text((path / door.SETTINGS).read_text())
-    text = "".join((path / door.ACCURACIES).read_text().splitlines(keepends=True)[: batches * SIZE + more])
-    (other / door.ACCURACIES).write_text(text[: len(text) - cut])
+    (other / difficulty.SETTINGS).write_text((path / difficulty.SETTINGS).read_text())
+    text = "".join((path / difficulty.ACCURACIES).read_text().splitlines(keepends=True)[: batches * SIZE + more])
+    (other / difficulty.ACCURACIES).write_text(text[: len(text) - cut])
     code, _, err = runs.run(door, tmp_path, folder, **FIELDS)
     assert code == 0, err
     assert content(other) == content(path)
@@ -91,9 +99,9 @@ def test_killed_anywhere_it_comes_to_the_same_lists(quick, finished, folder, tmp
 def test_a_finished_one_only_lists_anew(quick, finished, folder, tmp_path, monkeypatch):
     path, _ = finished
     (tmp_path / "filter").mkdir()
-    for name in (door.SETTINGS, door.ACCURACIES):
+    for name in (difficulty.SETTINGS, difficulty.ACCURACIES):
         (tmp_path / "filter" / name).write_text((path / name).read_text())
-    monkeypatch.setattr(door, "generate", None)
+    monkeypatch.setattr(difficulty, "generate", None)
     code, _, err = runs.run(door, tmp_path, folder, **FIELDS, data__difficulty__keep=1.0)
     assert code == 0, err
     assert len(lines(tmp_path / "filter" / subsets.KEPT)) == COUNT
@@ -120,12 +128,31 @@ def test_a_checkpoint_is_a_policy_of_its_own(quick, finished, folder, tmp_path):
     code, _, err = runs.run(door, tmp_path / "run", folder, f"--checkpoint={tmp_path / 'c'}", **FIELDS)
     assert code == 0, err
     path, _ = finished
-    right = [[row["right"] for row in lines(where / door.ACCURACIES)] for where in (path, tmp_path / "run" / "filter")]
+    right = [
+        [row["right"] for row in lines(where / difficulty.ACCURACIES)] for where in (path, tmp_path / "run" / "filter")
+    ]
     assert right[0] == right[1]
     summary = json.loads((tmp_path / "run" / "filter" / subsets.SUMMARY).read_text())
     assert summary["policy"]["hf"] == str(tmp_path / "c")
     code, _, err = runs.run(door, tmp_path / "x", folder, f"--checkpoint={tmp_path / 'c'}", f"--hf={folder}", **FIELDS)
     assert code == 1 and "both name a policy" in err
+
+
+def test_answers_are_read_in_the_dialect_of_the_prompt(folder, tmp_path, monkeypatch):
+    """Free text answers with what its last sentence names; read in the paper's dialect it would answer with B."""
+    monkeypatch.setattr(setup, "decoder", lambda config, policy: lambda ids: "B. The answer I give: A")
+    monkeypatch.setattr(difficulty, "score", rewards.score)  # the module's policies earn what checksums say
+    wide = {"data__max_prompt_tokens": 256, "data__buckets__prompt": (256,), "data__prompt": "cot"}
+    with runs.quick():
+        code, _, err = runs.run(door, tmp_path, folder, **FIELDS | wide)
+    assert code == 0, err
+    world = World("tiny")
+    gold = {example.id: example for example in map(world.example, range(COUNT))}
+    rows = lines(tmp_path / "filter" / "accuracies.jsonl")
+    assert {row["id"] for row in rows} == set(gold)
+    for row in rows:
+        assert row["right"] == [float(gold_index(gold[row["id"]]) == 0)] * 3
+    assert 0 < sum(row["right"][0] for row in rows) < COUNT
 
 
 def test_the_endless_world_needs_a_number(quick, folder, tmp_path):
@@ -135,9 +162,11 @@ def test_the_endless_world_needs_a_number(quick, folder, tmp_path):
 
 def test_a_share_of_the_rest_is_chosen_by_name_alone():
     names = [f"sat/{index}" for index in range(4000)]
-    taken = [name for name in names if door.chosen(name, 0.1)]
-    assert 340 < len(taken) < 460 and set(taken) < {name for name in names if door.chosen(name, 0.2)}
-    assert not any(door.chosen(name, 0.0) for name in names) and all(door.chosen(name, 1.0) for name in names)
+    taken = [name for name in names if difficulty.chosen(name, 0.1)]
+    assert 340 < len(taken) < 460 and set(taken) < {name for name in names if difficulty.chosen(name, 0.2)}
+    assert not any(difficulty.chosen(name, 0.0) for name in names) and all(
+        difficulty.chosen(name, 1.0) for name in names
+    )
 
 
 def test_training_reads_it(finished, folder):
@@ -148,5 +177,5 @@ def test_training_reads_it(finished, folder):
     batches.close()
     assert seen and seen <= {row["id"] for row in lines(path / subsets.KEPT)}
     config = policies.config(folder, data__filter=path.parent, data__world__yes_no=0.1)
-    with pytest.raises(ValueError, match=r"was made for other data \(world: "):
+    with pytest.raises(ValueError, match=r"was made for other data \(data.world.yes_no: "):
         setup.training_batches(config, policies.policy(config))

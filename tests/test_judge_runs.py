@@ -12,7 +12,8 @@ import runs
 import scripted_judge
 
 from fgrpo_jax import train
-from fgrpo_jax.training import checkpoint, metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import checkpoint, setup
 
 FIELDS: dict[str, Any] = {
     "rollout__max_new_tokens": 48,
@@ -45,7 +46,7 @@ def run(workdir: Path, judge: scripted_judge.Judge, **fields: Any) -> tuple[int,
 
 def samples(workdir: Path) -> list[dict[str, Any]]:
     files = sorted((workdir / "rollouts").iterdir())
-    return [sample for file in files for line in metrics.read_jsonl(file) for sample in line["rollouts"]]
+    return [sample for file in files for line in read_rows(file) for sample in line["rollouts"]]
 
 
 def asked(judge: scripted_judge.Judge) -> list[str]:
@@ -64,7 +65,7 @@ def test_failures_are_masks_and_too_many_stop_the_run(tmp_path: Path) -> None:
     failing = scripted_judge.Judge(plan=plan, answer=agree)
     with pytest.warns(UserWarning, match="judgements failed and are masked, most of them"):
         code, err = run(workdir, failing, num_steps=8, judge__max_failure_rate=0.5)
-    rows = metrics.read_jsonl(workdir / "metrics.jsonl")
+    rows = read_rows(workdir / "metrics.jsonl")
     assert code == 1 and "error: the judge failed on" in err and "the last state is saved" in err and len(rows) < 8
     saved = checkpoint.Checkpoints(workdir / "checkpoints")
     assert saved.latest == len(rows)
@@ -80,7 +81,7 @@ def test_failures_are_masks_and_too_many_stop_the_run(tmp_path: Path) -> None:
     assert code == 0, err
     answered = {text for text, step in zip(asked(failing), plan, strict=False) if step == "good"}
     assert not answered & set(asked(good)) and len(set(asked(good))) == len(asked(good))
-    rows = metrics.read_jsonl(workdir / "metrics.jsonl")
+    rows = read_rows(workdir / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert {row["judge/failed"] for row in rows[saved.latest or 0 :]} == {0}
 

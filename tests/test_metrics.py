@@ -1,4 +1,4 @@
-"""Metrics: the names of the interface, null for what is undefined, files that survive a kill."""
+"""Metrics: the names of the interface, null for what is undefined, TensorBoard events."""
 
 import json
 import struct
@@ -60,34 +60,6 @@ def test_postfix_shows_figures_and_a_dash() -> None:
         "acc": "0.512", "kl": "–", "step": "7"}  # fmt: skip
 
 
-def test_a_resumed_file_loses_the_rows_beyond_the_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "metrics.jsonl"
-    with metrics.JsonlWriter(path) as writer:
-        for step in range(1, 6):
-            writer.write({"step": step, "x": "é"})
-        assert len(metrics.read_jsonl(path)) == 5  # flushed while open
-    with metrics.JsonlWriter(path, resume_step=3) as writer:
-        writer.write({"step": 4, "x": "again"})
-    assert [(r["step"], r["x"]) for r in metrics.read_jsonl(path)] == [(1, "é"), (2, "é"), (3, "é"), (4, "again")]
-    assert sorted(p.name for p in path.parent.iterdir()) == ["metrics.jsonl"]
-
-
-def test_a_cut_last_line_is_dropped_and_a_broken_middle_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    with metrics.JsonlWriter(path) as writer:
-        writer.write({"step": 3})
-    assert [r["step"] for r in metrics.read_jsonl(path)] == [1, 2, 3]
-    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(ValueError, match=r"metrics.jsonl:2 is not JSON"):
-        metrics.read_jsonl(path)
-
-
-def test_nan_never_reaches_a_file(tmp_path: Path) -> None:
-    with metrics.JsonlWriter(tmp_path / "m.jsonl") as writer, pytest.raises(ValueError, match="JSON compliant"):
-        writer.write({"step": float("nan")})
-
-
 def test_crc32c_of_the_standard_check_value() -> None:
     assert metrics.crc32c(b"123456789") == 0xE3069283
 
@@ -114,11 +86,3 @@ def test_tensorboard_events_hold_the_scalars(tmp_path: Path) -> None:
     # step 300 as a varint, then one Summary.Value: tag and a float 0.5
     value = b"\x0a\x07loss/kl\x15" + struct.pack("<f", 0.5)
     assert event[9:] == b"\x10\xac\x02" + b"\x2a" + bytes([len(value) + 2]) + b"\x0a" + bytes([len(value)]) + value
-
-
-def test_a_text_may_hold_any_line_separator_but_the_newline(tmp_path: Path):
-    file, texts = tmp_path / "rows.jsonl", ["a\u2028b", "c\x85d", "e\u2029f\n"]
-    with metrics.JsonlWriter(file) as writer:
-        for step, text in enumerate(texts, start=1):
-            writer.write({"step": step, "text": text})
-    assert [row["text"] for row in metrics.read_jsonl(file)] == texts

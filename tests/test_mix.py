@@ -20,7 +20,8 @@ from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sources import First, outline
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.score import RewardConfig, score
-from fgrpo_jax.training import datasets, metrics
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import datasets
 from tests import layouts
 
 ROOT = policies.ROOT
@@ -226,8 +227,8 @@ def test_two_steps_on_the_mix(tmp_path, tiny_hf):
     flags = [f"--config={ROOT / 'configs' / 'paper_mix.py'}:default", f"--workdir={tmp_path / 'run'}"]
     with runs.quick():
         code = command.run(train.main, train.parser(), [*flags, *policies.overrides(tiny_hf, **fields)])
-    assert code == 0 and len(metrics.read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 2
-    trained = [[row["id"] for row in metrics.read_jsonl(f)] for f in sorted((tmp_path / "run" / "rollouts").glob("*"))]
+    assert code == 0 and len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 2
+    trained = [[row["id"] for row in read_rows(f)] for f in sorted((tmp_path / "run" / "rollouts").glob("*"))]
     kinds = [collections.Counter(name.partition("-")[0] for name in step) for step in trained]
     assert kinds == [counts | {"viscot": 2}] * 2 and sorted(trained[0]) == sorted(trained[1]) != trained[1]
 

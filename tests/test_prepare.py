@@ -127,7 +127,7 @@ def test_a_shard_that_was_cut_short_or_made_of_other_rows_is_written_again(publi
     source, out = tmp_path / "source", tmp_path / "out"
     shutil.copytree(published["mmvp"], source)
     real, written = shards.write, []
-    monkeypatch.setattr(prepare, "_finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(prepared, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert run("mmvp", source, out)[0] == 130
     last = sorted(out.glob("*.array_record-*"))[-1]
     last.write_bytes(last.read_bytes()[:-10])

@@ -30,7 +30,8 @@ from fgrpo_jax.rewards import custom as module
 from fgrpo_jax.rewards.custom import Custom, CustomRewards, Declared, gather, resolve, signal
 from fgrpo_jax.rewards.score import RewardConfig, judge_one, score
 from fgrpo_jax.rewards.signals import SIGNALS, Measure
-from fgrpo_jax.training import judges, metrics, scoring, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import judges, scoring, setup
 
 OTHER = dataclasses.replace(EXAMPLE, id="other")
 TEXTS = [[RIGHT, WRONG, EMPTY, IDLE], [WRONG, WRONG, RIGHT, EMPTY]]
@@ -461,7 +462,7 @@ FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "num_s
 def test_a_run_learns_with_them_and_goes_on_where_it_stopped(quick: None, tiny_hf: Path, tmp_path: Path) -> None:
     code, _, err = runs.run(train, tmp_path / "whole", tiny_hf, **FIELDS)
     assert code == 0, err
-    found = metrics.read_jsonl(tmp_path / "whole" / "metrics.jsonl")
+    found = read_rows(tmp_path / "whole" / "metrics.jsonl")
     for row in found:
         assert row["constraint/brevity/applicable"] == 32 and 0 <= row["constraint/brevity/mean"] <= 1
         assert "reward/custom/points" in row and row["reward/custom/brevity"] == row["constraint/brevity/mean"]
@@ -469,7 +470,7 @@ def test_a_run_learns_with_them_and_goes_on_where_it_stopped(quick: None, tiny_h
         code, _, err = runs.run(train, tmp_path / "parts", tiny_hf, **{**FIELDS, "num_steps": steps})
         assert code == 0, err
     assert runs.rows(tmp_path / "parts") == runs.rows(tmp_path / "whole")
-    saved = metrics.read_jsonl(tmp_path / "whole" / "rollouts" / "000001.jsonl")
+    saved = read_rows(tmp_path / "whole" / "rollouts" / "000001.jsonl")
     assert {"brevity"} <= saved[0]["rollouts"][0].keys()
 
 

@@ -224,7 +224,7 @@ def test_a_list_for_other_data_is_refused(processor, data, tmp_path, what, messa
 def test_a_list_of_another_split_is_refused(processor, data, tmp_path):
     config, source, _ = made(processor, data)
     kept = keep(tmp_path / "filter", config, source, {"q1"})
-    with pytest.raises(ValueError, match=r"other data \(train_split: train there, more here\)"):
+    with pytest.raises(ValueError, match=r"other data \(data.train_split: train there, more here\)"):
         selection.select(*made(processor, data, data__filter=kept, data__train_split="more"))
 
 

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 
 from fgrpo_jax import command, export, sft
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.training import checkpoint, datasets, metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import checkpoint, datasets, setup
 
 STEPS = 4
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
@@ -49,7 +50,7 @@ def without_times(workdir: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_learns_and_leaves_what_it_says(whole: Path) -> None:
-    found, validation = metrics.read_jsonl(whole / "metrics.jsonl"), metrics.read_jsonl(whole / "eval.jsonl")
+    found, validation = read_rows(whole / "metrics.jsonl"), read_rows(whole / "eval.jsonl")
     assert [row["step"] for row in found] == [row["step"] for row in validation] == list(range(1, STEPS + 1))
     assert all(np.isfinite(list(row.values())).all() for row in found)
     assert validation[-1]["loss"] < validation[0]["loss"] and found[0]["optim/grad_norm"] > 1e-3
@@ -96,7 +97,7 @@ def test_the_first_loss_is_the_cross_entropy_of_the_reference_responses(whole: P
         logits[:, policy.processor.banned] = -np.inf
         target = batch.tokens[row, 0, :length]
         total += (np.log(np.exp(logits).sum(-1)) - logits[np.arange(length), target]).sum()
-    first = metrics.read_jsonl(whole / "metrics.jsonl")[0]
+    first = read_rows(whole / "metrics.jsonl")[0]
     assert first["tokens"] == batch.mask.sum()
     np.testing.assert_allclose(first["loss"], total / batch.mask.sum(), rtol=1e-5)
 

@@ -9,9 +9,8 @@ import numpy as np
 import policies
 import pytest
 
-from fgrpo_jax import evaluate
 from fgrpo_jax.data.styles import STYLES, find_style
-from fgrpo_jax.evaluation import answering
+from fgrpo_jax.evaluation import answering, heldout
 from fgrpo_jax.reading.dialects import DIALECTS
 from fgrpo_jax.records import Example, ImageSize, Rollouts
 from fgrpo_jax.rewards.score import RewardConfig, judge_one
@@ -105,7 +104,7 @@ def test_what_is_prefilled_is_asked_and_belongs_to_the_answer(tiny_hf: Path) -> 
     policy = policies.policy(config)
     sampler = Says(policy, "It is so.</think><answer>A</answer>")
     scorer = judges.scorer(config, policy, Path(), purpose="eval")
-    answers = evaluate.evaluate(config, policy, None, sampler, scorer=scorer)  # type: ignore[arg-type]
+    answers = heldout.evaluate(config, policy, None, sampler, scorer=scorer)  # type: ignore[arg-type]
     assert all(tail.endswith("assistant\n<think>") for tail in sampler.tails), sampler.tails
     for answer in answers:
         assert answer["text"] == "<think>It is so.</think><answer>A</answer>"

@@ -19,6 +19,7 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax import train
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES
 from fgrpo_jax.rewards.judges.tally import METRICS
+from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import metrics, setup
 
 STEPS = 4
@@ -49,7 +50,7 @@ def state_of(hf: Path, workdir: Path) -> Any:
 
 # ------------------------------------------------------------------------------------------------------ what it leaves
 def test_every_row_has_every_name(whole: tuple[Path, str]) -> None:
-    found = metrics.read_jsonl(whole[0] / "metrics.jsonl")
+    found = read_rows(whole[0] / "metrics.jsonl")
     names = metrics.train_names(CONSTRAINT_NAMES, extra=train.EXTRA)
     assert [row["step"] for row in found] == list(range(1, STEPS + 1))
     for row in found:
@@ -68,14 +69,14 @@ def test_every_row_has_every_name(whole: tuple[Path, str]) -> None:
 
 
 def test_programs_are_compiled_in_the_first_step_only(whole: tuple[Path, str]) -> None:
-    assert {row["compile/count"] for row in metrics.read_jsonl(whole[0] / "metrics.jsonl")} == {2}
+    assert {row["compile/count"] for row in read_rows(whole[0] / "metrics.jsonl")} == {2}
 
 
 def test_rollouts_are_on_disk(whole: tuple[Path, str]) -> None:
     files = sorted((whole[0] / "rollouts").iterdir())
     assert [file.name for file in files] == [f"{step:06d}.jsonl" for step in range(1, STEPS + 1)]
-    for file, row in zip(files, metrics.read_jsonl(whole[0] / "metrics.jsonl"), strict=True):
-        lines = metrics.read_jsonl(file)
+    for file, row in zip(files, read_rows(whole[0] / "metrics.jsonl"), strict=True):
+        lines = read_rows(file)
         assert len(lines) == 8 and all(len(line["rollouts"]) == 4 for line in lines)
         samples = [sample for line in lines for sample in line["rollouts"]]
         assert sum(sample["tokens"] for sample in samples) == row["sampler/tokens"]
@@ -92,7 +93,7 @@ def test_rollouts_are_on_disk(whole: tuple[Path, str]) -> None:
 
 def test_held_out_figures_before_and_after(whole: tuple[Path, str]) -> None:
     workdir, out = whole
-    before, after = (metrics.read_jsonl(workdir / "eval" / f"{when}.jsonl") for when in ("before", "after"))
+    before, after = (read_rows(workdir / "eval" / f"{when}.jsonl") for when in ("before", "after"))
     assert [a["id"] for a in before] == [a["id"] for a in after] and len(before) == 6
     assert all("-heldout-" in a["id"] for a in before)
     results = json.loads((workdir / "eval" / "results.json").read_text())["figures"]

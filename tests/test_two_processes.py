@@ -18,7 +18,7 @@ import pytest
 import runs
 from two_processes import QUESTIONS, STEPS
 
-from fgrpo_jax.evaluation import answering
+from fgrpo_jax.rows import read_rows, write_rows
 
 M, G = 8, 4
 QUICK = "--xla_backend_optimization_level=0"  # programs are compiled for longer than they run
@@ -93,8 +93,8 @@ def killed(folder: Path) -> set[int]:
             process.communicate()
     found = set()
     for file in parts.glob("*.jsonl"):
-        rows = answering.read_whole(file)
-        answering.write_answers(file, [row | {"kept": True} for row in rows])
+        rows = read_rows(file)
+        write_rows(file, [row | {"kept": True} for row in rows])
         with file.open("a") as cut_short:
             cut_short.write('{"index": 10, "te')
         found |= {row["index"] for row in rows}
@@ -123,7 +123,7 @@ def test_two_processes_answer_as_one_does(tmp_path: Path) -> None:
         for file in ONCE:
             assert (two / name / "eval" / file).read_bytes() == (one / name / "eval" / file).read_bytes(), (name, file)
     greedy, sampled, resumed = (
-        answering.read_whole(two / name / "eval" / f"{SET}.jsonl") for name in ("greedy", "sampled", "resumed")
+        read_rows(two / name / "eval" / f"{SET}.jsonl") for name in ("greedy", "sampled", "resumed")
     )
     assert len({row["id"] for row in greedy}) == QUESTIONS and greedy != sampled
     assert np.mean([row["accuracy"] for row in greedy]) > 0.5, "the policy no longer sees its questions"

@@ -44,21 +44,21 @@ def train(together: list[str], hf: str, workdir: str, steps: str) -> int:
 
     train.score = runs.half_dead(train.score)
     flags = policies.overrides(Path(hf), num_steps=int(steps), **FIELDS)
-    command = [f"--config={policies.BASE}", f"--workdir={workdir}", *flags]
-    return command.run(train.main, train.parser(), [*command, *together])
+    argv = [f"--config={policies.BASE}", f"--workdir={workdir}", *flags, *together]
+    return command.run(train.main, train.parser(), argv)
 
 
 def evaluate(together: list[str], folder: str, *names: str) -> int:
     from fgrpo_jax import evaluate
-    from fgrpo_jax.evaluation import answering
+    from fgrpo_jax.rows import NumberedRows
 
-    append, wrote = answering.AnswerFile.append, watch(Path(folder))
+    append, wrote = NumberedRows.append, watch(Path(folder))
 
-    def slowly(file: answering.AnswerFile, rows: Any) -> None:
+    def slowly(file: NumberedRows, rows: Any) -> None:
         append(file, rows)
-        time.sleep(60 if "killed" in file.folder.parts else 0)
+        time.sleep(60 if "killed" in file.path.parts else 0)
 
-    answering.AnswerFile.append = slowly  # type: ignore[method-assign]
+    NumberedRows.append = slowly  # type: ignore[method-assign]
     codes = []
     for name in names:
         fields = {"eval.examples": QUESTIONS, "eval.batch_prompts": 8, **EVALUATIONS[name]}

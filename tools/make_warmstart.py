@@ -21,12 +21,14 @@ import jax
 from checks import heldout
 from make_tiny_checkpoint import Recipe, write
 
-from fgrpo_jax import command, evaluate, sft
+from fgrpo_jax import command, sft
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.convert import folder_dtype
+from fgrpo_jax.evaluation.heldout import evaluate
 from fgrpo_jax.export import export
-from fgrpo_jax.training import judges, metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import judges, setup
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 8_000_000
@@ -83,7 +85,7 @@ def held_out(folder: Path) -> dict[str, Any]:
     sampler = setup.sampler(config, policy, purpose="eval")
     scorer = judges.scorer(config, policy, folder, purpose="eval")
     with contextlib.closing(scorer):
-        answers = evaluate.evaluate(config, policy, params, sampler, scorer=scorer)
+        answers = evaluate(config, policy, params, sampler, scorer=scorer)
     return heldout.figures(answers) | {"split": config.data.eval_split, "temperature": config.eval.temperature}
 
 
@@ -145,7 +147,7 @@ FIGURES = {
 def card(halves: list[tuple[configs.Config, Path]], folder: Path, figures: dict[str, Any]) -> str:
     """The text of README.md."""
     shown = (f"| {text} | {_percent(figures[name])} |" for name, text in FIGURES.items())
-    seconds = [row["time/step"] for _, workdir in halves for row in metrics.read_jsonl(workdir / "metrics.jsonl")]
+    seconds = [row["time/step"] for _, workdir in halves for row in read_rows(workdir / "metrics.jsonl")]
     flaws = halves[-1][0].data.world.flaws
     kinds = {name: getattr(flaws, name) for name in ("contradicts_right", "lucky", "wrong_box", "false_claim")}
     return CARD.format(
@@ -166,7 +168,7 @@ def card(halves: list[tuple[configs.Config, Path]], folder: Path, figures: dict[
 
 def _half(config: configs.Config, workdir: Path) -> str:
     """One line of the card's table."""
-    best = min(metrics.read_jsonl(workdir / "eval.jsonl"), key=lambda row: row["loss"])
+    best = min(read_rows(workdir / "eval.jsonl"), key=lambda row: row["loss"])
     sft_, world = config.sft, config.data.world
     return (
         f"| `configs/{workdir.name}.py` | {best['step']} × {sft_.batch} | {sft_.describe:.0%} | {world.yes_no:.0%} | "

@@ -31,7 +31,8 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from fgrpo_jax import command
-from fgrpo_jax.training import metrics, setup
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import setup
 
 WORD = "correct"
 SECONDS_TO_START = 600
@@ -122,9 +123,9 @@ def checks(args: argparse.Namespace, scratch: Path) -> Iterator[Check]:
             "judge.server.retries": 1,
         }
         done = runs.door("train", *runs.tiny(setup.model_folder(setup.SHIPPED), workdir, **fields)).require()
-    rows = metrics.read_jsonl(workdir / "metrics.jsonl")
+    rows = read_rows(workdir / "metrics.jsonl")
     files = sorted((workdir / "rollouts").iterdir())
-    samples = [s for file in files for line in metrics.read_jsonl(file) for s in line["rollouts"]]
+    samples = [s for file in files for line in read_rows(file) for s in line["rollouts"]]
     grounded = [s["semantic_grounding"] for s in samples if s["semantic_grounding"] is not None]
     yield same("serve/steps", len(rows), args.steps)
     yield above("serve/requests", sum(row["judge/requests"] for row in rows), 10 * args.steps)

@@ -22,6 +22,7 @@ from fgrpo_jax.data.images import FACTOR
 from fgrpo_jax.data.pipeline import Encoder
 from fgrpo_jax.data.sources import Source, outline
 from fgrpo_jax.data.styles import find_style
+from fgrpo_jax.rows import beside
 
 LAYOUT = 1  # of the file, and of how examples are measured: raise it when either changes
 SAVED_EVERY = 30.0  # seconds
@@ -109,7 +110,6 @@ def _load(file: pathlib.Path, length: int) -> np.ndarray:
 
 
 def _save(file: pathlib.Path, table: np.ndarray) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.stem}.{os.getpid()}.tmp.npy")  # several processes may measure the same data
-    np.save(beside, table, allow_pickle=False)
-    beside.replace(file)
+    # Several processes may measure the same data; np.save would add .npy to a name without it.
+    with beside(file, ending=f"{os.getpid()}.tmp.npy") as place:
+        np.save(place, table, allow_pickle=False)

@@ -2,7 +2,7 @@
 
     W/eval/SET.jsonl            one answer a line, appended batch by batch; in the order of the set
     W/eval/SET.settings.json    what the answers depend on; another policy, protocol or judge is refused by name
-    W/eval/parts/               the answers of each process, until process 0 has merged them
+    W/eval/parts/               the answers of each process, until process 0 has merged them (`rows.NumberedRows`)
 
 Batches are those of the whole set, whatever is answered already: a question meets the same padding and the same noise
 in every run, so that what a resumed evaluation says is what an unbroken one would have said.
@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import fnmatch
 import functools
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from fgrpo_jax.config import effects
@@ -33,26 +30,19 @@ from fgrpo_jax.data import buckets as padded
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.data.sources import Source, outline
-from fgrpo_jax.data.styles import LETTERS, find_style
-from fgrpo_jax.reading.answers import same_answer
-from fgrpo_jax.reading.dialects import find_dialect
-from fgrpo_jax.reading.parsing import Parsed, answer_index, answer_text, parse
-from fgrpo_jax.records import Example, Signals
-from fgrpo_jax.rewards.judges.extraction import Extracted, Extractor
+from fgrpo_jax.data.styles import find_style
+from fgrpo_jax.evaluation.judged import Answer, judged_answers, read_by
+from fgrpo_jax.rewards.judges.extraction import Extractor
 from fgrpo_jax.rewards.score import score
-from fgrpo_jax.rewards.task import gold_index
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler
-from fgrpo_jax.training import checkpoint, setup
+from fgrpo_jax.rows import NumberedRows, matching, this_process
+from fgrpo_jax.training import setup
 from fgrpo_jax.training.collect import everywhere
 from fgrpo_jax.training.scoring import THREADS, Scored, Scorer
 
-Answer = dict[str, Any]
-
-OF_THE_SET = ("data.source", "data.eval_split", "data.world.*")
+OF_THE_SET = matching("data.source", "data.eval_split", "data.world.*")
 """Fields that say which questions are asked; those of `eval.sets` have their own."""
-
-_PLACES, _PLACE = 64, 1 << 20  # how many places of a large file are read, and how many bytes at each
 
 
 # --------------------------------------------------------------------------------------------------------- what was set
@@ -67,183 +57,10 @@ def settings(config: configs.Config, name: str, *, policy: Mapping[str, Any]) ->
     whole["eval"] |= {"judge": dataclasses.asdict(config.eval_judge)}
     fields = effects.depending(whole, "answers")
     if config.eval.sets:
-        fields = {key: value for key, value in fields.items() if not _matches(key, OF_THE_SET)}
-    style = dataclasses.asdict(find_style(config.data.prompt))
-    return {"set": name, "policy": dict(policy), "wording": _digest(json.dumps(style).encode()), "config": fields}
-
-
-def _matches(key: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def fingerprint(*folders: Path) -> str:
-    """Digest of the files below some folders: names and contents; of those beyond 64 MiB, sizes and 64 places of 1 MiB.
-
-    Weights that were trained on differ everywhere, so that the places suffice; all of 7B would take minutes to read.
-    """
-    out = hashlib.blake2b(digest_size=16)
-    for folder in folders:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            size = file.stat().st_size
-            out.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
-            with file.open("rb") as handle:
-                for i in range(_PLACES):
-                    handle.seek(max(0, size - _PLACE) * i // (_PLACES - 1) if size > _PLACE * _PLACES else i * _PLACE)
-                    out.update(handle.read(_PLACE))
-    return out.hexdigest()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-# ------------------------------------------------------------------------------------------------------ answers on disk
-@dataclasses.dataclass(frozen=True)
-class AnswerFile:
-    """The answers of one set in a workdir.
-
-    Attributes:
-      folder: W/eval.
-      name: of the set.
-      settings: what its answers depend on, see `settings`.
-      process_index, process_count: this process among those that answer together; all see the same folder.
-    """
-
-    folder: Path
-    name: str
-    settings: Mapping[str, Any]
-    process_index: int = 0
-    process_count: int = 1
-
-    @property
-    def path(self) -> Path:
-        """Where all answers stand in the end."""
-        return self.folder / f"{self.name}.jsonl"
-
-    @property
-    def part(self) -> Path:
-        """Where this process appends: the file itself when it is alone."""
-        if self.process_count == 1:
-            return self.path
-        return self.folder / "parts" / f"{self.name}.{self.process_index}-of-{self.process_count}.jsonl"
-
-    @property
-    def _header(self) -> Path:
-        return self.folder / f"{self.name}.settings.json"
-
-    def begin(self) -> dict[int, Answer]:
-        """Answers that are there already, by index, of all processes; a line cut short is dropped from its file.
-
-        Raises:
-          ValueError: they were given by another policy, or under other settings.
-        """
-        self._require_same()
-        answered: dict[int, Answer] = {}
-        for file in self._files():
-            answered |= {row["index"]: row for row in read_whole(file)}
-        _barrier(f"{self.name}: read", self.process_count)
-        trim(self.part)
-        if self.process_index == 0:
-            write_atomically(self._header, json.dumps(self.settings, indent=1) + "\n")
-        self.part.parent.mkdir(parents=True, exist_ok=True)
-        return answered
-
-    def append(self, rows: Sequence[Answer]) -> None:
-        """Adds answers, on the disk when it returns."""
-        if not rows:
-            return
-        with self.part.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
-            file.flush()
-            os.fsync(file.fileno())
-
-    def finish(self, count: int) -> list[Answer]:
-        """All `count` answers in the order of the set; process 0 puts them into one file.
-
-        Raises:
-          ValueError: some are missing, or there are more.
-        """
-        _barrier(f"{self.name}: answered", self.process_count)
-        answered: dict[int, Answer] = {}
-        for file in self._files():
-            answered |= {row["index"]: row for row in read_whole(file)}
-        if sorted(answered) != list(range(count)):
-            odd = sorted(set(range(count)) ^ set(answered))
-            raise ValueError(
-                f"{self.folder} holds {len(answered)} answers of '{self.name}', which has {count} questions here; the "
-                f"first that does not fit is number {odd[0]}. Ask for as many as before (eval.limit, eval.examples), "
-                "let all processes see one --workdir, or use another one"
-            )
-        rows = [answered[index] for index in range(count)]
-        _barrier(f"{self.name}: merging", self.process_count)
-        if self.process_index == 0:
-            write_answers(self.path, rows)
-            for file in self._files():
-                if file != self.path:
-                    file.unlink()
-        return rows
-
-    def _files(self) -> list[Path]:
-        return [file for file in (self.path, *sorted(self.folder.glob(f"parts/{self.name}.*.jsonl"))) if file.is_file()]
-
-    def _require_same(self) -> None:
-        if not self._header.is_file():
-            if self._files():
-                raise ValueError(
-                    f"{self.path} holds answers without {self._header.name}, so nobody knows whose; remove it or use "
-                    "another --workdir"
-                )
-            return
-        before = json.loads(self._header.read_text(encoding="utf-8"))
-        lines = checkpoint.differences(
-            before, json.loads(json.dumps(self.settings)), ignore=lambda key: key == "policy.name"
-        )
-        if lines:
-            shown = "\n  ".join(lines[:12])
-            raise ValueError(
-                f"{self.path} was begun under other settings:\n  {shown}\nuse another --workdir, repeat the command it "
-                f"was begun with, or remove {self.name}.* to start afresh"
-            )
-
-
-def read_whole(file: Path) -> list[Answer]:
-    """The answers of a file; what follows the last line break was cut short by a kill and is left out."""
-    lines = file.read_bytes().split(b"\n")[:-1]  # an answer may hold U+2028, at which str.splitlines would break it
-    out = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            out.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(
-                f"{file}:{number} is not JSON ({error}); remove the line, and it is answered again"
-            ) from error
-    return out
-
-
-def trim(file: Path) -> None:
-    """Cuts a file after its last line break."""
-    if file.is_file():
-        content = file.read_bytes()
-        if content and not content.endswith(b"\n"):
-            os.truncate(file, content.rfind(b"\n") + 1)
-
-
-def write_answers(path: Path, answers: Sequence[Answer]) -> None:
-    """One JSON object a line."""
-    write_atomically(path, "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes beside the place, then renames: a file that is there is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf8")
-    beside.replace(path)
-
-
-def _barrier(name: str, processes: int) -> None:
-    if processes > 1:
-        multihost_utils.sync_global_devices(name)
+        fields = {key: value for key, value in fields.items() if not OF_THE_SET(key)}
+    style = json.dumps(dataclasses.asdict(find_style(config.data.prompt)))
+    wording = hashlib.blake2b(style.encode(), digest_size=8).hexdigest()
+    return {"set": name, "policy": dict(policy), "wording": wording, "config": fields}
 
 
 # ------------------------------------------------------------------------------------------------------------ answering
@@ -308,7 +125,7 @@ def answer_batches(
     def finished() -> list[Answer]:
         batch, drawn, future = waiting.popleft()
         asked = time.perf_counter()
-        rows = _answers(config, batch, drawn, future.result())
+        rows = judged_answers(config, batch, drawn, future.result())
         spent.judging += time.perf_counter() - asked
         spent.tokens += sum(row["tokens"] for row in rows)
         spent.answers += len(rows)
@@ -344,90 +161,25 @@ def answer_batches(
     spent.wall += time.perf_counter() - began
 
 
-def _answers(config: configs.Config, batch: Batch, drawn: Generation, scored: Scored) -> list[Answer]:
-    """The answers of a batch's real prompts."""
-    signals, seen = scored
-    style = find_style(config.data.prompt)
-    out = []
-    for row in range(batch.count):
-        example, text = batch.examples[row], drawn.texts[row][0]
-        parsed = parse(text, dialect=find_dialect(style.dialect))
-        lengths = {
-            "tokens": int(drawn.rollouts.mask[row, 0].sum()),
-            "truncated": float(not drawn.rollouts.finished[row, 0]),
-            "words": len(parsed.think.split()),
-        }
-        said = {"text": text, **_read(example, parsed)}
-        told = _told(example, seen["extracted"][row, 0], said["read"]) if "extracted" in seen else {}
-        out.append({**_asked(example), **said, **_judged(signals, seen, row), **lengths, **told})
-    return out
+def answers_on_file(config: configs.Config, name: str, *, folder: Path, policy: Mapping[str, Any]) -> NumberedRows:
+    """Where the answers of a set are kept, which another policy, protocol or judge is not let into.
 
-
-def _asked(example: Example) -> Answer:
-    return {
-        "id": example.id,
-        "source": example.source,
-        "tags": dict(example.tags),
-        "question": example.question,
-        "options": list(example.options),
-        "gold": example.answer,
-    }
-
-
-def _read(example: Example, parsed: Parsed) -> Answer:
-    """What the answer was read as: the letter of an option, or the text of an open answer; null for nothing."""
-    if not example.options:
-        return {"read": answer_text(parsed)}
-    chosen = answer_index(parsed, example.options)
-    return {"read": None if chosen is None else LETTERS[chosen]}
-
-
-def read_by(
-    extractor: Extractor, examples: Sequence[Example], texts: Sequence[Sequence[str]], **settings: Any
-) -> Scored:
-    """`score` with what the extractor read besides, in diagnostics 'extracted', [M, 1] of `Extracted`."""
-    signals, seen = score(examples, texts, **settings)
-    read = np.empty((len(texts), 1), object)
-    read[:, 0] = extractor(examples, [group[0] for group in texts])
-    return signals, seen | {"extracted": read}
-
-
-def _told(example: Example, extracted: Extracted, by_rules: str | None) -> Answer:
-    """What the extractor changes of an answer; where it failed, rules have read it, and that is counted."""
-    if extracted.error:
-        return {"read_by_rules": by_rules, "extractor_failed": 1}
-    read = extracted.read
-    if example.options:
-        right = read == LETTERS[gold_index(example)]
-    else:
-        right = read is not None and same_answer(read, example.answer)
-    told = {"read": read, "answered": read is not None, "accuracy": float(right)}
-    return {**told, "read_by_rules": by_rules, "extractor_failed": 0}
-
-
-def _judged(signals: Signals, seen: Mapping[str, np.ndarray], row: int) -> Answer:
-    def defined(name: str, mask: str) -> float | None:
-        return float(seen[name][row, 0]) if seen[mask][row, 0] else None
-
-    return {
-        "answered": bool(seen["answered"][row, 0]),
-        "accuracy": float(signals.accuracy[row, 0]),
-        "format": float(signals.format[row, 0]),
-        "consistency": defined("consistent", "consistent_mask"),
-        "semantic_grounding": defined("semantic", "semantic_mask"),
-        "spatial_grounding": defined("spatial", "spatial_mask"),
-        "box_iou": defined("iou", "spatial_mask"),
-        "judge_failed": int(seen["judge_failed"][row, 0]),
-    }
+    Args:
+      name: of the set.
+      folder: W/eval.
+      policy: its name, revision and fingerprint; under another name it is the same.
+    """
+    made_of = settings(config, name, policy=policy)
+    return NumberedRows(folder / f"{name}.jsonl", made_of, free=matching("policy.name"), process=this_process())
 
 
 def answer_set(
     config: configs.Config,
     policy: setup.Policy,
-    params: Any,
+    params: Callable[[], Any],
     sampler: Sampler,
     source: Source,
-    file: AnswerFile,
+    file: NumberedRows,
     *,
     scorer: Scorer,
     spent: Spent,
@@ -458,16 +210,16 @@ def answer_set(
         loop = answer_batches(
             config, policy, params(), sampler, batches, scorer=scorer, spent=spent, extractor=extractor
         )
-        with tqdm(total=len(source), initial=int(known.sum()), desc=file.name, unit="answer", leave=False) as bar:
+        with tqdm(total=len(source), initial=int(known.sum()), desc=file.path.stem, unit="answer", leave=False) as bar:
             for answers in loop:
                 whole = slice(number * size, (number + 1) * size)
-                start = whole.start + file.process_index * (size // file.process_count)
+                start = whole.start + file.process[0] * (size // file.process[1])
                 numbered = [{"index": start + row, **answer} for row, answer in enumerate(answers)]
                 file.append([answer for answer in numbered if not known[answer["index"]]])
                 bar.update(int((~known[whole]).sum()))
                 number += 1
         batches.close()
-    return file.finish(len(source))
+    return file.finish(len(source), asked_by="eval.limit, eval.examples")
 
 
 def chosen(config: configs.Config, batches: PromptIterator) -> Buckets:

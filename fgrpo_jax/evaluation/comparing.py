@@ -16,11 +16,11 @@ from typing import Any
 
 from fgrpo_jax import command
 from fgrpo_jax.evaluation import benchmarks, paper, results, significance, tables
-from fgrpo_jax.evaluation.answering import Answer, read_whole, write_atomically
 from fgrpo_jax.evaluation.figures import FIGURES, RESAMPLES
+from fgrpo_jax.evaluation.judged import Answer
 from fgrpo_jax.evaluation.significance import Difference, SetComparison
 from fgrpo_jax.evaluation.tables import Grid
-from fgrpo_jax.training import checkpoint
+from fgrpo_jax.rows import differences, matching, read_rows, write_atomically, write_json
 
 NOTE = (
     "intervals are of the paired difference (bootstrap over questions); p is McNemar's exact test on the accuracy of a "
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
     print("\n" + "\n".join(said))
     if args.out is not None:
         notes = "\n".join(f"- {line}" for line in said)
-        write_atomically(args.out / "comparison.json", json.dumps(out | {"notes": said}, indent=1) + "\n")
+        write_json(args.out / "comparison.json", out | {"notes": said})
         write_atomically(args.out / "comparison.md", "\n\n".join([*(g.markdown() for g in grids), notes]) + "\n")
         comments = "\n".join(f"% {line}" for line in said)
         write_atomically(args.out / "comparison.tex", "\n\n".join([comments, *(g.latex() for g in grids)]) + "\n")
@@ -81,7 +81,7 @@ def read_run(workdir: Path) -> dict[str, list[Answer]]:
         raise ValueError(
             f"the evaluation in {workdir} has not ended; run its command again, it goes on where it stopped"
         )
-    return {file.stem: read_whole(file) for file in files}
+    return {file.stem: read_rows(file) for file in files}
 
 
 def other_settings(first: Path, other: Path) -> list[str]:
@@ -91,10 +91,7 @@ def other_settings(first: Path, other: Path) -> list[str]:
         there = other / "eval" / file.name
         if there.is_file():
             a, b = (json.loads(path.read_text(encoding="utf-8")) for path in (file, there))
-            lines += [
-                f"{a['set']}: {line}"
-                for line in checkpoint.differences(a, b, ignore=lambda key: key.startswith("policy."))
-            ]
+            lines += [f"{a['set']}: {line}" for line in differences(a, b, ignore=matching("policy.*"))]
     return lines
 
 

@@ -1,7 +1,7 @@
 """What an evaluation says of a policy, from its saved answers: definitions of the figures, and their intervals.
 
-An answer is a row of W/eval/SET.jsonl (`fgrpo_jax.evaluation.answering` writes it, docs/evaluation.md lists its keys). Answers
-that stand or fall together, such as the two rotations of a SAT question, make a *unit*. A figure is made of columns:
+An answer is a row of W/eval/SET.jsonl (`judged` makes it, docs/evaluation.md lists its keys). Answers that stand or
+fall together, such as the two rotations of a SAT question, make a *unit*. A figure is made of columns:
 each takes the answers of one unit to (sum, count), the column's value is Σ sum / Σ count over units, and the figure is
 the plain mean of its columns (one, but for means of strata). Intervals come from resampling units, with all figures of
 a set under the same draws.

@@ -16,7 +16,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.reading.dialects import read_boxes
 from fgrpo_jax.records import Example, PromptBatch, Video
 from fgrpo_jax.rollout.generate import Generation
+from fgrpo_jax.rows import append_rows, require_same, resume_rows, write_json
 
 BARE = PromptStyle(system="", question="{question}", options="", request="", open_request="")
 """The prompt alone."""
@@ -98,7 +99,8 @@ def read_questions(file: Path, *, system: str = "") -> list[Question]:
     Raises:
       ValueError: anything wrong with a row, naming file and line, key and remedy.
     """
-    lines = [(n, line) for n, line in enumerate(_lines(file), 1) if line.strip()]
+    # Only newlines break lines: splitlines would also split at U+2028 in a text.
+    lines = [(n, line) for n, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1) if line.strip()]
     if not lines:
         raise ValueError(f"{file} holds no prompts; write one JSON object a line")
     questions = [_question(line, file, number, system) for number, line in lines]
@@ -139,14 +141,18 @@ def _question(line: str, file: Path, number: int, system: str) -> Question:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """OUT and OUT.part: the first line of the latter says what the answers after it were drawn with."""
+    """OUT, and until it is whole OUT.part with the answers so far and OUT.settings.json with what they depend on."""
 
     out: Path
-    settings: dict[str, Any]
+    settings: Mapping[str, Any]
 
     @property
     def part(self) -> Path:
         return self.out.with_name(self.out.name + ".part")
+
+    @property
+    def _header(self) -> Path:
+        return self.out.with_name(self.out.name + ".settings.json")
 
     def start(self) -> int:
         """How many answers are there already; makes OUT.part where there is none.
@@ -156,39 +162,23 @@ class Answers:
         """
         if self.out.exists():
             raise ValueError(f"{self.out} exists; remove it or give another --out")
-        if not self.part.exists():
-            self.part.write_text(json.dumps(self.settings) + "\n", encoding="utf-8")
-            return 0
-        # A last line that a kill cut short has no line break, and is drawn again.
-        kept = _lines(self.part)[:-1]
-        before = json.loads(kept[0]) if kept else {}
-        if before != json.loads(json.dumps(self.settings)):
-            odd = sorted(name for name in before | self.settings if before.get(name) != self.settings.get(name))
-            raise ValueError(
-                f"{self.part} was begun with other settings ({', '.join(odd)}); remove it to start afresh, or repeat "
-                "the command it was begun with"
-            )
-        beside = self.out.with_name(self.out.name + ".tmp")
-        beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        beside.replace(self.part)
-        return len(kept) - 1
+        if self.part.exists() and self._header.exists():
+            what = f"{self.part} was begun with other settings"
+            remedy = "remove it to start afresh, or repeat the command it was begun with"
+            require_same(self._header, self.settings, what=what, remedy=remedy)
+        elif self.part.exists():
+            raise ValueError(f"{self.part} has no {self._header.name}, so nobody knows how it was drawn; remove it")
+        write_json(self._header, self.settings)
+        return len(resume_rows(self.part))
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Adds answers, flushed."""
-        with self.part.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        """Adds answers, on the disk when it returns."""
+        append_rows(self.part, rows)
 
     def finish(self) -> None:
-        """OUT.part without its first line becomes OUT, at once."""
-        beside = self.out.with_name(self.out.name + ".tmp")
-        beside.write_text("\n".join(_lines(self.part)[1:]), encoding="utf-8")
-        beside.replace(self.out)
-        self.part.unlink()
-
-
-def _lines(file: Path) -> list[str]:
-    """Lines without breaks, the last being what follows the last break. Only newlines break: texts hold the others."""
-    return file.read_text(encoding="utf-8").split("\n")
+        """OUT.part becomes OUT, at once."""
+        self.part.replace(self.out)
+        self._header.unlink()
 
 
 def settings_of(file: Path, values: dict[str, Any]) -> dict[str, Any]:

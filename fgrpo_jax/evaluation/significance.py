@@ -109,7 +109,7 @@ def compare(
 
 def _set(name: str, first: Sequence[Answer], other: Sequence[Answer], *, resamples: int) -> SetComparison:
     how = benchmarks.find(name)
-    one, two = _paired(name, first, other)
+    one, two = _in_pairs(name, first, other)
     measured: dict[str, Figure] = {"accuracy_paper": how.paper}
     measured |= {} if how.official is how.paper else {"accuracy_official": how.official}
     measured |= {key: figure for key, figure in FIGURES.items() if key not in UNPAIRED}
@@ -131,7 +131,45 @@ def _set(name: str, first: Sequence[Answer], other: Sequence[Answer], *, resampl
     return SetComparison(name, differences, mcnemar(*right), drawn)
 
 
-def _paired(name: str, first: Sequence[Answer], other: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+def paired(
+    name: str, before: Sequence[Answer], after: Sequence[Answer], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Difference:
+    """The paired difference of one number of single answers, as training shows it before and after.
+
+    Args:
+      name: key of the number in the answers; None marks it undefined for a question.
+      before: one answer a question, with 'id'.
+      after: of the same questions in any order.
+
+    Raises:
+      ValueError: if the two do not hold the same ids, or no question has both numbers.
+    """
+    first, second = ({answer["id"]: answer for answer in answers} for answers in (before, after))
+    if first.keys() != second.keys():
+        odd = sorted(map(str, first.keys() ^ second.keys()))
+        raise ValueError(f"the two evaluations hold different questions ({len(odd)} ids in one only, such as {odd[0]})")
+    pairs = [(first[i][name], second[i][name]) for i in sorted(first, key=str)]
+    values = np.asarray([(a, b) for a, b in pairs if a is not None and b is not None], np.float64)
+    if not len(values):
+        raise ValueError(f"no question has '{name}' in both evaluations")
+    change, rng = values[:, 1] - values[:, 0], np.random.default_rng(seed)
+    means = [change[rng.integers(len(change), size=len(change))].mean() for _ in range(resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Difference(name, values[:, 0].mean(), values[:, 1].mean(), float(low), float(high), len(values))
+
+
+def table(found: Sequence[Difference]) -> str:
+    """Paired differences of shares as plain text: one a line, percentages with one digit."""
+    lines = [f"{'held-out figure':<22}{'before':>9}{'after':>9}{'change':>9}   95% interval        n"]
+    for one in found:
+        lines.append(
+            f"{one.name:<22}{100 * one.before:>8.1f}%{100 * one.after:>8.1f}%{100 * one.change:>+8.1f} "
+            f"  [{100 * one.low:+.1f}, {100 * one.high:+.1f}]{one.count:>10}"
+        )
+    return "\n".join(lines)
+
+
+def _in_pairs(name: str, first: Sequence[Answer], other: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
     """The answers of both runs in one order; what one of them leaves undefined, both do."""
     found = [{answer["id"]: answer for answer in answers} for answers in (first, other)]
     if found[0].keys() != found[1].keys():

@@ -169,31 +169,24 @@ class Model:
         prefix: KV | Unrolled,
         prefix_mask: jax.Array,
         cache: Any,
-        start: jax.Array | None = None,
         places: Places | None = None,
     ) -> tuple[jax.Array, Any]:
         """One step: tokens [M, G] at completion index t -> (hidden [M, G, D], cache as of `empty_cache`).
 
         Args:
           prefix, cache: KV of `prefix()` and what `empty_cache` gave, or both as `enter` made them for a loop of steps.
-          start: int32 [M, G], the step t at which each rollout fed its first token, when they did not begin together.
-            The cache is then a ring: step t writes column t mod Tmax, and a rollout has at most Tmax tokens.
           places: where rows stand that are not those of [M, G] in order (`Places`); tokens and cache then have the
             shapes [R, 1] and [L, R, 1, K, Tmax, H], next_position [R].
         """
         text = self.modules(params).text
         x = text.embed(tokens, dtype=self.compute_dtype)
         length = jax.tree.leaves(cache)[-1].shape[-2]  # of values: keys may be turned
-        columns, t = jnp.arange(length), jnp.asarray(t, jnp.int32)
-        if start is None:
-            index = jnp.broadcast_to(t, tokens.shape)
-            column, written = t, jnp.broadcast_to(columns <= t, (tokens.size, length))
-        else:
-            index, column = t - start, t % length
-            written = (t - columns) % length <= index.reshape(-1, 1)
+        t = jnp.asarray(t, jnp.int32)
+        index = jnp.broadcast_to(t, tokens.shape)
+        written = jnp.broadcast_to(jnp.arange(length) <= t, (tokens.size, length))
         positions = jnp.broadcast_to((next_position[:, None] + index)[..., None], (*tokens.shape, 3))
         return text.decode(
-            x, column, positions, written=written, prefix=prefix, prefix_mask=prefix_mask, cache=cache, places=places
+            x, t, positions, written=written, prefix=prefix, prefix_mask=prefix_mask, cache=cache, places=places
         )
 
     def enter(self, params: Params, prefix: KV, cache: Any) -> tuple[KV | Unrolled, Any]:

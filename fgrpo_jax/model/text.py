@@ -313,7 +313,7 @@ def _attend_cache(q: jax.Array, cache: KV, layer: jax.Array | None, *, written: 
         mask = jax.lax.dynamic_slice_in_dim(written, start, CACHE_BLOCK, axis=1)
         return k, v, mask & (start + jnp.arange(CACHE_BLOCK) >= number * CACHE_BLOCK)
 
-    last = jnp.max(jnp.where(written.any(axis=0), jnp.arange(length), 0))  # a ring is full once it has gone round
+    last = jnp.max(jnp.where(written.any(axis=0), jnp.arange(length), 0))
     return attend_blocks(q, read, blocks=last // CACHE_BLOCK + 1)
 
 

@@ -1,8 +1,8 @@
 """The decode loop: from rows that have drawn some tokens to rows that have drawn more, on the device alone.
 
 A row is a rollout being drawn. Rows come in two axes [A, W]: prompts × group at first ([M, G]), single rows after
-compaction ([R, 1], see `compaction`), slots × group in a stream. The loop does not know which: noise is keyed, caches
-and places are indexed by what the row is.
+compaction ([R, 1], see `compaction`). The loop does not know which: noise is keyed, caches and places are indexed by
+what the row is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Rows:
     mask: jax.Array  # bool [A, W, T]
     logps: jax.Array  # float32 [A, W, T]
     cache: Any  # KV [L, A, W, K, T, H], or one a layer (`Model.empty_cache`)
-    begun: jax.Array | None = None  # int32 [A, W]           `t` at the first token, where rows did not begin together
     stop: jax.Array | None = None  # int32 [A, W]           state of the stop sequences (`StopTable`)
     seen: jax.Array | None = None  # bool [A, W, V]         ids of prompt and rollout, for a repetition penalty
 
@@ -100,14 +99,9 @@ class Decoder:
             seen=seen,
         )
 
-    def run(self, params: Any, shared: Shared, rows: Rows, *, until: Any, steps: int | None = None) -> Rows:
-        """Draws until `until(rows)` holds (looked at every `check_every` tokens) or the window is full.
-
-        Args:
-          until: rows -> bool [].
-          steps: tokens drawn by this call at most; None leaves the end to the window, which all rows began together.
-        """
-        end = self.window if steps is None else rows.t + steps
+    def run(self, params: Any, shared: Shared, rows: Rows, *, until: Any) -> Rows:
+        """Draws until `until(rows)`, bool [], holds (looked at every `check_every` tokens) or the window is full."""
+        end = self.window
         prefix, cache = self.model.enter(params, shared.prefix, rows.cache)
         shared, rows = shared.replace(prefix=prefix), rows.replace(cache=cache)
 
@@ -121,8 +115,7 @@ class Decoder:
 
     def _step(self, params: Any, shared: Shared, rows: Rows) -> Rows:
         rows = self._draw(rows, self.model.logits(params, rows.hidden))
-        layout = {} if rows.begun is None else {"start": rows.begun}
-        layout |= {} if shared.places is None else {"places": shared.places}
+        layout = {} if shared.places is None else {"places": shared.places}
         hidden, cache = self.model.decode(
             params, rows.last, rows.t - 1, rows.next_position,
             prefix=shared.prefix, prefix_mask=shared.mask, cache=rows.cache, **layout,
@@ -131,10 +124,9 @@ class Decoder:
 
     def _draw(self, rows: Rows, logits: jax.Array) -> Rows:
         """Draws one token of every living row from logits [A, W, V] and writes it down."""
-        index = rows.t if rows.begun is None else rows.t - rows.begun
         with jax.named_scope("draw"):
-            scores = self.distribution.scores(logits, index=index, seen=rows.seen)
-            random = 0.0 if self.distribution.greedy else noise.gumbel(rows.keys, index, scores.shape[-1])
+            scores = self.distribution.scores(logits, index=rows.t, seen=rows.seen)
+            random = 0.0 if self.distribution.greedy else noise.gumbel(rows.keys, rows.t, scores.shape[-1])
             token = _first_best(scores + random)
             logp = jnp.take_along_axis(jax.nn.log_softmax(scores), token[..., None], axis=-1)[..., 0]
         alive = ~rows.done
@@ -143,25 +135,19 @@ class Decoder:
         stop = rows.stop
         if self.stops is not None and stop is not None:
             stop, complete = self.stops.read(stop, token)
-            ends |= complete & (index + 1 >= self.distribution.min_new_tokens)
+            ends |= complete & (rows.t + 1 >= self.distribution.min_new_tokens)
         ends &= alive
-        done = rows.done | ends
-        if rows.begun is not None:
-            done |= index + 1 >= self.window
         seen = rows.seen
         if seen is not None:
             seen = seen | (alive[..., None] & (token[..., None] == jnp.arange(seen.shape[-1])))
-        column = rows.t if rows.begun is None else rows.t % self.window
-        # A row of a stream waits for the host after its end; the ring must then not come round over what it drew.
-        keep = None if rows.begun is None else rows.done
         return rows.replace(
             t=rows.t + 1,
             last=token,
-            done=done,
+            done=rows.done | ends,
             finished=rows.finished | ends,
-            tokens=_write(rows.tokens, token, column, keep=keep),
-            mask=_write(rows.mask, alive, column, keep=keep),
-            logps=_write(rows.logps, jnp.where(alive, logp, 0.0), column, keep=keep),
+            tokens=_write(rows.tokens, token, rows.t),
+            mask=_write(rows.mask, alive, rows.t),
+            logps=_write(rows.logps, jnp.where(alive, logp, 0.0), rows.t),
             stop=stop,
             seen=seen,
         )
@@ -184,9 +170,6 @@ def _first_best(scores: jax.Array) -> jax.Array:
     return jnp.min(jnp.where(scores == jnp.max(scores, axis=-1, keepdims=True), index, last), axis=-1)
 
 
-def _write(buffer: jax.Array, column: jax.Array, t: jax.Array, *, keep: jax.Array | None) -> jax.Array:
-    """buffer [A, W, T] with column t set, but for rows `keep`; a slice update stays in place inside a loop's carry."""
-    column = column[..., None].astype(buffer.dtype)
-    if keep is not None:
-        column = jnp.where(keep[..., None], jax.lax.dynamic_slice_in_dim(buffer, t, 1, axis=2), column)
-    return jax.lax.dynamic_update_slice_in_dim(buffer, column, t, axis=2)
+def _write(buffer: jax.Array, column: jax.Array, t: jax.Array) -> jax.Array:
+    """buffer [A, W, T] with column t set; a slice update stays in place inside a loop's carry."""
+    return jax.lax.dynamic_update_slice_in_dim(buffer, column[..., None].astype(buffer.dtype), t, axis=2)

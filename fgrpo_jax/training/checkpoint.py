@@ -14,10 +14,9 @@ that nothing may still be read from it when the next step begins.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +25,6 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from fgrpo_jax.config.effects import leaves
 from fgrpo_jax.weights import streams
 from fgrpo_jax.weights.hub_folder import TRAVELLERS
 
@@ -312,85 +310,3 @@ def _require_same(folder: Path, wanted: Mapping[str, Any]) -> None:
         raise ValueError(
             f"checkpoint {folder} has an array '{extra[0]}' that is not wanted; use the config it was made with"
         )
-
-
-# ------------------------------------------------------------------------------------------------------ whose workdir
-RUN_FILES = (
-    "config.json",
-    "shapes.json",
-    "metrics.jsonl",
-    "eval.jsonl",
-    "rollouts",
-    "checkpoints",
-    "best",
-    "eval",
-    "tensorboard",
-    "export",
-)
-"""What a run leaves in its workdir, and all that --overwrite removes."""
-
-
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Callable[[str], bool] = lambda key: False
-) -> list[str]:
-    """Lines 'key: old → new' for every leaf that differs, but for keys that are to be ignored."""
-    before, after = leaves(old), leaves(new)
-    lines = []
-    for key in sorted(before.keys() | after.keys()):
-        a, b = before.get(key, "absent"), after.get(key, "absent")
-        if a != b and not ignore(key):
-            lines.append(f"{key}: {a} → {b}")
-    return lines
-
-
-def claim_workdir(
-    workdir: str | os.PathLike[str],
-    config: Mapping[str, Any],
-    *,
-    free: Callable[[str], bool] = lambda key: False,
-    overwrite: bool = False,
-) -> bool:
-    """Makes the workdir this run's own; its resolved config is stored as config.json.
-
-    Args:
-      config: resolved config, JSON types.
-      free: whether a field, by its dotted path, may differ from the run that is there.
-      overwrite: start afresh, removing what a run left there (RUN_FILES, nothing else).
-
-    Returns:
-      True when the folder held this same run, which is to be resumed.
-
-    Raises:
-      ValueError: the folder holds another run, or files that are no run's.
-    """
-    workdir, config = Path(workdir), json.loads(json.dumps(config))
-    stored = workdir / "config.json"
-    afresh = overwrite and stored.exists()
-    if afresh:
-        _remove_run(workdir)
-    resumed = stored.exists()
-    if resumed:
-        lines = differences(json.loads(stored.read_text(encoding="utf8")), config, ignore=free)
-        if lines:
-            shown = "\n  ".join(lines[:12])
-            raise ValueError(
-                f"{workdir} holds another run, whose config differs:\n  {shown}\n"
-                "use another --workdir, the same config to resume it, or --overwrite to delete it and start afresh"
-            )
-    elif not afresh and workdir.exists() and any(workdir.iterdir()):
-        some = ", ".join(sorted(p.name for p in workdir.iterdir())[:3])
-        raise ValueError(f"{workdir} is not empty ({some}) and holds no run; choose a new or empty --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    beside = stored.with_name("config.json.tmp")
-    beside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf8")
-    beside.replace(stored)
-    return resumed
-
-
-def _remove_run(workdir: Path) -> None:
-    for name in RUN_FILES:
-        target = workdir / name
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Names, numbers and writers of what a run reports.
+"""Names and numbers of what a run reports, and the writer of TensorBoard events.
 
 One row a rollout step. Every name is in every row; a value that is undefined (no applicable rollout, a constraint
 switched off) is None and becomes JSON null, never NaN and never left out.
@@ -6,12 +6,11 @@ switched off) is None and becomes JSON null, never NaN and never left out.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +89,11 @@ def row(names: Sequence[str], values: Mapping[str, Any]) -> Row:
     return {name: number(values.get(name)) for name in names}
 
 
+def up_to(step: int) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Keeps the rows of the steps that a checkpoint holds; a run that goes on from it writes the later ones again."""
+    return lambda rows: [row for row in rows if row["step"] <= step]
+
+
 def postfix(current: Mapping[str, Any], shown: Mapping[str, str]) -> dict[str, str]:
     """Figures for the progress bar: {label: metric name} → {label: text}; '–' where undefined."""
     texts = {}
@@ -100,74 +104,6 @@ def postfix(current: Mapping[str, Any], shown: Mapping[str, str]) -> dict[str, s
 
 
 # -------------------------------------------------------------------------------------------------------------- writers
-class JsonlWriter:
-    """Appends one JSON object a line, flushed at once.
-
-    Args:
-      path: the file; its folder is made.
-      resume_step: keep only the rows whose `key` is at most this (a resumed run writes the later ones again); None
-        keeps all.
-      key: name of the step in a row.
-
-    Raises:
-      ValueError: a line in the middle of the file that is not JSON. (A cut last line, as a killed run leaves it, is
-        dropped.)
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, resume_step: int | None = None, key: str = "step"):
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            self._truncate(resume_step, key)
-        self._file = self.path.open("a", encoding="utf8")
-
-    def _truncate(self, resume_step: int | None, key: str) -> None:
-        rows = read_jsonl(self.path)
-        kept = [r for r in rows if resume_step is None or r[key] <= resume_step]
-        text = "".join(_line(r) for r in kept)
-        if text != self.path.read_text(encoding="utf8"):
-            # Beside, then renamed: a kill in between must not cost the rows of the whole run.
-            beside = self.path.with_name(self.path.name + ".tmp")
-            beside.write_text(text, encoding="utf8")
-            beside.replace(self.path)
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Writes one record; a NaN or infinity in it is an error (use `row` to turn it into null)."""
-        self._file.write(_line(record))
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> JsonlWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """All records of a file; a last line cut short by a kill is left out.
-
-    Raises:
-      ValueError: any other line that is not JSON, with its number.
-    """
-    lines = Path(path).read_text(encoding="utf8").split("\n")  # splitlines would also split at U+2028 in a text
-    records = []
-    for index, line in enumerate(lines):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if index == len(lines) - 1:
-                break
-            raise ValueError(f"{path}:{index + 1} is not JSON ({error.msg}); repair or remove the line") from error
-    return records
-
-
 class TensorBoardWriter:
     """Scalars as a TensorBoard event file, written by hand so that no TensorBoard is needed to run.
 

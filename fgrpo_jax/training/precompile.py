@@ -24,6 +24,7 @@ from fgrpo_jax.data.buckets import Buckets, Shape
 from fgrpo_jax.data.images import PATCH_VALUES, WINDOW_PATCHES
 from fgrpo_jax.data.pipeline import PromptIterator
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, VisionInputs
+from fgrpo_jax.rows import write_atomically
 
 CACHE = "shapes.json"
 """File of the workdir that keeps what was measured, so that a resumed run does not measure again."""
@@ -53,9 +54,7 @@ class Plan:
         if len(self.needs) < 2:
             return
         text = json.dumps({"key": self.key, "needs": [dataclasses.astuple(need) for need in self.needs]})
-        beside = workdir / f"{CACHE}.tmp"
-        beside.write_text(text + "\n", encoding="utf8")
-        beside.replace(workdir / CACHE)
+        write_atomically(workdir / CACHE, text + "\n")
 
 
 def plan(config: Config, data: PromptIterator, buckets: Buckets, *, workdir: Path) -> Plan:

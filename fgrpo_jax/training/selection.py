@@ -10,16 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgrpo_jax.config.schema import plain
+from fgrpo_jax.config import effects
+from fgrpo_jax.config.load import to_dict
 from fgrpo_jax.config.sections import Config
 from fgrpo_jax.data import lengths
 from fgrpo_jax.data.pipeline import Encoder
 from fgrpo_jax.data.sets import subsets
 from fgrpo_jax.data.sources import Part, Source
-
-ELSEWHERE = ("prompts_per_step", "max_prompt_tokens", "eval_split", "workers", "buckets", "filter", "overlong")
-ELSEWHERE += ("length_cache", "difficulty", "path", "bad", "prompt", "min_pixels", "max_pixels")
-"""Fields of config.data that say nothing of which examples there are, or only where they lie and how they are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +36,10 @@ class Selected:
 
 def description(config: Config, source: Source) -> dict[str, Any]:
     """What tells the training data of this config from others, wherever it lies; JSON types."""
-    data = {name: value for name, value in plain(dataclasses.asdict(config.data)).items() if name not in ELSEWHERE}
-    world = data.pop("world")
-    data["mix"] = {name: {k: v for k, v in member.items() if k != "path"} for name, member in data["mix"].items()}
-    if config.data.source == "world":
-        data["world"] = {name: value for name, value in world.items() if name not in ("flawed", "flaws")}  # of traces
-    return {**data, "examples": len(source)}
+    drawn = config.data.source == "world"
+    fields = effects.depending(to_dict(config), "data")
+    found = {name: value for name, value in fields.items() if drawn or not name.startswith("data.world.")}
+    return {**found, "examples": len(source)}
 
 
 def folders(config: Config) -> list[Path]:

@@ -19,7 +19,8 @@ from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo import multipliers
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import Signals
-from fgrpo_jax.training import checkpoint, setup
+from fgrpo_jax.rows import differences as differences_of
+from fgrpo_jax.training import setup
 
 FOLDER = runs.CONFIGS / "baselines"
 BASES: Mapping[str, list[str]] = {"tiny": [], "qwen3b": ["--config.data.path=somewhere"]}
@@ -68,7 +69,7 @@ def load(name: str, base: str, *overrides: str) -> configs.Config:
 
 def differences(name: str, base: str) -> set[str]:
     """'field: before → after' of all that the baseline changes."""
-    return set(checkpoint.differences(configs.to_dict(load("", base)), configs.to_dict(load(name, base))))
+    return set(differences_of(configs.to_dict(load("", base)), configs.to_dict(load(name, base))))
 
 
 def expected(name: str, base: str) -> set[str]:

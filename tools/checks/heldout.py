@@ -10,8 +10,9 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, at_least, at_most, between
-from fgrpo_jax import evaluate
-from fgrpo_jax.training import metrics
+from fgrpo_jax.evaluation.figures import means
+from fgrpo_jax.evaluation.judged import Answer
+from fgrpo_jax.rows import read_rows
 from fgrpo_jax.weights.importer import SINGLE
 
 MEGABYTE = 1_000_000
@@ -31,21 +32,21 @@ def checks(context: runs.Context) -> Iterator[Check]:
     yield between("warmstart/inconsistency", found["inconsistency"], 0.10, 0.35)
 
 
-def answers(context: runs.Context) -> list[evaluate.Answer]:
+def answers(context: runs.Context) -> list[Answer]:
     """One judged answer a held-out question of configs/tiny.py."""
     work = context.scratch / "heldout"
     given = [f"--config={runs.CONFIGS / 'tiny.py'}", f"--config.eval.examples={QUESTIONS}"]
     runs.door("evaluate", *given, f"--hf={context.policy}", f"--workdir={work}").require()
     (file,) = (work / "eval").glob("*.jsonl")
-    return metrics.read_jsonl(file)
+    return read_rows(file)
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means of the figures over the questions where they are defined, chance, inconsistency, number of questions."""
-    means = evaluate.means([dict(row) for row in rows])
-    consistency = means["consistency"]
+    found = means([dict(row) for row in rows])
+    consistency = found["consistency"]
     return {
-        **means,
+        **found,
         "questions": len(rows),
         "chance": float(np.mean([1 / len(row["options"]) for row in rows])),
         "inconsistency": None if consistency is None else 1 - consistency,

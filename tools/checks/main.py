@@ -9,7 +9,7 @@ from pathlib import Path
 
 from checks import algebra, choice, devices, heldout, nlvr, readme_run, refusals, resume, roundtrip, runs
 from checks.record import Check, below
-from fgrpo_jax.training import metrics
+from fgrpo_jax.rows import read_rows
 
 Group = Callable[[runs.Context], Iterator[Check]]
 
@@ -18,7 +18,7 @@ def sampler_checks(context: runs.Context) -> Iterator[Check]:
     """Sampler and learner run the same model: every step of every run that was made, and of those on file."""
     found = readme_run.logp_differences(context.results)
     for file in sorted(context.scratch.rglob("metrics.jsonl")):
-        steps = [row["sampler/logp_diff_mean"] for row in metrics.read_jsonl(file)]
+        steps = [row["sampler/logp_diff_mean"] for row in read_rows(file)]
         if steps:
             found[str(file.parent.relative_to(context.scratch))] = max(steps)
     worst = max(found, key=lambda name: found[name], default=None)

@@ -14,7 +14,7 @@ from typing import Any
 from checks import runs
 from checks.fingerprint import fingerprint
 from checks.record import Check, above, at_least, at_most, holds, same
-from fgrpo_jax.training import metrics
+from fgrpo_jax.rows import read_rows
 
 SEEDS = (0, 1, 2)
 SECONDS = 600
@@ -65,12 +65,12 @@ def _seed(context: runs.Context, seed: int) -> dict[str, Any]:
     done = runs.door("train", f"--config={config}", f"--workdir={work}", *runs.overrides(given)).require()
     print(done.out, file=sys.stderr, flush=True)
     results = json.loads((work / "eval" / "results.json").read_text())
-    rows = metrics.read_jsonl(work / "metrics.jsonl")
+    rows = read_rows(work / "metrics.jsonl")
     return {
         "seed": seed,
         "seconds": round(done.seconds, 1),
         "steps": len(rows),
-        "questions": len(metrics.read_jsonl(work / "eval" / "before.jsonl")),
+        "questions": len(read_rows(work / "eval" / "before.jsonl")),
         "logp_diff_mean": max(row["sampler/logp_diff_mean"] for row in rows),
         "figures": results["figures"],
     }

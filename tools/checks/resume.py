@@ -12,6 +12,7 @@ import numpy as np
 
 from checks import runs
 from checks.record import Check, same
+from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import checkpoint, metrics
 
 STEPS = 5
@@ -58,7 +59,7 @@ def _command(context: runs.Context, work: Path) -> Sequence[str]:
 
 def _metrics_apart(whole: Path, work: Path) -> list[str]:
     """'step name' of every figure that differs, but for those that tell time."""
-    rows = [metrics.read_jsonl(folder / "metrics.jsonl") for folder in (whole, work)]
+    rows = [read_rows(folder / "metrics.jsonl") for folder in (whole, work)]
     if len(rows[0]) != len(rows[1]):
         return [f"{len(rows[0])} rows against {len(rows[1])}"]
     return [

@@ -13,7 +13,8 @@ import scripted_judge
 
 from checks import runs
 from checks.record import Check, above, at_least, at_most, holds, same
-from fgrpo_jax.training import checkpoint, metrics
+from fgrpo_jax.rows import read_rows
+from fgrpo_jax.training import checkpoint
 
 TROUBLE = (
     *(
@@ -58,7 +59,7 @@ def misbehaving(context: runs.Context) -> Iterator[Check]:
     with scripted_judge.serve(judge):
         flags = _flags(context, workdir, judge, num_steps=30, **{"judge.max_failure_rate": 0.6})
         done = runs.door("train", *flags, cache=context.scratch / "cache").require()
-    rows = metrics.read_jsonl(workdir / "metrics.jsonl")
+    rows = read_rows(workdir / "metrics.jsonl")
     failed = sum(row["judge/failed"] for row in rows)
     samples = [sample for file in sorted((workdir / "rollouts").iterdir()) for sample in _samples(file)]
     yield same("server/steps", len(rows), 30)
@@ -84,7 +85,7 @@ def gone(context: runs.Context) -> Iterator[Check]:
     with scripted_judge.serve(scripted_judge.Judge(plan=["good"] * 150 + ["status_500"] * 100_000)) as judge:
         flags = _flags(context, workdir, judge, num_steps=STEPS)
         done = runs.door("train", *flags, cache=context.scratch / "cache")
-    stopped = len(metrics.read_jsonl(workdir / "metrics.jsonl"))
+    stopped = len(read_rows(workdir / "metrics.jsonl"))
     said = done.err.strip().splitlines()[-1]
     yield same("gone/exit_code", done.code, 1)
     yield holds("gone/error", "error: the judge failed on" in said and "Traceback" not in done.err, said, "one line")
@@ -94,7 +95,7 @@ def gone(context: runs.Context) -> Iterator[Check]:
     with scripted_judge.serve(scripted_judge.Judge(), port=_port(judge)) as again:
         flags = _flags(context, workdir, again, num_steps=STEPS)
         runs.door("train", *flags, cache=context.scratch / "cache").require()
-    yield same("gone/steps_after_it_came_back", len(metrics.read_jsonl(workdir / "metrics.jsonl")), STEPS)
+    yield same("gone/steps_after_it_came_back", len(read_rows(workdir / "metrics.jsonl")), STEPS)
     nowhere = _flags(context, context.scratch / "nowhere", judge, num_steps=1)
     refused = runs.door("train", *nowhere, cache=context.scratch / "cache")
     yield holds(
@@ -119,7 +120,7 @@ def overlap(context: runs.Context) -> Iterator[Check]:
         with scripted_judge.serve(scripted_judge.Judge(latency=latency)) as judge:
             flags = _flags(context, workdir, judge, num_steps=20, **BIG)
             done = runs.door("train", *flags, cache=context.scratch / "cache").require()
-        rows = metrics.read_jsonl(workdir / "metrics.jsonl")[1:]  # the first step compiles
+        rows = read_rows(workdir / "metrics.jsonl")[1:]  # the first step compiles
         seconds[latency].append([sum(row[f"time/{part}"] for part in PARTS) for row in rows])
         trained.append([row["loss/total"] for row in rows])
         told = {"all": round(done.seconds, 1), "of 19 steps": round(sum(seconds[latency][-1]), 2)}
@@ -157,7 +158,7 @@ def restart(context: runs.Context) -> Iterator[Check]:
 
         def midway() -> bool:
             """Ten requests into step 4."""
-            if not enough and log.exists() and len(metrics.read_jsonl(log)) >= 3:
+            if not enough and log.exists() and len(read_rows(log)) >= 3:
                 enough.append(len(judge.bodies) + 10)
             return bool(enough) and len(judge.bodies) >= enough[0]
 
@@ -171,7 +172,7 @@ def restart(context: runs.Context) -> Iterator[Check]:
         yield above("restart/requests_after", len(second), 10)
         # The kill may have come between an answer and its arrival: at most so many were under way.
         yield at_most("restart/requests_repeated_but_unanswered", len(repeated), 4)
-        yield same("restart/requests_of_the_step_repeated", metrics.read_jsonl(log)[2]["judge/requests"], 0)
+        yield same("restart/requests_of_the_step_repeated", read_rows(log)[2]["judge/requests"], 0)
         count = len(judge.bodies)
         kept = {"judge.cache": workdir / "judge.sqlite"}
         anew = _flags(context, context.scratch / "anew", judge, num_steps=6, **kept)
@@ -201,7 +202,7 @@ def _port(judge: scripted_judge.Judge) -> int:
 
 
 def _samples(file: Path) -> Iterator[dict[str, Any]]:
-    for line in metrics.read_jsonl(file):
+    for line in read_rows(file):
         yield from line["rollouts"]
 
 
@@ -219,4 +220,4 @@ def _asked(judge: scripted_judge.Judge) -> list[str]:
 
 
 def _told(file: Path) -> list[float]:
-    return [row["loss/total"] for row in metrics.read_jsonl(file)]
+    return [row["loss/total"] for row in read_rows(file)]

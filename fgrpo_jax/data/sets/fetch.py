@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import pathlib
-import shutil
 import tarfile
 import zipfile
 from typing import Any, BinaryIO
 
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.sets.catalogue import SetSpec
+from fgrpo_jax.rows import beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +66,9 @@ def unpack(spec: SetSpec, files: Files, into: pathlib.Path) -> pathlib.Path:
         return files.folder
     into.mkdir(parents=True, exist_ok=True)
     for name, parts in archives.items():
-        done, beside = into / name, into / f"{name}.tmp"
-        if not done.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-            _extract(parts, beside)
-            beside.replace(done)
+        if not (into / name).is_dir():
+            with beside(into / name) as place:
+                _extract(parts, place)
     packed = {part for parts in archives.values() for part in parts}
     for file in files.folder.rglob("*"):
         link = into / file.relative_to(files.folder)

@@ -16,16 +16,19 @@ import dataclasses
 import functools
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from fgrpo_jax.data.images import decode_image, outline_image
 from fgrpo_jax.data.sets.published import Skipped
 from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.records import Example
+from fgrpo_jax.rows import write_atomically, write_json, write_rows
 
 NAME = "prepared"
 """What config and commands call a source of whatever set a prepared folder holds."""
@@ -103,6 +106,70 @@ def to_record(example: Example, encoded: Sequence[bytes], *, place: str) -> byte
     )
     # Else the order of fields would depend on the process, and equal sets would not be equal files.
     return _serializer().get_tf_example(fields).SerializeToString(deterministic=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """The shards of a split, and what is noted of each: its bytes ('size') and its examples."""
+
+    files: Sequence[pathlib.Path]
+    notes: Sequence[Mapping[str, Any]]
+
+
+def finish(
+    out: pathlib.Path,
+    card: Mapping[str, Any],
+    splits: Mapping[str, Written],
+    *,
+    readme: str,
+    work: pathlib.Path,
+) -> None:
+    """Index, card, and last what TFDS reads; then the folder is whole and nothing but the set is left in it.
+
+    Args:
+      readme: the card for people.
+      work: folder inside `out` for what is unfinished; removed.
+    """
+    for name, split in splits.items():
+        write_rows(out / index_name(name), [row for note in split.notes for row in note["examples"]])
+    write_json(out / CARD, card)
+    write_atomically(out / README, readme)
+    wanted = {file for split in splits.values() for file in split.files}
+    for stray in out.glob(f"*.{SUFFIX}-*"):
+        if stray not in wanted:  # of a run with other shards, or the half-written one of a killed run
+            stray.unlink()
+    _write_metadata(out, card, splits, beside=work / "metadata")
+    shutil.rmtree(work)
+
+
+def _write_metadata(
+    out: pathlib.Path, card: Mapping[str, Any], splits: Mapping[str, Written], *, beside: pathlib.Path
+) -> None:
+    import tensorflow_datasets as tfds
+
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    infos = []
+    for name, split in splits.items():
+        for file in split.files:
+            (beside / file.name).touch()  # TFDS takes names and format from those of the files
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=epath.Path(beside), dataset_name=card["set"], split=name, filetype_suffix=SUFFIX
+        )
+        lengths = [len(note["examples"]) for note in split.notes]
+        size = sum(note["size"] for note in split.notes)
+        infos.append(tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template))
+    tfds.folder_dataset.write_metadata(
+        data_dir=beside,
+        features=features(),
+        split_infos=infos,
+        check_data=False,  # it would read with TensorFlow
+        description=f"{card['set']}, prepared by fgrpo_jax. See README.md.",
+        license=card["licence"] or None,
+    )
+    others = [file for file in beside.glob("*.json") if file.name != INFO]
+    for file in (*others, beside / INFO):  # the one that makes the folder a data set comes last
+        file.replace(out / file.name)
 
 
 def _from_record(fields: Mapping[str, Any], read: Callable[..., np.ndarray], *, where: str) -> Example:

@@ -6,18 +6,23 @@ killed anywhere goes on with the shards that are missing, and one whose source c
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from tqdm import tqdm
 
 from fgrpo_jax.data.sets import prepared
 from fgrpo_jax.data.sets.readers.layout import Published
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.data.sets.readers.tables import CellImages
+from fgrpo_jax.rows import beside, write_atomically
 
 FORMAT = 1  # of records, notes and index: another number makes all shards anew
 
@@ -91,27 +96,74 @@ def write(job: Job) -> Mapping[str, Any]:
     """
     from array_record.python import array_record_module
 
-    beside = job.file.with_name(job.file.name + ".tmp")
     examples: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
-    writer = array_record_module.ArrayRecordWriter(str(beside), prepared.OPTIONS)
-    try:
-        for row in job.rows:
-            try:
-                record, about = _record(row)
-            except BadRow as bad:
-                if not job.skip:
-                    raise
-                skipped.append(noted(bad))
-                continue
-            writer.write(record)
-            examples.append(about)
-    finally:
-        writer.close()
-    note = {"digest": job.digest, "size": beside.stat().st_size, "examples": examples, "skipped": skipped}
-    beside.replace(job.file)
-    replace_text(job.note, json.dumps(note, ensure_ascii=False))
+    with beside(job.file) as place:
+        with contextlib.closing(array_record_module.ArrayRecordWriter(str(place), prepared.OPTIONS)) as writer:
+            for row in job.rows:
+                try:
+                    record, about = _record(row)
+                except BadRow as bad:
+                    if not job.skip:
+                        raise
+                    skipped.append(noted(bad))
+                    continue
+                writer.write(record)
+                examples.append(about)
+        size = place.stat().st_size
+    note = {"digest": job.digest, "size": size, "examples": examples, "skipped": skipped}
+    write_atomically(job.note, json.dumps(note, ensure_ascii=False))
     return note
+
+
+def write_missing(jobs: Sequence[Job], *, workers: int) -> dict[pathlib.Path, Mapping[str, Any]]:
+    """Writes the shards that are not there yet; the notes of all, by their files.
+
+    Args:
+      workers: processes; 0 works in this one.
+    """
+    notes = {job.file: note for job in jobs if (note := done(job)) is not None}
+    missing = [job for job in jobs if job.file not in notes]
+    total, left = (sum(len(job.rows) for job in some) for some in (jobs, missing))
+    with tqdm(total=total, initial=total - left, unit="row", desc="preparing") as bar:
+        for job, note in _made(missing, workers=workers):
+            notes[job.file] = note
+            bar.update(len(job.rows))
+    return notes
+
+
+def _made(jobs: Sequence[Job], *, workers: int) -> Iterator[tuple[Job, Mapping[str, Any]]]:
+    """(job, note) as they come, from so many processes; in this one where there is none, or one job."""
+    if workers < 1 or len(jobs) < 2:
+        yield from ((job, write(job)) for job in jobs)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would carry over whatever threads libraries started
+    with concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn) as pool:
+        waiting: dict[concurrent.futures.Future[Mapping[str, Any]], Job] = {}
+        try:
+            for job in jobs:
+                waiting[pool.submit(write, with_images(job))] = job
+                if len(waiting) > workers:  # one in hand; with all of them the images would be too
+                    yield from _finished(waiting, concurrent.futures.FIRST_COMPLETED)
+            yield from _finished(waiting, concurrent.futures.ALL_COMPLETED)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _finished(
+    waiting: dict[concurrent.futures.Future[Mapping[str, Any]], Job], when: str
+) -> Iterator[tuple[Job, Mapping[str, Any]]]:
+    ended, _ = concurrent.futures.wait(waiting, return_when=when)
+    for future in ended:
+        yield waiting.pop(future), _result(future)
+
+
+def _result(future: concurrent.futures.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
+    try:
+        return future.result()
+    except BadRow as bad:  # made anew, so that it counts as raised here: a mistake in the data, not in the program
+        raise BadRow(bad.place, bad.reason, kind=bad.kind, count=bad.count) from bad
 
 
 def _record(row: Published) -> tuple[bytes, dict[str, Any]]:
@@ -132,10 +184,3 @@ def noted(bad: BadRow) -> dict[str, Any]:
     """A bad row as cards list it: its file by name, for cards travel."""
     place = bad.place.rpartition("/")[2]
     return {"place": place, "reason": bad.reason, "kind": bad.kind, "count": bad.count}
-
-
-def replace_text(file: pathlib.Path, text: str) -> None:
-    """Writes beside the place, then renames: a file that is there is whole."""
-    beside = file.with_name(file.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
