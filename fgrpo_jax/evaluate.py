@@ -28,14 +28,15 @@ from tqdm import tqdm
 from fgrpo_jax import __version__, command
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import sections as configs
+from fgrpo_jax.config.sections_judge import eval_judge
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.evaluation import answering, comparing, paper, results, tables
 from fgrpo_jax.evaluation.answering import Answer, AnswerFile, Spent, write_answers, write_atomically
 from fgrpo_jax.evaluation.figures import MEANS as FIGURES
 from fgrpo_jax.evaluation.figures import means
+from fgrpo_jax.evaluation.heldout import evaluate
 from fgrpo_jax.evaluation.results import SetResult
-from fgrpo_jax.rollout.sampler import Sampler
-from fgrpo_jax.training import checkpoint, datasets, judges, scoring, setup
+from fgrpo_jax.training import checkpoint, datasets, judges, setup
 
 __all__ = ["FIGURES", "Answer", "evaluate", "main", "means", "parser", "write_answers", "write_atomically"]
 
@@ -52,8 +53,11 @@ def main(args: argparse.Namespace) -> None:
     policy = setup.policy(config)
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
     sets = datasets.heldout_sets(config)
-    for source in sets.values():
-        setup.heldout_batches(config, policy, source=source).try_first()
+    for name, source in sets.items():
+        first = setup.heldout_batches(config, policy, source=source).try_first()
+        notice = judges.masked_by_rules(eval_judge(config), first.examples, at="config.eval.judge")
+        if notice and jax.process_index() == 0:
+            print(f"{name}: {notice}")
     named = _named(config, policy, args.checkpoint)
     load, sampler = _loader(config, policy, args.checkpoint), setup.sampler(config, policy, purpose="eval")
     found = []
@@ -81,24 +85,6 @@ def main(args: argparse.Namespace) -> None:
         report(
             args.workdir / "eval", found, protocol(config, policy, named, judge=scorer.judges.about, extractor=about)
         )
-
-
-def evaluate(
-    config: configs.Config,
-    policy: setup.Policy,
-    params: Any,
-    sampler: Sampler,
-    *,
-    scorer: scoring.Scorer,
-    label: str = "held-out",
-) -> list[Answer]:
-    """One answer a held-out question of the config's own data, judged; nothing is written."""
-    batches = setup.heldout_batches(config, policy)
-    found = answering.answer_batches(config, policy, params, sampler, batches, scorer=scorer, spent=Spent())
-    with tqdm(found, total=len(batches), desc=label, unit="batch", leave=False) as bar:
-        answers = [answer for rows in bar for answer in rows]
-    batches.close()
-    return answers
 
 
 # ----------------------------------------------------------------------------------------------------- what is reported

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
+from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG, rules
 
 from fgrpo_jax.rewards.score import RewardConfig, judge_one, score
 from fgrpo_jax.rewards.signals import SIGNALS, Measure, overlong_penalty
@@ -14,7 +14,7 @@ LENGTHS, FINISHED = np.array([[40, 60, 96, 100]]), np.array([[True, True, True, 
 
 
 def scored(*measures: Measure, **settings):
-    known = {"lengths": LENGTHS, "finished": FINISHED, "sizes": [SIZE]}
+    known = {"lengths": LENGTHS, "finished": FINISHED, "sizes": [SIZE], "judges": rules()}
     return score([EXAMPLE], [TEXTS], measures=measures, config=RewardConfig(window=100, **settings), **known)[0]
 
 

@@ -19,7 +19,7 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax import train
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES
 from fgrpo_jax.rewards.judges.tally import METRICS
-from fgrpo_jax.training import metrics, setup
+from fgrpo_jax.training import metrics, setup, stages
 
 STEPS = 4
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
@@ -28,7 +28,7 @@ MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     with runs.quick() as patch:
-        patch.setattr(train, "score", runs.earning(train.score))
+        patch.setattr(stages, "score", runs.earning(stages.score))
         yield
 
 
@@ -50,7 +50,7 @@ def state_of(hf: Path, workdir: Path) -> Any:
 # ------------------------------------------------------------------------------------------------------ what it leaves
 def test_every_row_has_every_name(whole: tuple[Path, str]) -> None:
     found = metrics.read_jsonl(whole[0] / "metrics.jsonl")
-    names = metrics.train_names(CONSTRAINT_NAMES, extra=train.EXTRA)
+    names = metrics.train_names(CONSTRAINT_NAMES)
     assert [row["step"] for row in found] == list(range(1, STEPS + 1))
     for row in found:
         assert tuple(row) == names
@@ -145,7 +145,7 @@ def test_interrupted_in_a_step_and_resumed_equals_uninterrupted(
     whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in the midst of step 3: exit code 130, and the run goes on from the checkpoint of step 2."""
-    calls, score = [0], train.score
+    calls, score = [0], stages.score
 
     def stops(*args: Any, **settings: Any) -> Any:
         calls[0] += 1
@@ -153,10 +153,10 @@ def test_interrupted_in_a_step_and_resumed_equals_uninterrupted(
             raise KeyboardInterrupt
         return score(*args, **settings)
 
-    monkeypatch.setattr(train, "score", stops)
+    monkeypatch.setattr(stages, "score", stops)
     code, _, err = runs.run(train, tmp_path / "w", tiny_hf, num_steps=STEPS)
     assert code == 130 and "interrupted" in err and len(runs.rows(tmp_path / "w")) == 2
-    monkeypatch.setattr(train, "score", score)
+    monkeypatch.setattr(stages, "score", score)
     assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=STEPS)[0] == 0
     equal_runs(tiny_hf, whole[0], tmp_path / "w")
 

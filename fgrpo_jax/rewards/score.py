@@ -8,7 +8,7 @@
 | spatial_grounding | CIoU under the best assignment | the example has gold boxes |
 
 and whatever else `fgrpo_jax.rewards.signals` and functions of the user's own (`rewards.custom`) name. Who judges is
-`rewards.judges.dispatch`; a judgement that failed is masked and counted, never a 0.
+`rewards.judges.dispatch`; a judgement that failed or was left open is masked and counted, never a 0.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def judge_one(
     """Judges one response to an example whose first image has this size.
 
     Args:
-      judges: who judges; the rules when left out.
+      judges: who judges; the pre-check of free text alone when left out, which knows no scene.
       length, finished: tokens of the response, EOS included, and whether it ended by itself; left out when unknown.
     """
     parsed = parse(text, prefilled=config.prefilled, dialect=config.dialect)
@@ -140,6 +140,7 @@ def _judged(
         unread=opinion.unread,
         answered=answer_index(parsed, example.options) is not None if example.options else parsed.answer is not None,
         failures=opinion.failures,
+        abstentions=opinion.abstentions,
         malformed=parsed.malformed,
         boxes=len(parsed.boxes),
         words=len(parsed.think.split()),
@@ -160,11 +161,11 @@ def _rewarded(
     signals, wanted = config.signals, {name for name, weight in config.weights.items() if weight}
     names = sorted((wanted | {measure.signal for measure in measures}) - set(SIGNALS))
     found = config.custom.values(responses, names) if config.custom is not None and names else {}
-    told = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    own = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
     row = itertools.count()
 
     def rewarded(one: Judged) -> Judged:
-        one = dataclasses.replace(one, custom=told[next(row)]) if told else one
+        one = dataclasses.replace(one, custom=own[next(row)]) if own else one
         return dataclasses.replace(one, task=one.task + _weighed(one, config.weights, signals))
 
     return [[rewarded(one) for one in group] for group in judged]
@@ -215,7 +216,7 @@ def score(
       texts: M lists of G responses, decoded without special tokens.
       sizes: M sizes of `examples[m].images[0]`.
       config: reward settings.
-      judges: who judges; the rules when left out.
+      judges: who judges; the pre-check of free text alone when left out, which knows no scene.
       encoded: the M prompts as the policy saw them, for judges that can use them.
       everyone: ask a model about wrong answers too (evaluation); else only where the verdict counts for a signal.
       measures: the signals that constraints are put on, in the order of the leading axis of `values` and `mask`.
@@ -226,8 +227,8 @@ def score(
       Signals with numpy leaves, and diagnostics: float32 [M, G] 'consistent', 'semantic', 'spatial', 'iou' of *all*
       responses, right or wrong (0 where bool [M, G] 'consistent_mask', 'semantic_mask', 'spatial_mask' is False); bool
       [M, G] 'answered', 'judged' (every sentence has a verdict), 'no_claim' (judged, but without a scored claim); int32
-      [M, G] 'sentences' (with a verdict), 'skipped', 'incorrect', 'unread', 'malformed', 'judge_failed'; and float32
-      [M, G] 'custom/NAME' of signals of the user's own, NaN where they do not apply.
+      [M, G] 'sentences' (with a verdict), 'skipped', 'incorrect', 'unread', 'malformed', 'judge_failed',
+      'judge_abstained'; and float32 [M, G] 'custom/NAME' of signals of the user's own, NaN where they do not apply.
 
     Raises:
       ValueError: lengths that differ, an unknown signal, or an example without a valid answer.
@@ -258,9 +259,9 @@ def score(
     found = iter(opinions)
 
     def judge(row: int, column: int) -> Judged:
-        told: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
-        told |= {} if finished is None else {"finished": bool(finished[row, column])}
-        return _judged(examples[row], parsed[row][column], sizes[row], next(found), config=config, **told)
+        known: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
+        known |= {} if finished is None else {"finished": bool(finished[row, column])}
+        return _judged(examples[row], parsed[row][column], sizes[row], next(found), config=config, **known)
 
     judged = [[judge(row, column) for column in range(len(group))] for row, group in enumerate(texts)]
     judged = _rewarded(
@@ -335,4 +336,5 @@ _COUNTS = {
     "unread": lambda one: one.unread,
     "malformed": lambda one: one.malformed,
     "judge_failed": lambda one: one.failures,
+    "judge_abstained": lambda one: one.abstentions,
 }

@@ -12,7 +12,7 @@ from checks import runs
 from checks.record import Check, at_least, at_most, between
 from fgrpo_jax import evaluate
 from fgrpo_jax.training import metrics
-from fgrpo_jax.weights.importer import SINGLE
+from fgrpo_jax.weights.shards import SINGLE
 
 MEGABYTE = 1_000_000
 QUESTIONS = 500

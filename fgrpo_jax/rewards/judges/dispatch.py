@@ -1,9 +1,10 @@
 """Between the scorer and its judges: rules first, then the cache, then a model. Equal requests are asked once.
 
 What rules can decide costs nothing and is asked of every response. A model is asked only where the verdict counts (see
-`Case.kinds`), and not about sentences that claim nothing. A judgement that failed has no verdict all the way to the
-signals, where it is a mask; a response one of whose sentences failed has no semantic grounding, since a share over the
-others would reward sentences that confuse the judge.
+`Case.kinds`), and not about sentences that claim nothing. Without a model, what the rules leave open is an abstention.
+A judgement that failed or was left open has no verdict all the way to the signals, where it is a mask. A response one
+of whose sentences has no verdict has no semantic grounding: a share over the others would reward sentences that confuse
+the judge.
 """
 
 from __future__ import annotations
@@ -66,8 +67,13 @@ class Opinion:
 
     @property
     def failures(self) -> int:
-        """Judgements without a verdict."""
+        """Judgements that a model was asked for and did not give."""
         return sum(judgement.failed for judgement in self.judgements)
+
+    @property
+    def abstentions(self) -> int:
+        """Judgements that the rules left open with no model behind them."""
+        return sum(judgement.abstained for judgement in self.judgements)
 
 
 class Store(Protocol):
@@ -278,11 +284,13 @@ class _Draft:
 
     def filled(self, answers: Iterator[Judgement]) -> Opinion:
         """The opinion, with the next answers in the places of the requests."""
-        told = lambda part: next(answers) if isinstance(part, Request) else part  # noqa: E731
-        consistency = told(self.consistency)
-        return Opinion(
-            consistency, None if self.sentences is None else tuple(map(told, self.sentences)), unread=self.unread
-        )
+
+        def judged(part: Any) -> Any:
+            return next(answers) if isinstance(part, Request) else part
+
+        consistency = judged(self.consistency)  # before the sentences: requests and answers come in that order
+        sentences = None if self.sentences is None else tuple(map(judged, self.sentences))
+        return Opinion(consistency, sentences, unread=self.unread)
 
 
 def _ruled(verdict: Verdict | None) -> Judgement:
