@@ -317,22 +317,9 @@ def test_consistency_of_the_families(query, options, think, answer, verdict):
     assert entails(query, options, think, answer) is verdict
 
 
-@pytest.mark.parametrize(
-    ("think", "answer", "verdict"),
-    [
-        ("There is a blue tower. So the answer is true.", "A", YES),
-        ("There is a blue tower. So the statement is true.", "A", YES),
-        ("There is a blue tower. So the statement is true.", "B", NO),
-        ("So the statement is not true.", "B", YES),
-        ("It may be true. But no tower has four blocks. Therefore the sentence is false.", "false", YES),
-        ("The answer is B.", "B", YES),
-        ("There is a blue tower.", "A", None),
-        ("It is true or false.", "A", UNCERTAIN),
-        ("", "A", NO),
-    ],
-)
-def test_consistency_of_any_question(think, answer, verdict):
-    assert entails(None, ("true", "false"), think, answer) is verdict
+def test_a_question_without_structure_is_for_somebody_else():
+    with pytest.raises(ValueError, match="'q' has no structured question"):
+        entails(None, ("true", "false"), "So the statement is true.", "A")
 
 
 INJECTIONS = (
