@@ -234,29 +234,16 @@ def score(
       ValueError: lengths that differ, an unknown signal, or an example without a valid answer.
     """
     _require_known([measure.signal for measure in measures], "constraints", config.signals)
-    groups = {len(group) for group in texts}
-    if not len(examples) == len(texts) == len(sizes) or len(groups) > 1:
-        raise ValueError(
-            f"{len(examples)} examples, {len(texts)} groups of {sorted(groups)} texts, {len(sizes)} sizes: "
-            "need as many of each, and groups of one size"
-        )
-
+    _require_groups(examples, texts, sizes)
     parsed = [[parse(text, prefilled=config.prefilled, dialect=config.dialect) for text in group] for group in texts]
     counting = {right: _counting(config, measures, right=right, everyone=everyone) for right in (True, False)}
-    opinions = (Dispatcher() if judges is None else judges).judge(
-        [
-            Case(
-                example,
-                one,
-                sizes[row],
-                None if encoded is None else encoded[row],
-                kinds=counting[task.accuracy(one, example) > 0],
-            )
-            for row, example in enumerate(examples)
-            for one in parsed[row]
-        ]
-    )
-    found = iter(opinions)
+    prompts = [None] * len(examples) if encoded is None else encoded
+    cases = [
+        Case(example, one, size, prompt, kinds=counting[task.accuracy(one, example) > 0])
+        for example, size, prompt, group in zip(examples, sizes, prompts, parsed, strict=True)
+        for one in group
+    ]
+    found = iter((Dispatcher() if judges is None else judges).judge(cases))
 
     def judge(row: int, column: int) -> Judged:
         known: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
@@ -270,6 +257,15 @@ def score(
     leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format", "accuracy")}
     leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures, config.signals)
     return Signals(**leaves), _diagnostics(judged)
+
+
+def _require_groups(examples: Sequence[Any], texts: Sequence[Sequence[str]], sizes: Sequence[Any]) -> None:
+    groups = {len(group) for group in texts}
+    if not len(examples) == len(texts) == len(sizes) or len(groups) > 1:
+        raise ValueError(
+            f"{len(examples)} examples, {len(texts)} groups of {sorted(groups)} texts, {len(sizes)} sizes: "
+            "need as many of each, and groups of one size"
+        )
 
 
 _SIGNALS: Mapping[Kind, str] = {"consistency": "consistency", "semantic": "semantic_grounding"}

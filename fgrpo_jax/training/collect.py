@@ -112,8 +112,10 @@ def everywhere(values: Any) -> np.ndarray:
     return mine[None] if jax.process_count() == 1 else np.asarray(multihost_utils.process_allgather(mine))
 
 
-SUMMED = ("sampler/tokens", "sampler/tokens_per_second", "rollout/dead_groups", "rollout/resampled")
-SUMMED += ("judge/failed", "judge/abstained")
+SUMMED = (
+    *("sampler/tokens", "sampler/tokens_per_second", "rollout/dead_groups", "rollout/resampled"),
+    *("judge/failed", "judge/abstained"),
+)
 """Metrics that count what a process has of its own; of those named *_max the largest is taken, of others the mean."""
 
 
