@@ -28,7 +28,7 @@ from fgrpo_jax.config import sections as configs
 from fgrpo_jax.fgrpo import advantages, multipliers
 from fgrpo_jax.rewards import custom as module
 from fgrpo_jax.rewards.custom import Custom, CustomRewards, Declared, gather, resolve, signal
-from fgrpo_jax.rewards.score import RewardConfig, judge_one, score
+from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rewards.signals import SIGNALS, Measure
 from fgrpo_jax.training import judges, metrics, scoring, setup
 
@@ -125,9 +125,8 @@ def test_only_what_is_read_is_called() -> None:
 
 def test_one_response_alone() -> None:
     own = CustomRewards([made(lambda texts, **_: [len(text) for text in texts])])
-    config = RewardConfig(weights={"mine": 1.0}, custom=own)
-    judged = judge_one(EXAMPLE, RIGHT, SIZE, config=config)
-    assert judged.custom == {"mine": len(RIGHT)} and judged.task == 1 + len(RIGHT)
+    signals, figures = score([EXAMPLE], [[RIGHT]], sizes=[SIZE], config=RewardConfig(weights={"mine": 1.0}, custom=own))
+    assert figures["custom/mine"].item() == len(RIGHT) and signals.task.item() == 1 + len(RIGHT)
 
 
 # --------------------------------------------------------------------------------------------- None is never a number
@@ -271,7 +270,8 @@ def test_from_several_threads_one_loop(run) -> None:
     own = CustomRewards([made(where)])
     config = RewardConfig(weights={"mine": 1.0}, custom=own)
     threads = [
-        threading.Thread(target=judge_one, args=(EXAMPLE, RIGHT, SIZE), kwargs={"config": config}) for _ in range(4)
+        threading.Thread(target=score, args=([EXAMPLE], [[RIGHT]]), kwargs={"sizes": [SIZE], "config": config})
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_rewards_score import judge_one
 
 from fgrpo_jax.reading.frames import iou
 from fgrpo_jax.records import ImageSize
 from fgrpo_jax.rewards.grounding import ciou, mean_iou, pair_score, spatial
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
-from fgrpo_jax.rewards.score import RewardConfig, judge_one
 from fgrpo_jax.world.oracle import Oracle
 from fgrpo_jax.world.world import World
 
@@ -146,7 +146,5 @@ def test_a_rollout_with_monstrous_boxes_is_scored(numbers):
         names = [f"{thing.color} {thing.shape}" for thing in example.scene.objects]
         claims = " ".join(f"The {name} is at <bbox>[{numbers}]</bbox>." for name in names)
         size = ImageSize(example.scene.width, example.scene.height, 280, 280)
-        judged = judge_one(
-            example, f"<think>{claims}</think><answer>A</answer>", size, config=RewardConfig(), judges=rules
-        )
+        judged = judge_one(example, f"<think>{claims}</think><answer>A</answer>", size, judges=rules)
         assert judged.spatial == 0.0 and judged.semantic == 0.0

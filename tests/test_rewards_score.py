@@ -8,10 +8,12 @@ import re
 import numpy as np
 import pytest
 
+from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.records import Example, ImageSize
-from fgrpo_jax.rewards.judges.dispatch import Dispatcher
-from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, judge_one, score
-from fgrpo_jax.rewards.signals import Measure
+from fgrpo_jax.rewards import score as module
+from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
+from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, score
+from fgrpo_jax.rewards.signals import Judged, Measure
 from fgrpo_jax.world.oracle import Oracle
 from fgrpo_jax.world.world import World
 
@@ -27,6 +29,14 @@ BROKEN = "no idea"
 def rules() -> Dispatcher:
     """The judge of the built-in world."""
     return Dispatcher(oracle=Oracle())
+
+
+def judge_one(example, text, size, *, config=None, judges=None) -> Judged:
+    """All there is to know about one response, but for functions of the user's own."""
+    config = RewardConfig() if config is None else config
+    parsed = parse(text, dialect=config.dialect)
+    (opinion,) = (Dispatcher() if judges is None else judges).judge([Case(example, parsed, size)])
+    return module._judged(example, parsed, size, opinion, config=config)
 
 
 def run(texts, example=EXAMPLE, size=SIZE, config=None, judges=None, **more):
@@ -84,8 +94,6 @@ def test_settings():
     np.testing.assert_array_equal(zero.values[1], [[1, 0, 0]])
     silent, figures = run([RIGHT, IDLE], judges=Dispatcher(oracle=Oracle(), sentences=False))
     assert not silent.mask[1].any() and silent.mask[0].all() and not figures["no_claim"].any()
-    prefilled = RewardConfig(prefilled=True)
-    assert run([RIGHT.removeprefix("<think>")], config=prefilled)[0].format.item() == 1.0
     for bad in ({"ciou_mapping": "abs"}, {"no_claim": "skip"}):
         with pytest.raises(ValueError, match="known:"):
             RewardConfig(**bad)
@@ -141,9 +149,9 @@ def test_lengths_that_differ_are_refused():
 
 
 def test_what_is_known_of_one_response():
-    judged = judge_one(EXAMPLE, RIGHT.replace("The ", "Shiny ", 1), SIZE, config=RewardConfig(), judges=rules())
+    judged = judge_one(EXAMPLE, RIGHT.replace("The ", "Shiny ", 1), SIZE, judges=rules())
     assert judged.unread == 1 and judged.verdicts[0].name == "INCORRECT" and judged.semantic < 1
-    assert judge_one(EXAMPLE, BROKEN, SIZE, config=RewardConfig()).malformed == 0
+    assert judge_one(EXAMPLE, BROKEN, SIZE).malformed == 0
 
 
 def test_nobody_knows_a_scene_unless_an_oracle_is_given():

@@ -13,7 +13,7 @@ import pytest
 
 from fgrpo_jax import train
 from fgrpo_jax.config.sections import Config
-from fgrpo_jax.training.guards import Guards, LogpGuard, SaturationWatch
+from fgrpo_jax.training.guards import Guards
 
 
 class Recorder:
@@ -73,43 +73,43 @@ def test_two_models_stop_a_run_at_once_in_float32_and_else_after_some_steps(conf
     with pytest.raises(
         ValueError, match=r"differ by 0\.318 \(max of the step\).* raise config\.rollout\.logp_max_stop"
     ):
-        LogpGuard(config).compare(same, other.logps)
+        Guards(config).logps(same, other.logps)
     half = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="bfloat16"))
-    guard, patience = LogpGuard(half), config.rollout.logp_patience
+    guard, patience = Guards(half), config.rollout.logp_patience
     for _ in range(patience - 1):
         with pytest.warns(UserWarning, match=r"differ by 0\.159 \(mean of the step\)"):
-            assert guard.compare(same, other.logps)["sampler/logp_diff_max"] == 2.0
-    guard.compare(same, same.logps)  # one good step, and counting begins anew
+            assert guard.logps(same, other.logps)["sampler/logp_diff_max"] == 2.0
+    guard.logps(same, same.logps)  # one good step, and counting begins anew
     for _ in range(patience - 1):
         with pytest.warns(UserWarning, match="differ by"):
-            guard.compare(same, other.logps)
+            guard.logps(same, other.logps)
     with pytest.raises(ValueError, match=r"raise config\.rollout\.logp_mean_stop"):
-        guard.compare(same, other.logps)
+        guard.logps(same, other.logps)
 
 
 def test_masked_places_are_not_compared(config: Config) -> None:
     drawn = rollouts(-0.5, -1.0)
     logps = drawn.logps.copy()
     logps[..., -1] = -50
-    assert LogpGuard(config).compare(drawn, logps) == {"sampler/logp_diff_max": 0.0, "sampler/logp_diff_mean": 0.0}
+    assert Guards(config).logps(drawn, logps) == {"sampler/logp_diff_max": 0.0, "sampler/logp_diff_mean": 0.0}
 
 
 def test_a_multiplier_at_its_bound_is_warned_of_once(config: Config) -> None:
-    watch = SaturationWatch(config)
-    watch.look([0, 0, 0])
+    watch = Guards(config)
+    watch.saturation([0, 0, 0])
     with pytest.warns(
         UserWarning, match=r"constraint 'semantic_grounding' .*config\.constraints\.semantic_grounding\.max"
     ) as said:
-        watch.look([0, 1, 0])
-        watch.look([0, 1, 0])
+        watch.saturation([0, 1, 0])
+        watch.saturation([0, 1, 0])
     assert len(said) == 1
 
 
 def test_skipped_updates_and_a_failing_judge_are_trouble(config: Config) -> None:
-    guards = Guards.of(config)
+    guards = Guards(config)
     state: Any = types.SimpleNamespace(skipped=config.optim.max_skipped - 1)
     assert guards.trouble(state) is None
-    guards.judging.trouble = "the judge failed on 3 of 4 requests"
+    guards._judge_trouble = "the judge failed on 3 of 4 requests"
     assert "the judge failed on 3 of 4 requests; the last state is saved" in str(guards.trouble(state))
     state.skipped += 1
     assert "updates in a row had a gradient that is not finite" in str(guards.trouble(state))

@@ -49,7 +49,6 @@ class RewardConfig:
       ciou_mapping: 'clamp' or 'shift', see grounding.pair_score.
       dedupe_boxes: whether a box predicted twice counts once in N of Eq. 1.
       no_claim: R_S of a right answer whose reasoning makes no scored claim: 'masked', or 'zero'.
-      prefilled: the prompt ends in '<think>', so responses start inside the block.
       dialect: how responses are written.
       window, overlong_cache: most tokens of a response, and over how many of them the signal 'overlong' falls to −1.
       custom: further signals, made by functions of the user's own.
@@ -63,7 +62,6 @@ class RewardConfig:
     ciou_mapping: str = "clamp"
     dedupe_boxes: bool = False
     no_claim: str = "masked"
-    prefilled: bool = False
     dialect: Dialect = PAPER
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     window: int = 0
@@ -81,30 +79,6 @@ class RewardConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}; known: {known}")
-
-
-def judge_one(
-    example: Example,
-    text: str,
-    size: ImageSize,
-    *,
-    config: RewardConfig,
-    judges: Dispatcher | None = None,
-    length: float = NAN,
-    finished: bool | None = None,
-) -> Judged:
-    """Judges one response to an example whose first image has this size.
-
-    Args:
-      judges: who judges; the pre-check of free text alone when left out, which knows no scene.
-      length, finished: tokens of the response, EOS included, and whether it ended by itself; left out when unknown.
-    """
-    parsed = parse(text, prefilled=config.prefilled, dialect=config.dialect)
-    judges = Dispatcher() if judges is None else judges
-    (opinion,) = judges.judge([Case(example, parsed, size)])
-    judged = _judged(example, parsed, size, opinion, config=config, length=length, finished=finished)
-    responses = custom.batch([example], [[text]], [[parsed]], [[judged]], sizes=[size])
-    return _rewarded([[judged]], responses, config=config, measures=())[0][0]
 
 
 def _judged(
@@ -235,7 +209,7 @@ def score(
     """
     _require_known([measure.signal for measure in measures], "constraints", config.signals)
     _require_groups(examples, texts, sizes)
-    parsed = [[parse(text, prefilled=config.prefilled, dialect=config.dialect) for text in group] for group in texts]
+    parsed = [[parse(text, dialect=config.dialect) for text in group] for group in texts]
     counting = {right: _counting(config, measures, right=right, everyone=everyone) for right in (True, False)}
     prompts = [None] * len(examples) if encoded is None else encoded
     cases = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,18 +14,27 @@ from fgrpo_jax.rewards.judges.tally import Counts, FailureGuard, NoClaimWatch
 from fgrpo_jax.training.collect import everywhere
 
 
-class LogpGuard:
-    """Compares the log-probs of sampler and learner, which are those of one model.
-
-    Where both compute in float32 the largest difference of a step counts, else the mean.
-    """
+class Guards:
+    """Watches over one run of a config, step after step."""
 
     def __init__(self, config: Config) -> None:
-        self._limits, self._exact = config.rollout, config.model.compute_dtype == "float32"
-        self._over = 0  # steps in a row beyond the limit
+        judge = config.judge
+        self._config = config
+        self._failures = FailureGuard(most=judge.max_failure_rate, least=judge.min_failures, window=judge.window)
+        self._no_claim = NoClaimWatch()
+        self._judge_trouble: str | None = None
+        self._steps_over = 0  # in a row, in which the log-probs differed by more than their limit
+        self._warned: set[str] = set()  # constraints, and 'judge'
 
-    def compare(self, rollouts: Rollouts, logps: np.ndarray) -> dict[str, float]:
-        """Figures of the difference, for the row of a step.
+    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Takes up the rows of metrics of the steps before a restart, without warning of them again."""
+        for row in rows:
+            self._no_claim.add(row["judge/no_claim"])
+
+    def logps(self, rollouts: Rollouts, logps: np.ndarray) -> dict[str, float]:
+        """Compares the log-probs of sampler and learner, which are those of one model; figures for the row.
+
+        Where both compute in float32 the largest difference of the step counts, else the mean.
 
         Args:
           rollouts: with the sampler's log-probs; numpy leaves.
@@ -35,19 +43,20 @@ class LogpGuard:
         Raises:
           ValueError: they are two models.
         """
-        mask, limits = rollouts.mask, self._limits
+        mask, limits = rollouts.mask, self._config.rollout
         difference = np.abs(rollouts.logps - logps)[mask]
         shift = (np.exp(logps) - np.exp(rollouts.logps))[mask]
         # What a truncated distribution keeps it makes likelier, so there only the other sign tells two models apart.
         truncated = limits.top_p < 1.0 or limits.top_k > 0 or limits.min_p > 0
         shift = np.maximum(shift, 0) if truncated else np.abs(shift)
-        if self._exact:
-            kind, value, warn, stop = "max", shift.max(), limits.logp_max_warn, limits.logp_max_stop
+        if self._config.model.compute_dtype == "float32":
+            kind, value, warn, stop, patience = "max", shift.max(), limits.logp_max_warn, limits.logp_max_stop, 1
         else:
             kind, value, warn, stop = "mean", shift.mean(), limits.logp_mean_warn, limits.logp_mean_stop
-        self._over = 0 if value <= stop else self._over + 1  # NaN is over
+            patience = limits.logp_patience
+        self._steps_over = 0 if value <= stop else self._steps_over + 1  # NaN is over
         message = f"sampler and learner give token probabilities that differ by {value:.3g} ({kind} of the step)"
-        if self._over >= (1 if self._exact else limits.logp_patience):
+        if self._steps_over >= patience:
             raise ValueError(
                 f"{message}, above {stop}: they do not run the same model; compare their weights, positions and masks, "
                 f"or raise config.rollout.logp_{kind}_stop"
@@ -56,23 +65,14 @@ class LogpGuard:
             warnings.warn(message, stacklevel=2)
         return {"sampler/logp_diff_max": float(difference.max()), "sampler/logp_diff_mean": float(difference.mean())}
 
-
-class SaturationWatch:
-    """Warns of constraints whose multiplier has come to its bound without bringing them about; once a run each."""
-
-    def __init__(self, config: Config) -> None:
-        self._constraints = config.constraints
-        self._reported: set[str] = set()
-
-    def look(self, saturated: Sequence[Any]) -> None:
-        """Looks at a step.
+    def saturation(self, saturated: Sequence[Any]) -> None:
+        """Warns, once a run each, of constraints that are violated with their multiplier at its bound.
 
         Args:
-          saturated: for each constraint, whether it is violated with its multiplier at the bound.
+          saturated: whether it is so, for each constraint.
         """
-        for constraint, at_bound in zip(self._constraints, saturated, strict=True):
-            if at_bound and constraint.name not in self._reported:
-                self._reported.add(constraint.name)
+        for constraint, at_bound in zip(self._config.constraints, saturated, strict=True):
+            if at_bound and self._first(constraint.name):
                 warnings.warn(
                     f"constraint '{constraint.name}' is violated with its multiplier at its bound {constraint.max}: "
                     f"mean {constraint.direction} {constraint.threshold} is probably infeasible; ease the threshold "
@@ -80,28 +80,8 @@ class SaturationWatch:
                     stacklevel=2,
                 )
 
-
-class JudgeWatch:
-    """Looks at the judging of each step: its metrics, a warning when claims vanish, and when it fails too often.
-
-    Attributes:
-      trouble: why the run should not go on; None while it may.
-    """
-
-    def __init__(self, config: Config) -> None:
-        section = self._section = config.judge
-        self._failures = FailureGuard(most=section.max_failure_rate, least=section.min_failures, window=section.window)
-        self._no_claim = NoClaimWatch()
-        self._warned = False
-        self.trouble: str | None = None
-
-    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Takes up the rows of metrics of the steps before a restart, without warning of them again."""
-        for row in rows:
-            self._no_claim.add(row["judge/no_claim"])
-
-    def step(self, counts: Counts, diagnostics: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The values under 'judge/' of a step's row.
+    def judging(self, counts: Counts, diagnostics: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The values under 'judge/' of a step's row; warns when claims vanish and when judgements fail.
 
         Args:
           counts: of all judging of the step.
@@ -111,46 +91,32 @@ class JudgeWatch:
         share = silent / judged if judged else None
         if warning := self._no_claim.add(share):
             warnings.warn(warning, stacklevel=2)
-        if self._section.asks_a_model:  # all processes stop together, so all must know of all
+        if self._config.judge.asks_a_model:  # all processes stop together, so all must know of all
             failed, asked = everywhere([counts.failed, counts.model]).sum(axis=0).tolist()
-            self.trouble = self._failures.add(failed, asked)
-        if counts.error and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"{counts.failed} judgements failed and are masked, most of them: {counts.error}", stacklevel=2
-            )
-        if self.trouble is not None and counts.error:
-            self.trouble += f", most of them now: {counts.error}"
+            self._judge_trouble = self._failures.add(failed, asked)
+        if counts.error and self._first("judge"):
+            failures = f"{counts.failed} judgements failed and are masked, most of them: {counts.error}"
+            warnings.warn(failures, stacklevel=2)
+        if self._judge_trouble is not None and counts.error:
+            self._judge_trouble += f", most of them now: {counts.error}"
         failed = int(diagnostics["judge_failed"].sum())
         return {"judge/failed": failed, "judge/no_claim": share, **counts.metrics()}
 
-
-@dataclasses.dataclass(frozen=True)
-class Guards:
-    """All that watches over a run."""
-
-    logps: LogpGuard
-    saturation: SaturationWatch
-    judging: JudgeWatch
-    max_skipped: int
-
-    @classmethod
-    def of(cls, config: Config) -> Guards:
-        """Those of a config."""
-        return cls(LogpGuard(config), SaturationWatch(config), JudgeWatch(config), config.optim.max_skipped)
-
     def trouble(self, state: TrainState) -> str | None:
         """Why a run should stop after the step that led to a state, once that is saved; None while it may go on."""
-        skipped = int(state.skipped)
-        if skipped >= self.max_skipped:
+        skipped, limit = int(state.skipped), self._config.optim.max_skipped
+        if skipped >= limit:
             return (
-                f"{skipped} updates in a row had a gradient that is not finite "
-                f"(config.optim.max_skipped={self.max_skipped}); the last state is saved; look at the newest rows of "
-                "metrics.jsonl and lower the learning rate"
+                f"{skipped} updates in a row had a gradient that is not finite (config.optim.max_skipped={limit}); the "
+                "last state is saved; look at the newest rows of metrics.jsonl and lower the learning rate"
             )
-        if self.judging.trouble is None:
-            return None
-        return (
-            f"{self.judging.trouble}; the last state is saved, and verdicts that came are in the cache: look after the "
+        return self._judge_trouble and (
+            f"{self._judge_trouble}; the last state is saved, and verdicts that came are in the cache: look after the "
             "judge (config.judge) and start the same command again, or raise config.judge.max_failure_rate"
         )
+
+    def _first(self, name: str) -> bool:
+        """Whether this is the first warning about a name."""
+        first = name not in self._warned
+        self._warned.add(name)
+        return first

@@ -48,7 +48,10 @@ def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir:
     settings: dict[str, Any] = {"oracle": oracle, "precheck": section.precheck, "trivial": trivial}
     if not section.asks_a_model:
         return Dispatcher(**settings, sentences=section.backend == "rules")
-    model = _server_judge(section) if section.backend == "server" else _local_judge(config, policy, section)
+    if section.backend == "server":
+        model: Judge = _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
+    else:
+        model = _local_judge(config, policy, section)
     identity, frame = model.identity, section.frame
     store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
     return Dispatcher(
@@ -118,12 +121,8 @@ def compilations(judges: Dispatcher) -> int:
     return judges.model.scorer.compilations if isinstance(judges.model, LocalJudge) else 0
 
 
-def _server_judge(section: JudgeSection) -> Judge:
-    """The judge behind an endpoint, which was seen to be there."""
-    return _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
-
-
 def _endpoint(server: ServerSection, *, frame: str, concurrency: int) -> ServerJudge:
+    """A client of an endpoint, which was seen to be there."""
     try:
         from fgrpo_jax.rewards.judges.server import ServerJudge, Settings  # an extra: it needs aiohttp
     except ImportError as error:

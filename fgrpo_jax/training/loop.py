@@ -78,7 +78,7 @@ class Run:
             sampler=setup.sampler(config, policy, purpose="train"),
             scorer=judges.scorer(config, policy, workdir, purpose="train"),
             learner=setup.learner(config, policy),
-            guards=Guards.of(config),
+            guards=Guards(config),
             names=metrics.train_names(
                 [constraint.name for constraint in config.constraints],
                 importance=config.algorithm.importance_cap is not None,
@@ -109,13 +109,21 @@ class Run:
         parts, config, start = self.parts, self.parts.config, int(state.step)
         self.params = None  # the first step donates them
         if config.data.buckets.precompile and start < config.num_steps:
-            self._compile_ahead(state, reference)
+            precompile.compile_ahead(
+                config,
+                self.plan.shapes,
+                mesh=parts.policy.mesh,
+                sampler=parts.sampler,
+                step=parts.learner.step,
+                state=state,
+                reference=reference,
+            )
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
             log, heldout = (
                 stack.enter_context(metrics.JsonlWriter(parts.workdir / f"{name}{suffix()}.jsonl", resume_step=start))
                 for name in ("metrics", "eval")
             )
-            parts.guards.judging.recall(metrics.read_jsonl(log.path))
+            parts.guards.recall(metrics.read_jsonl(log.path))
             if config.log.tensorboard and jax.process_index() == 0:
                 parts.board = Board(parts.workdir / "tensorboard", start=start)
                 stack.enter_context(contextlib.closing(parts.board))
@@ -124,7 +132,8 @@ class Run:
             stack.enter_context(contextlib.closing(parts.data))
             for number in stack.enter_context(steps):
                 state, row = step(Stages(parts, number), state, reference)
-                reference = self._reference_after(number + 1, state, reference)
+                if self._refreshed(number + 1) and (number + 1) % config.algorithm.reference_every == 0:
+                    reference = parts.learner.reference(state.params)
                 log.write(row)
                 if parts.board is not None:
                     parts.board.figures(number + 1, row)
@@ -141,26 +150,9 @@ class Run:
         if self.checkpoints is not None:
             self.checkpoints.close()
 
-    def _compile_ahead(self, state: TrainState, reference: Flat) -> None:
-        parts = self.parts
-        precompile.compile_ahead(
-            parts.config,
-            self.plan.shapes,
-            mesh=parts.policy.mesh,
-            sampler=parts.sampler,
-            step=parts.learner.step,
-            state=state,
-            reference=reference,
-        )
-
     def _refreshed(self, steps: int) -> bool:
         """Whether the reference is another than the starting policy after so many steps."""
         return 0 < self.parts.config.algorithm.reference_every <= steps
-
-    def _reference_after(self, steps: int, state: TrainState, reference: Flat) -> Flat:
-        if self._refreshed(steps) and steps % self.parts.config.algorithm.reference_every == 0:
-            return self.parts.learner.reference(state.params)
-        return reference
 
     def _save_or_stop(self, steps: int, state: TrainState, reference: Flat) -> None:
         """Writes a checkpoint where one is due, or where the run must not go on; then it stops."""

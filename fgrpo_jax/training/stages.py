@@ -82,38 +82,26 @@ class Learnt:
     logps: np.ndarray
 
 
-class Clock:
-    """What a step took.
+class Stages:
+    """The stages of one step, and what they take.
 
     Attributes:
-      seconds: of each phase: 'data', 'rollout', 'reward', 'learner'.
+      number: of the step, from 0.
+      seconds: of each phase: 'data', 'rollout', 'reward', 'learner'; and of the sampler alone, 'sampling'.
       tokens: drawn, those of groups that were dropped among them.
-      sampling: seconds of the sampler alone.
     """
 
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("data", "rollout", "reward", "learner"), 0.0)
-        self.tokens, self.sampling = 0, 0.0
+    def __init__(self, parts: Parts, number: int) -> None:
+        self.parts, self.number, self.tokens = parts, number, 0
+        self.seconds = dict.fromkeys(("data", "rollout", "reward", "learner", "sampling"), 0.0)
 
     @contextlib.contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
+    def clock(self, phase: str) -> Iterator[None]:
         """Adds the seconds of the block to a phase."""
         began = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - began
 
-
-class Stages:
-    """The stages of one step.
-
-    Args:
-      number: of the step, from 0.
-    """
-
-    def __init__(self, parts: Parts, number: int) -> None:
-        self.parts, self.number, self.clock = parts, number, Clock()
-
-    # ------------------------------------------------------------------------------------------------------------ data
     def data(self, earlier: Sequence[np.ndarray] = ()) -> Prompts:
         """The next prompts.
 
@@ -125,7 +113,6 @@ class Stages:
             prompts = redrawn(batch.prompts, earlier) if earlier else batch.prompts
             return Prompts(batch, prompts, self.parts.policy.put(prompts))
 
-    # --------------------------------------------------------------------------------------------------------- rollout
     def rollout(self, params: Any, prompts: Prompts) -> Iterator[Generation]:
         """Rollouts of the prompts, `rollout.batch_prompts` of them at a time, when they are asked for.
 
@@ -145,11 +132,10 @@ class Stages:
                     purpose="train",
                     step=self.number,
                 )
-            self.clock.tokens += drawn.tokens
-            self.clock.sampling += drawn.seconds
+            self.tokens += drawn.tokens
+            self.seconds["sampling"] += drawn.seconds
             yield drawn
 
-    # --------------------------------------------------------------------------------------------------------- signals
     def signals(self, prompts: Prompts, rollouts: Iterable[Generation]) -> Collected:
         """The prompts with their rollouts and what these earn. One part is scored while the next is drawn."""
         batch, parts, scores, first = prompts.batch, [], [], 0
@@ -204,7 +190,6 @@ class Stages:
         reward, values = np.asarray(learner.reward(signals)), np.asarray(signals.values)
         return dead(reward, values, mask, in_force=learner.in_force)
 
-    # --------------------------------------------------------------------------------------------------------- learner
     def learner(
         self, state: TrainState, reference: Flat, batch: Collected, *, drawn: Collected
     ) -> tuple[TrainState, Learnt]:
@@ -235,7 +220,6 @@ class Stages:
             rows |= {"drawn_values": drawn.values, "drawn_mask": drawn.mask}
         return Signals(**flat, **{name: put(second, row) for name, row in rows.items()})
 
-    # ------------------------------------------------------------------------------------------------------------- row
     def row(self, batch: Collected, learnt: Learnt, *, drawn: Collected) -> metrics.Row:
         """The row of metrics, over all processes; and W/rollouts/STEP.jsonl, and a prompt for TensorBoard.
 
@@ -246,19 +230,19 @@ class Stages:
         Raises:
           ValueError: sampler and learner run two models.
         """
-        parts, clock, config = self.parts, self.clock, self.parts.config
+        parts, config, seconds = self.parts, self.parts.config, self.seconds
         values: dict[str, Any] = {"step": self.number + 1, "compile/count": parts.compilations}
-        values |= {"sampler/tokens": clock.tokens, "sampler/tokens_per_second": clock.tokens / clock.sampling}
+        values |= {"sampler/tokens": self.tokens, "sampler/tokens_per_second": self.tokens / seconds["sampling"]}
         values |= metrics.of_rollouts(drawn.rollouts, drawn.signals)
         values |= metrics.of_learner(learnt.figures, config.constraints)
         values |= {"rollout/dead_groups": int(self._dead(batch.signals).sum()), "rollout/resampled": batch.replaced}
         values |= scoring.custom_means(drawn.diagnostics)
-        values |= parts.guards.judging.step(parts.scorer.judges.tally.take(), drawn.diagnostics)
-        values |= parts.guards.logps.compare(batch.rollouts, learnt.logps)
-        parts.guards.saturation.look(learnt.figures["constraint/saturated"])
+        values |= parts.guards.judging(parts.scorer.judges.tally.take(), drawn.diagnostics)
+        values |= parts.guards.logps(batch.rollouts, learnt.logps)
+        parts.guards.saturation(learnt.figures["constraint/saturated"])
         waste = padding(batch.prompts)
         values |= {"data/padding_waste": waste["tokens"], "data/padding_waste_patches": waste["patches"]}
-        values |= {f"time/{phase}": seconds for phase, seconds in clock.seconds.items()}
+        values |= {f"time/{phase}": seconds[phase] for phase in ("data", "rollout", "reward", "learner")}
         if config.log.rollouts:
             self._write_rollouts(batch, learnt.figures["constraint/lambda"])
         if parts.board is not None and parts.saves_after(self.number + 1):
