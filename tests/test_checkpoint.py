@@ -137,7 +137,7 @@ KILLED = """
     import os, signal, sys
     sys.path[:0] = [{root!r}, {tests!r}]
     import test_checkpoint as t
-    from fgrpo_jax import checkpoint
+    from fgrpo_jax.training import checkpoint
     saved = checkpoint.Checkpoints({folder!r})
     saved.save(t.make_state(1), config=t.CONFIG, data=t.DATA, hf={hf!r})
     # The files are the last item written; die while they are, with the arrays already on disk.

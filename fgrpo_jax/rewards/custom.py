@@ -2,17 +2,13 @@
 
     config.rewards.custom.politeness = "my_pkg.rewards:politeness"
 
-names it by its import path; the name then is a signal like any other: `config.rewards.weights.politeness = 0.2` makes
-it part of the reward, a constraint with `signal = "politeness"` bounds its mean. The function, plain or async, is
-called
+names it by its import path, and is then a signal like any other. The function, plain or async, is called as
 
     politeness(examples=[...], texts=[...], parsed=[...], metadata=[...])
 
 with lists of one length, an entry a response: `records.Example`, text, `parsing.Parsed`, `Metadata`. None masks a
-response: it enters no mean, no multiplier and no advantage. All else that is no finite number of the declared range
-(`signal`) is an error that names function and example, as is any exception. docs/rewards.md has examples.
-
-Plain functions may be called from several threads. Async ones share one event loop, a limited number at a time.
+response. All else that is no finite number of the declared range (`signal`) is an error, as is any exception.
+docs/rewards.md has examples. Plain functions may be called from several threads; async ones share one event loop.
 """
 
 from __future__ import annotations
@@ -104,14 +100,8 @@ class Custom:
     @property
     def signal(self) -> Signal:
         """The entry that stands beside `SIGNALS`."""
-        declared, name = self.declared, self.name
-        return Signal(
-            declared.about,
-            declared.low,
-            declared.high,
-            read=lambda judged: judged.custom.get(name, NAN),
-            correct_only=declared.correct_only,
-        )
+        declared, read = self.declared, lambda judged: judged.custom.get(self.name, NAN)
+        return Signal(declared.about, declared.low, declared.high, read, correct_only=declared.correct_only)
 
 
 async def gather(awaitables: Iterable[Awaitable[T]], *, limit: int) -> list[T]:

@@ -22,6 +22,7 @@ from fgrpo_jax.reading.sentences import Trivial
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import prompts
+from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.protocol import Judge, Judgement, Kind, Request
 from fgrpo_jax.rewards.judges.tally import Tally
 
@@ -76,22 +77,6 @@ class Opinion:
         return sum(judgement.abstained for judgement in self.judgements)
 
 
-class Store(Protocol):
-    """A cache of verdicts, see `cache.Cache`."""
-
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Judgement]:
-        """The judgements that are known, how='cache'."""
-        ...
-
-    def put(self, key: bytes, judgement: Judgement) -> None:
-        """Keeps a verdict."""
-        ...
-
-    def close(self) -> None:
-        """Closes the file."""
-        ...
-
-
 class Oracle(Protocol):
     """Who knows the truth of some examples, see `world.oracle.Oracle`."""
 
@@ -137,7 +122,7 @@ class Dispatcher:
     model: Judge | None = None
     precheck: bool = True
     trivial: Trivial = dataclasses.field(default_factory=Trivial)
-    store: Store | None = None
+    store: Cache | None = None
     key: Callable[[Request], bytes] = no_key
     tally: Tally = dataclasses.field(default_factory=Tally)
     _asked: dict[bytes, Future[Judgement]] = dataclasses.field(default_factory=dict)

@@ -11,12 +11,6 @@ import numpy as np
 
 from fgrpo_jax.rewards.judges.protocol import Judgement
 
-METRICS = (
-    *("judge/share_rule", "judge/share_cache", "judge/share_model", "judge/requests", "judge/failure_rate"),
-    *("judge/latency_p50", "judge/latency_p95", "judge/tokens_in", "judge/tokens_out", "judge/abstained"),
-)
-"""The names of `Counts.metrics`."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
@@ -42,7 +36,7 @@ class Counts:
     error: str = ""
 
     def metrics(self) -> dict[str, float | int | None]:
-        """The figures of METRICS; None where there is nothing to take a share or a percentile of."""
+        """By their names in a row; None where there is nothing to take a share or a percentile of."""
         everything, asked = self.rule + self.cache + self.model, self.model
         shares = {name: getattr(self, name) / everything if everything else None for name in ("rule", "cache", "model")}
         return {
@@ -55,6 +49,10 @@ class Counts:
             "judge/tokens_out": self.tokens_out if self.tokens_out else None,
             "judge/abstained": self.abstained,
         }
+
+
+METRICS = tuple(Counts().metrics())
+"""The names of `Counts.metrics`."""
 
 
 class Tally:
