@@ -22,7 +22,7 @@ from fgrpo_jax.records import ImageSize, Rollouts
 from fgrpo_jax.rollout.generate import Generation
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.settings import Sampling
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter, importer
 
 TEXTS = ["The red circle is left of the blue square. What is it?", "user assistant system You are a helpful assistant."]
 
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
     (root / "source").mkdir()
     tokenizers.save(root / "source", tokenizer, min_pixels=28 * 28, max_pixels=112 * 112)
     (root / "source" / "config.json").write_text(json.dumps(config.to_hf()))
-    importer.save_hf(root / "hf", params, model, source=root / "source")
+    exporter.save_hf(root / "hf", params, model, source=root / "source")
     rng = np.random.default_rng(0)
     for name, size in (("a.png", (90, 130)), ("b.png", (60, 60))):
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / name)

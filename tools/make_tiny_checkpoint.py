@@ -24,7 +24,7 @@ from fgrpo_jax import command
 from fgrpo_jax.data.styles import STYLES
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter
 from fgrpo_jax.world.examples import World
 
 
@@ -114,7 +114,7 @@ def write(out: Path, recipe: Recipe) -> ModelConfig:
     with tempfile.TemporaryDirectory() as source:
         tokenizers.save(source, tokenizer, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
         (Path(source) / "config.json").write_text(json.dumps(config.to_hf(), indent=2))
-        importer.save_hf(out, params, model, source=source)
+        exporter.save_hf(out, params, model, source=source)
     return config
 
 

@@ -275,9 +275,9 @@ class PromptIterator:
         self.close()
         self._taken = int(state["batches_taken"])
 
-    def try_first(self) -> None:
-        """Prepares the first batch, here and now, and forgets it: what is wrong with every example shows at once."""
-        self._pad(self._prepare(self._steps[0]))
+    def try_first(self) -> Batch:
+        """Prepares the first batch here and now, without taking it: what is wrong with every example shows at once."""
+        return self._pad(self._prepare(self._steps[0]))
 
     def needs(self, batches: int) -> Iterator[Shape]:
         """What each of the first `batches` whole batches needs, over all processes; touches no state of the iterator.

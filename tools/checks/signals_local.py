@@ -128,7 +128,7 @@ def random_weights(policy: Path, out: Path) -> Path:
 
     from fgrpo_jax.data.processor import Processor
     from fgrpo_jax.model.qwen2_5_vl import Model
-    from fgrpo_jax.weights import importer
+    from fgrpo_jax.weights import exporter
 
     if not out.exists():
         model = Model.create(Processor.load(policy).config)
@@ -137,7 +137,7 @@ def random_weights(policy: Path, out: Path) -> Path:
         for part in (text["embed"], text["layers"]["attn"]["q"], text["layers"]["attn"]["v"]):
             name = "table" if "table" in part else "kernel"
             part[name] = part[name] * 4
-        importer.save_hf(out, params, model, source=policy)
+        exporter.save_hf(out, params, model, source=policy)
     return out
 
 
