@@ -37,6 +37,8 @@ def _imported(file: Path, root: Path) -> Iterator[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             # What is imported from a package may be a module of it.
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        # In an installation the configs lie inside the package, in a checkout beside it.
+        names += [name.removeprefix("fgrpo_jax.") for name in names if name.startswith("fgrpo_jax.configs")]
         for name in names:
             parts = name.split(".")
             ends = [root.joinpath(*parts[:-1], f"{parts[-1]}.py")]
@@ -45,9 +47,26 @@ def _imported(file: Path, root: Path) -> Iterator[Path]:
 
 
 def fingerprint(root: Path = ROOT) -> str:
-    """SHA-256 over names and contents of `files`, hexadecimal."""
+    """SHA-256 over names and contents of `files`, hexadecimal: of code what it does, of everything else its bytes."""
     total = hashlib.sha256()
     for file in files(root):
-        name = file.relative_to(root).as_posix()
-        total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        content = without_prose(file.read_text(encoding="utf8")) if file.suffix == ".py" else file.read_bytes()
+        total.update(f"{file.relative_to(root).as_posix()} {hashlib.sha256(content).hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def without_prose(source: str) -> bytes:
+    """The syntax tree of a module without comments, layout and texts that stand as statements (docstrings).
+
+    Python's own releases write the same tree in other words now and then, so figures belong to a release too.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for name, body in ast.iter_fields(node):
+            if isinstance(body, list):
+                setattr(node, name, [item for item in body if not _is_text(item)])
+    return ast.dump(tree).encode()
+
+
+def _is_text(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

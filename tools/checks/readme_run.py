@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -21,6 +22,19 @@ SECONDS = 600
 QUESTIONS = 500
 FAITHFUL = ("consistency", "semantic_grounding", "spatial_grounding")
 COMMAND = "python tools/check.py main --full"
+RESULTS = runs.ROOT / "docs/checks/main.json"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--full, which makes the runs, and where their figures are."""
+    parser.add_argument("--full", action="store_true", help="the README's command for three seeds, and only its checks")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="its figures (%(default)s)")
+
+
+def full(context: runs.Context) -> Iterator[Check]:
+    """The runs, then their checks."""
+    run(context)
+    yield from checks(context)
 
 
 def run(context: runs.Context) -> None:
