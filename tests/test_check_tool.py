@@ -210,9 +210,9 @@ def test_every_test_of_a_table_is_there(table: str):
 
 
 def test_what_is_not_there_is_seen():
-    here = "tests/test_check_tool.py"
+    here = "test_check_tool.py"
     assert nodes.exists(here) and nodes.exists(f"{here}::test_bounds")
-    for gone in ("tests/test_nothing.py", f"{here}::test_nothing", f"{here}::report", f"{here}::test_bounds[1]"):
+    for gone in ("test_nothing.py", f"{here}::test_nothing", f"{here}::report", f"{here}::test_bounds[1]"):
         assert not nodes.exists(gone), gone
 
 
@@ -220,7 +220,8 @@ def test_outcomes_of_a_row(tmp_path: Path):
     """Right, wrong, skipped, deselected as it stands, with cases and with a figure: as pytest itself reports them."""
     settings = ("[tool.pytest.ini_options]", """addopts = "-m 'not slow'\"""", 'markers = ["slow"]')
     (tmp_path / "pyproject.toml").write_text("\n".join(settings))
-    (tmp_path / "test_it.py").write_text(
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text(
         "import pytest\n"
         "def test_right(record_property): record_property('worst', '1e-7')\n"
         "def test_wrong(): assert 1 == 2\n"
@@ -251,7 +252,8 @@ def test_outcomes_of_a_row(tmp_path: Path):
 
 
 def test_a_pytest_that_does_not_come_to_its_end_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "test_it.py").write_text("def test_right(): pass\n}")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text("def test_right(): pass\n}")
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     with pytest.raises(RuntimeError, match=r"pytest ended with 2"):
         nodes.run(["test_it.py"], tmp_path / "report.xml")

@@ -15,58 +15,52 @@ ROUNDS = 3
 SETS = Nodes(
     "sets",
     {
-        "read in their published layouts": (
-            "tests/test_sets.py::test_every_set_has_a_layout tests/test_sets.py::test_a_set_is_read"
-        ),
-        "prepared, the examples of the published files": (
-            "tests/test_prepare.py::test_a_prepared_set_gives_the_same_examples"
-        ),
+        "read in their published layouts": "test_sets.py::test_every_set_has_a_layout test_sets.py::test_a_set_is_read",
+        "prepared, the examples of the published files": "test_prepare.py::test_a_prepared_set_gives_the_same_examples",
         "trained on for two steps, each and mixed": (
-            "tests/test_small_runs.py::test_two_steps_on_every_set tests/test_mix.py::test_two_steps_on_the_mix"
+            "test_small_runs.py::test_two_steps_on_every_set test_mix.py::test_two_steps_on_the_mix"
         ),
-        "evaluated": "tests/test_evaluate_sets.py::test_every_question_is_answered_and_scored",
+        "evaluated": "test_evaluate_sets.py::test_every_question_is_answered_and_scored",
     },
 )
 BAD_DATA = Nodes(
     "bad_data",
     {
-        "refused, with file and row": "tests/test_bad_data.py::test_error_names_file_and_row",
-        "left out and counted": "tests/test_bad_data.py::test_skip_counts",
+        "refused, with file and row": "test_bad_data.py::test_error_names_file_and_row",
+        "left out and counted": "test_bad_data.py::test_skip_counts",
         "by prepare": (
-            "tests/test_bad_data.py::test_prepare_stops_or_counts "
-            "tests/test_bad_data.py::test_prepare_in_processes_names_the_row_too"
+            "test_bad_data.py::test_prepare_stops_or_counts "
+            "test_bad_data.py::test_prepare_in_processes_names_the_row_too"
         ),
         "corrupt Parquet": (
-            "tests/test_bad_data.py::test_a_parquet_file_without_its_end "
-            "tests/test_bad_data.py::test_a_parquet_row_group_that_does_not_read"
+            "test_bad_data.py::test_a_parquet_file_without_its_end "
+            "test_bad_data.py::test_a_parquet_row_group_that_does_not_read"
         ),
-        "met by a worker": "tests/test_pipeline.py::test_a_bad_row_is_named_whoever_read_it",
+        "met by a worker": "test_pipeline.py::test_a_bad_row_is_named_whoever_read_it",
     },
 )
 PIPELINE = Nodes(
     "pipeline",
     {
         "every example once an epoch, wherever two processes were stopped": (
-            "tests/test_steps.py::test_two_processes_stopped_anywhere_see_every_example_once "
-            "tests/test_steps.py::test_worker_processes_go_on_where_a_thread_stopped"
+            "test_steps.py::test_two_processes_stopped_anywhere_see_every_example_once "
+            "test_steps.py::test_worker_processes_go_on_where_a_thread_stopped"
         ),
-        "grouping pads less": "tests/test_pipeline.py::test_grouping_pads_less",
+        "grouping pads less": "test_pipeline.py::test_grouping_pads_less",
     },
 )
 METRICS = Nodes(
     "metrics",
     {
-        "mmvp: question by question, by pair": "tests/test_figures.py::test_mmvp_by_question_and_by_pair",
-        "sat: over rotations, strict": "tests/test_figures.py::test_sat_over_rotations_and_strict",
-        "cv_bench: micro, mean of sources": "tests/test_figures.py::test_cv_bench_micro_and_mean_of_sources",
-        "a table by hand, with empties": "tests/test_figures.py::test_a_table_made_by_hand",
-        "a guesser has chance in its interval": (
-            "tests/test_figures.py::test_a_random_policy_scores_chance_within_its_interval"
-        ),
-        "interval against the binomial's": "tests/test_figures.py::test_the_interval_is_that_of_the_binomial",
+        "mmvp: question by question, by pair": "test_figures.py::test_mmvp_by_question_and_by_pair",
+        "sat: over rotations, strict": "test_figures.py::test_sat_over_rotations_and_strict",
+        "cv_bench: micro, mean of sources": "test_figures.py::test_cv_bench_micro_and_mean_of_sources",
+        "a table by hand, with empties": "test_figures.py::test_a_table_made_by_hand",
+        "a guesser has chance in it": "test_figures.py::test_a_random_policy_scores_chance_within_its_interval",
+        "interval against the binomial's": "test_figures.py::test_the_interval_is_that_of_the_binomial",
         "McNemar, Holm": (
-            "tests/test_significance.py::test_mcnemar_is_the_sign_test_of_what_changed "
-            "tests/test_significance.py::test_holm_on_the_textbook_example"
+            "test_significance.py::test_mcnemar_is_the_sign_test_of_what_changed "
+            "test_significance.py::test_holm_on_the_textbook_example"
         ),
     },
 )

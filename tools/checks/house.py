@@ -8,7 +8,6 @@ import os
 import site
 import statistics
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,8 +24,8 @@ MAIN = 'if __name__ == "__main__":'
 FLOORS = Nodes(
     "floors",
     {
-        "imports only go down": "tests/test_floors.py",
-        "rooms small enough, doors without torch": "tests/test_architecture.py",
+        "imports only go down": "test_floors.py",
+        "rooms small enough, doors without torch": "test_architecture.py",
     },
 )
 
@@ -184,12 +183,9 @@ def _environment(venv: Path) -> Path:
 
 
 def _run(*command: str | Path, cwd: Path) -> runs.Done:
-    """A command in a folder, on CPU, with no path of this checkout before its own."""
+    """A command in a folder, with no path of this checkout before its own."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    began = time.perf_counter()
-    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    words = " ".join(map(str, command))
-    return runs.Done(words, done.returncode, done.stdout, done.stderr, time.perf_counter() - began)
+    return runs.run(*command, cwd=cwd, environment=environment)
 
 
 # ------------------------------------------------------------------------------------------------------------- answers

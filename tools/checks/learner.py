@@ -8,47 +8,41 @@ from checks.nodes import Nodes
 BASELINES = Nodes(
     "baselines",
     {
-        "fields that each changes, on two bases": (
-            "tests/test_baselines.py::test_it_differs_from_what_it_builds_on_only_where_it_must"
-        ),
-        "advantages of each against numpy, dead groups at 0": (
-            "tests/test_baselines.py::test_its_advantages_are_those_worked_out_by_hand"
-        ),
-        "lambda 0 is GRPO-T in bits": "tests/test_baselines.py::test_fgrpo_at_lambda_zero_is_grpo_t_bit_for_bit",
+        "fields that each changes": "test_baselines.py::test_it_differs_from_what_it_builds_on_only_where_it_must",
+        "advantages of each against numpy": "test_baselines.py::test_its_advantages_are_those_worked_out_by_hand",
+        "lambda 0 is GRPO-T in bits": "test_baselines.py::test_fgrpo_at_lambda_zero_is_grpo_t_bit_for_bit",
     },
 )
 DUAL = Nodes(
     "dual_dynamics",
     {
-        "multipliers and policy against the saddle": "tests/test_dual_toy.py::test_every_rule_reaches_the_saddle",
-        "an infeasible constraint": "tests/test_dual_toy.py::test_an_infeasible_constraint_saturates_and_is_reported",
-        "Eq. 6 as published circles": "tests/test_dual_toy.py::test_eq_6_as_published_is_another_dynamic",
+        "multipliers and policy against the saddle": "test_dual_toy.py::test_every_rule_reaches_the_saddle",
+        "an infeasible constraint": "test_dual_toy.py::test_an_infeasible_constraint_saturates_and_is_reported",
+        "Eq. 6 as published circles": "test_dual_toy.py::test_eq_6_as_published_is_another_dynamic",
     },
 )
 PREFIX = Nodes(
     "prefix",
     {
         "log-probs and gradients against rows of their own": (
-            "tests/test_learner_prefix.py::test_shared_prefix_is_the_repeated_computation_on_mixed_images"
+            "test_learner_prefix.py::test_shared_prefix_is_the_repeated_computation_on_mixed_images"
         )
     },
 )
 MEMORY = Nodes(
     "memory",
     {
-        "no buffer of tokens × vocabulary or length × length, no growth with V": (
-            "tests/test_learner_memory.py::test_no_wide_buffer_and_no_growth_with_the_vocabulary"
+        "no buffer of V, none of S × S": (
+            "test_learner_memory.py::test_no_wide_buffer_and_no_growth_with_the_vocabulary"
         ),
-        "what each remat policy keeps": (
-            "tests/test_learner_memory.py::test_each_remat_policy_keeps_less_than_the_one_before"
-        ),
+        "what each remat policy keeps": "test_learner_memory.py::test_each_remat_policy_keeps_less_than_the_one_before",
     },
 )
 SPLITS = Nodes(
     "splits",
     {
-        "step under every split and layout": "tests/test_splits.py::test_no_split_or_layout_changes_the_step",
-        "its functions in float64": "tests/test_splits.py::test_its_functions_agree_in_float64",
+        "step under every split and layout": "test_splits.py::test_no_split_or_layout_changes_the_step",
+        "its functions in float64": "test_splits.py::test_its_functions_agree_in_float64",
     },
 )
 

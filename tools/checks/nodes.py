@@ -12,6 +12,7 @@ from pathlib import Path
 from checks import runs
 from checks.record import Check
 
+TESTS = "tests"
 BOUND = "every test passes"
 
 
@@ -34,7 +35,8 @@ class Nodes:
 
     Attributes:
       group: name of the group.
-      rows: what is claimed → pytest names of the tests that show it, with blanks between; all cases of each must pass.
+      rows: what is claimed → the tests that show it, by their pytest names from the folder tests/ on, with blanks
+        between: a test, or all of a file. Every case of them must pass.
     """
 
     group: str
@@ -51,7 +53,7 @@ class Nodes:
 def exists(node: str) -> bool:
     """Whether a file of tests is there, or a test of this name in its file."""
     name, _, function = node.partition("::")
-    file = runs.ROOT / name
+    file = runs.ROOT / TESTS / name
     tree = ast.parse(file.read_text(encoding="utf-8")) if file.is_file() else ast.Module([], [])
     tests = {item.name for item in tree.body if isinstance(item, ast.FunctionDef) and item.name.startswith("test_")}
     return function in tests if function else bool(tests)
@@ -71,7 +73,7 @@ def run(nodes: Iterable[str], report: Path) -> Outcomes:
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     flags = ["-q", "-m", "", "-p", "no:cacheprovider", "-o", "junit_family=xunit1", f"--junitxml={report}"]
-    done = runs.python("-m", "pytest", *flags, *(runs.ROOT / node for node in nodes))
+    done = runs.python("-m", "pytest", *flags, *(runs.ROOT / TESTS / node for node in nodes))
     if not report.is_file() or done.code not in (0, 1):
         raise RuntimeError(f"pytest ended with {done.code}: {done.command}\n{(done.out + done.err)[-3000:]}")
     return read(report)
@@ -82,12 +84,13 @@ def read(report: Path) -> Outcomes:
     found = collections.defaultdict(list)
     for case in ElementTree.parse(report).iter("testcase"):
         outcome, why, name = "passed", "", case.get("name", "")
+        file = case.get("file", "").removeprefix(f"{TESTS}/")
         for child in case:
             if child.tag in ("failure", "error", "skipped"):
                 outcome = "skipped" if child.tag == "skipped" else "failed"
                 why = f"{name}: {child.get('message', '')}"[:300]
         figures = {figure.get("name", ""): figure.get("value", "") for figure in case.iter("property")}
-        found[f"{case.get('file')}::{name.partition('[')[0]}"].append(Case(outcome, why, figures))
+        found[f"{file}::{name.partition('[')[0]}"].append(Case(outcome, why, figures))
     return found
 
 

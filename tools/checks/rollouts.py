@@ -16,69 +16,61 @@ PROMPTS, TOKENS = 50, 64
 NOISE = Nodes(
     "noise",
     {
-        "the same bits in every layout": "tests/test_sampler.py::test_noise_is_bit_equal_for_every_layout",
-        "other noise for another step, seed, token, prompt or member": "tests/test_sampler.py::test_noise_depends_on",
+        "the same bits in every layout": "test_sampler.py::test_noise_is_bit_equal_for_every_layout",
+        "other noise for another step, seed, token, prompt or member": "test_sampler.py::test_noise_depends_on",
     },
 )
 LAYOUTS = Nodes(
     "layouts",
     {
         "another order, smaller batches and groups": (
-            "tests/test_sampler.py::test_batch_order_batch_size_and_group_size_do_not_matter "
-            "tests/test_sampler_model.py::test_rows_do_not_depend_on_their_batch"
+            "test_sampler.py::test_batch_order_batch_size_and_group_size_do_not_matter "
+            "test_sampler_model.py::test_rows_do_not_depend_on_their_batch"
         ),
-        "after another step, by a new sampler": "tests/test_sampler.py::test_a_resumed_step_repeats_exactly",
-        "compacted": "tests/test_compaction.py::test_fewer_places_a_prompt_change_nothing",
-        "streamed": "tests/test_stream.py::test_a_stream_draws_what_batches_draw",
+        "after another step, by a new sampler": "test_sampler.py::test_a_resumed_step_repeats_exactly",
+        "compacted": "test_compaction.py::test_fewer_places_a_prompt_change_nothing",
+        "streamed": "test_stream.py::test_a_stream_draws_what_batches_draw",
         "layers unrolled, cache in blocks": (
-            "tests/test_sampler_model.py::test_unrolled_layers_compact_and_stream_alike "
-            "tests/test_sampler_model.py::test_layers_one_by_one_and_cache_by_blocks_draw_the_same"
+            "test_sampler_model.py::test_unrolled_layers_compact_and_stream_alike "
+            "test_sampler_model.py::test_layers_one_by_one_and_cache_by_blocks_draw_the_same"
         ),
         "eight devices, no weight gathered while decoding": (
-            "tests/test_sampler_model.py::test_eight_devices_draw_the_same_tokens_and_gather_no_weight_while_decoding "
-            "tests/test_sampler_model.py::test_eight_devices_compact_without_gathering_weights_or_changing_tokens"
+            "test_sampler_model.py::test_eight_devices_draw_the_same_tokens_and_gather_no_weight_while_decoding "
+            "test_sampler_model.py::test_eight_devices_compact_without_gathering_weights_or_changing_tokens"
         ),
     },
 )
 SHARED_PREFIX = Nodes(
     "shared_prefix",
     {
-        "log-probs of the learner, mixed images": (
-            "tests/test_sampler_model.py::test_log_probs_equal_those_of_the_learner"
-        ),
+        "log-probs of the learner, mixed images": "test_sampler_model.py::test_log_probs_equal_those_of_the_learner",
         "prompt and completion as one sequence": (
-            "tests/test_model.py::test_shared_prefix_equals_the_repeated_prompt "
-            "tests/test_sampler_model.py::test_replay_draws_the_same_tokens_and_knows_their_margins"
+            "test_model.py::test_shared_prefix_equals_the_repeated_prompt "
+            "test_sampler_model.py::test_replay_draws_the_same_tokens_and_knows_their_margins"
         ),
-        "padding on the left": "tests/test_sampler.py::test_left_and_right_padding_agree",
+        "padding on the left": "test_sampler.py::test_left_and_right_padding_agree",
     },
 )
 MEMORY = Nodes(
     "memory",
     {
-        "a growing cache costs nothing else": (
-            "tests/test_rollout_memory.py::test_a_growing_cache_costs_the_decode_program_nothing_else"
-        ),
-        "more rollouts do not multiply the prefix": (
-            "tests/test_rollout_memory.py::test_more_rollouts_do_not_multiply_the_prefix"
-        ),
-        "no buffer of a length squared": (
-            "tests/test_rollout_memory.py::test_no_buffer_grows_as_the_square_of_a_length"
-        ),
+        "a growing cache": "test_rollout_memory.py::test_a_growing_cache_costs_the_decode_program_nothing_else",
+        "more rollouts a prompt": "test_rollout_memory.py::test_more_rollouts_do_not_multiply_the_prefix",
+        "no buffer of a length squared": "test_rollout_memory.py::test_no_buffer_grows_as_the_square_of_a_length",
     },
 )
 FREQUENCIES = Nodes(
     "frequencies",
     {
-        "two tokens of the whole distribution": "tests/test_sampler.py::test_frequencies_pass_a_chi_square_test",
-        "top-k, top-p, min-p": "tests/test_sampler.py::test_truncated_frequencies_pass_it_too",
+        "two tokens of the whole distribution": "test_sampler.py::test_frequencies_pass_a_chi_square_test",
+        "top-k, top-p, min-p": "test_sampler.py::test_truncated_frequencies_pass_it_too",
     },
 )
 SHAPES = Nodes(
     "shapes",
     {
         "a run over mixed images compiles before its first step alone": (
-            "tests/test_small_runs.py::test_chosen_shapes_are_all_compiled_before_the_first_step"
+            "test_small_runs.py::test_chosen_shapes_are_all_compiled_before_the_first_step"
         )
     },
 )

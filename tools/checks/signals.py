@@ -17,91 +17,79 @@ PARSING = Nodes(
     "parsing",
     {
         "answers, options and open": (
-            "tests/test_parsing.py::test_choice_of_an_option tests/test_parsing.py::test_the_last_commitment_wins "
-            "tests/test_parsing.py::test_open_answers_are_compared_by_what_they_mean"
+            "test_parsing.py::test_choice_of_an_option test_parsing.py::test_the_last_commitment_wins "
+            "test_parsing.py::test_open_answers_are_compared_by_what_they_mean"
         ),
-        "forms": "tests/test_parsing.py::test_form_is_right tests/test_parsing.py::test_form_is_wrong",
+        "forms": "test_parsing.py::test_form_is_right test_parsing.py::test_form_is_wrong",
         "random texts in every dialect": (
-            "tests/test_parsing.py::test_nothing_raises tests/test_rewards_dialects.py::test_any_text_in_any_dialect "
-            "tests/test_sentences.py::test_reading_is_total_and_steady"
+            "test_parsing.py::test_nothing_raises test_rewards_dialects.py::test_any_text_in_any_dialect "
+            "test_sentences.py::test_reading_is_total_and_steady"
         ),
         "boxes and points through every pair of frames and back": (
-            "tests/test_frames.py::test_boxes_and_points_come_back_to_the_pixel "
-            "tests/test_frames.py::test_texts_come_back_to_half_a_pixel_of_the_coarser_frame"
+            "test_frames.py::test_boxes_and_points_come_back_to_the_pixel "
+            "test_frames.py::test_texts_come_back_to_half_a_pixel_of_the_coarser_frame"
         ),
         "100,000 characters": (
-            "tests/test_parsing.py::test_a_hundred_thousand_characters_are_read_at_once "
-            "tests/test_rewards_dialects.py::test_a_hundred_thousand_characters_in_every_dialect"
+            "test_parsing.py::test_a_hundred_thousand_characters_are_read_at_once "
+            "test_rewards_dialects.py::test_a_hundred_thousand_characters_in_every_dialect"
         ),
     },
 )
 LABELLED = Nodes(
     "labelled",
     {
-        "kappa and abstentions of the rules": (
-            "tests/test_labelled.py::test_the_rules_agree_with_the_labels_where_they_decide"
-        ),
+        "kappa and abstentions": "test_labelled.py::test_the_rules_agree_with_the_labels_where_they_decide",
         "pre-check without the structured question": (
-            "tests/test_labelled.py::test_without_the_structured_question_the_rules_are_right_where_they_decide"
+            "test_labelled.py::test_without_the_structured_question_the_rules_are_right_where_they_decide"
         ),
-        "the audit's command": "tests/test_audit.py::test_the_built_in_set_reaches_the_bound",
+        "the audit's command": "test_audit.py::test_the_built_in_set_reaches_the_bound",
     },
 )
 INJECTION = Nodes(
     "injection",
     {
         "no verdict of the rules turns": (
-            "tests/test_rewards_oracle.py::test_an_injected_instruction_changes_no_verdict "
-            "tests/test_rewards_oracle.py::test_fake_tags_end_the_reasoning_where_they_stand "
-            "tests/test_commitments.py::test_an_instruction_to_the_judge_turns_no_verdict"
+            "test_rewards_oracle.py::test_an_injected_instruction_changes_no_verdict "
+            "test_rewards_oracle.py::test_fake_tags_end_the_reasoning_where_they_stand "
+            "test_commitments.py::test_an_instruction_to_the_judge_turns_no_verdict"
         ),
         "a model's judge gets it as data": (
-            "tests/test_judge_prompts.py::test_a_rollout_cannot_break_out_of_its_block "
-            "tests/test_judge_local.py::test_text_that_looks_like_a_chat_is_shown_and_not_obeyed"
+            "test_judge_prompts.py::test_a_rollout_cannot_break_out_of_its_block "
+            "test_judge_local.py::test_text_that_looks_like_a_chat_is_shown_and_not_obeyed"
         ),
-        "page of disagreements": "tests/test_audit.py::test_nothing_a_model_wrote_becomes_markup",
+        "page of disagreements": "test_audit.py::test_nothing_a_model_wrote_becomes_markup",
     },
 )
 LOCAL = Nodes(
     "local",
     {
-        "choices against transformers' argmax over the verdict tokens": (
-            "tests/test_judge_scorer.py::test_choices_equal_those_of_transformers"
-        ),
-        "shared beginnings, few programs": (
-            "tests/test_judge_scorer.py::test_shared_beginnings_give_what_plain_rows_do"
-        ),
+        "choices against transformers": "test_judge_scorer.py::test_choices_equal_those_of_transformers",
+        "shared beginnings, few programs": "test_judge_scorer.py::test_shared_beginnings_give_what_plain_rows_do",
     },
 )
 LOCAL_RUN = Nodes(
     "local_run",
-    {
-        "a run judged by its own policy, stopped and resumed": (
-            "tests/test_small_runs.py::test_a_policy_that_judges_itself"
-        )
-    },
+    {"a run judged by its own policy, stopped and resumed": ("test_small_runs.py::test_a_policy_that_judges_itself")},
 )
 SERVER = Nodes(
     "server",
     {
         "every kind of trouble is no verdict": (
-            "tests/test_judge_server.py::test_what_may_pass_is_tried_again "
-            "tests/test_judge_server.py::test_what_does_not_pass_has_no_verdict "
-            "tests/test_judge_server.py::test_what_another_attempt_would_repeat_is_asked_once_and_has_no_verdict"
+            "test_judge_server.py::test_what_may_pass_is_tried_again "
+            "test_judge_server.py::test_what_does_not_pass_has_no_verdict "
+            "test_judge_server.py::test_what_another_attempt_would_repeat_is_asked_once_and_has_no_verdict"
         ),
         "a failed verdict is a mask and never a 0": (
-            "tests/test_judge_dispatch.py::test_a_failed_verdict_is_a_mask_and_never_a_zero "
-            "tests/test_judge_runs.py::test_failures_are_masks_and_too_many_stop_the_run"
+            "test_judge_dispatch.py::test_a_failed_verdict_is_a_mask_and_never_a_zero "
+            "test_judge_runs.py::test_failures_are_masks_and_too_many_stop_the_run"
         ),
     },
 )
 GONE = Nodes(
     "gone",
     {
-        "a run stops with a checkpoint and goes on from it": (
-            "tests/test_judge_runs.py::test_failures_are_masks_and_too_many_stop_the_run"
-        ),
-        "not there at the start": "tests/test_judge_runs.py::test_a_judge_that_is_not_there_leaves_nothing_behind",
+        "a run stops and goes on": "test_judge_runs.py::test_failures_are_masks_and_too_many_stop_the_run",
+        "not there at the start": "test_judge_runs.py::test_a_judge_that_is_not_there_leaves_nothing_behind",
     },
 )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from bench_rollout import timed
 
 from checks import runs
 from checks.record import Check, above
@@ -93,14 +93,7 @@ def seconds(folder: Path) -> tuple[float, float]:
             batch = collate(order[start : start + 20], buckets=Buckets(), pad_id=processor.pad_id)
             jax.block_until_ready(sampler.sample(params, batch, seed=0, purpose="check", step=0).tokens)
 
-    return _best(lambda: scorer.choose(prompts, VERDICTS)), _best(decode)
-
-
-def _best(run: Any) -> float:
-    run()  # compiles
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    scorer.choose(prompts, VERDICTS)  # compiles, and so does the next
+    decode()
+    best = lambda run: min(timed(run).wall for _ in range(3))  # noqa: E731
+    return best(lambda: scorer.choose(prompts, VERDICTS)), best(decode)
