@@ -7,7 +7,7 @@ from pathlib import Path
 import check
 import pytest
 from checks import areas, house, nodes, readme_run, runs
-from checks.fingerprint import ROOT, files, fingerprint, without_prose
+from checks.fingerprint import ROOT, files, fingerprint, of_code
 from checks.record import Check, above, at_least, at_most, between, exit_code, holds, same, skipped
 
 GOOD, BAD, UNTRIED = holds("a", True, 1, "b"), holds("a", False, 1, "b"), skipped("a", "no data", "b")
@@ -121,7 +121,7 @@ class Rule:
 )
 def test_words_change_no_fingerprint_and_numbers_do(old: str, new: str, same_code: bool):
     assert old in CODE
-    assert (without_prose(CODE.replace(old, new)) == without_prose(CODE)) == same_code
+    assert (of_code(CODE.replace(old, new)) == of_code(CODE)) == same_code
 
 
 def test_fingerprint_reaches_every_part_of_a_run():

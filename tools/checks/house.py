@@ -126,9 +126,12 @@ OWN = """from fgrpo_jax.configs import default
 
 def get_config():
     config = default.get_config()
-    config.model.hf = "world-tiny"
+    config.model.hf = "shipped"
     config.num_steps = 2
     config.data.prompts_per_step = 4
+    config.data.min_pixels, config.data.max_pixels = 84 * 84, 112 * 112
+    config.data.max_prompt_tokens = 96
+    config.data.buckets.prompt, config.data.buckets.patches = (96,), (64,)
     config.rollout.batch_prompts = 4
     config.rollout.group_size = 2
     config.rollout.max_new_tokens = 8

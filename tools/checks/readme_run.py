@@ -95,12 +95,12 @@ def checks(context: runs.Context) -> Iterator[Check]:
     if not context.results.is_file():
         yield holds("readme_run/figures on file", False, None, f"{context.results} exists; make it with: {COMMAND}")
         return
-    content = json.loads(context.results.read_text())
+    content, present = json.loads(context.results.read_text()), fingerprint()
     yield holds(
         "readme_run/figures are of the present code",
-        content["fingerprint"] == fingerprint(),
+        content["fingerprint"] == present,
         content["fingerprint"][:12],
-        f"fingerprint {fingerprint()[:12]}; make them anew with: {COMMAND}",
+        f"fingerprint {present[:12]}; make them anew with: {COMMAND}",
     )
     yield same("readme_run/seeds", [entry["seed"] for entry in content["seeds"]], list(SEEDS))
     for entry in content["seeds"]:
