@@ -50,6 +50,7 @@ INJECTION = Nodes(
     {
         "no verdict of the rules turns": (
             "test_rewards_oracle.py::test_an_injected_instruction_changes_no_verdict "
+            "test_rewards_oracle.py::test_what_is_put_into_a_trace_gains_it_nothing "
             "test_rewards_oracle.py::test_fake_tags_end_the_reasoning_where_they_stand "
             "test_commitments.py::test_an_instruction_to_the_judge_turns_no_verdict"
         ),
