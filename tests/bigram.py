@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from fgrpo_jax.records import PromptBatch, VisionInputs
 from fgrpo_jax.rollout.sampler import Sampler
@@ -135,3 +136,41 @@ def assert_same(a, b):
 
 def pick(prompts, rows):
     return jax.tree.map(lambda x: x[rows], prompts)
+
+
+# --------------------------------------------------------------------------------------------------- frequencies
+def exact_probabilities(
+    logits: np.ndarray,
+    banned: np.ndarray,
+    *,
+    temperature: float,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> np.ndarray:
+    """Probabilities float64 [V] of the distribution drawn from, written down once more and otherwise: by ranks."""
+    scores = np.where(banned, -np.inf, logits.astype(np.float64) / temperature)
+    order = np.argsort(-scores, kind="stable")
+    kept = order[: top_k or len(order)]
+    p = np.exp(scores[kept] - scores[kept[0]])
+    p /= p.sum()
+    kept = kept[: int(np.searchsorted(np.cumsum(p), top_p)) + 1] if top_p < 1 else kept
+    kept = kept[: int((p[: len(kept)] >= min_p * p[0]).sum())]
+    out = np.zeros(len(scores))
+    out[kept] = p[: len(kept)] / p[: len(kept)].sum()
+    return out
+
+
+def chi_square(counts: np.ndarray, exact: np.ndarray) -> float:
+    """p-value of the counts; tokens expected fewer than 5 times are one cell, and one that cannot come makes it 0."""
+    if counts[exact == 0].any():
+        return 0.0
+    expected = exact * counts.sum()
+    large = expected >= 5
+    pooled = [counts[~large].sum()], [expected[~large].sum()]
+    observed, wanted = (np.concatenate([a[large], rest]) for a, rest in zip((counts, expected), pooled, strict=True))
+    if wanted[-1] < 5:  # too few even together: with the smallest of the others
+        smallest = int(np.argmin(wanted[:-1]))
+        observed[smallest], wanted[smallest] = observed[smallest] + observed[-1], wanted[smallest] + wanted[-1]
+        observed, wanted = observed[:-1], wanted[:-1]
+    return float(stats.chisquare(observed, wanted * observed.sum() / wanted.sum()).pvalue)

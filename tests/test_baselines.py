@@ -1,6 +1,6 @@
 """Each baseline of docs/method.md: exactly the fields it changes, and its advantages against plain numpy.
 
-The numpy and the fixed batch are those of tools/checks/baselines.py.
+The numpy and the fixed batch are those of baseline_numbers.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import policies
 import pytest
-from checks.baselines import (
+from baseline_numbers import (
     BASES,
     DIFFERENCES,
     FOLDER,
@@ -27,7 +27,7 @@ from checks.baselines import (
     normalise,
     whiten,
 )
-from checks.baselines import SIGNALS as S
+from baseline_numbers import SIGNALS as S
 
 from fgrpo_jax.fgrpo import multipliers
 from fgrpo_jax.training import setup

@@ -1,4 +1,4 @@
-"""The multiplier rules on a problem whose saddle point is known (tools/checks/dual_dynamics.py says which).
+"""The multiplier rules on a problem whose saddle point is known (tools/plot_dual.py says which).
 
 Exact expectations, no group normalisation, no whitening, no masks; the functions are those the learner compiles.
 """
@@ -8,10 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import plot_dual as toy
 import pytest
-from checks import dual_dynamics as toy
-
-from fgrpo_jax.fgrpo import multipliers
 
 
 def check_reaches_the_saddle(**fields: Any) -> None:
@@ -57,31 +55,3 @@ def test_eq_6_as_published_is_another_dynamic() -> None:
     orbit = toy.circling(toy.train(toy.constraints(), published=True, steps=6000))
     assert orbit["swing"] > 0.5 and np.isfinite(orbit["lambda, mean"]).all()
     assert max(orbit["violation, range"][1]) > 0.2
-
-
-def _flipped(mean: Any, threshold: Any, *, direction: Any) -> Any:
-    return direction * (mean - threshold)
-
-
-def _lower_bounds_only(mean: Any, threshold: Any, *, direction: Any) -> Any:
-    return threshold - mean
-
-
-@pytest.mark.parametrize("broken", [_flipped, _lower_bounds_only])
-def test_mutation_turns_red(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipliers, "violation", broken)
-    with pytest.raises(AssertionError):
-        check_reaches_the_saddle()
-
-
-@pytest.mark.parametrize("rule", ["exponential", "pid"])
-def test_a_rule_with_its_sign_turned_turns_red(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = vars(multipliers)[rule]
-    place = 1 if rule == "exponential" else 2
-
-    def turned(*arrays: Any, **settings: Any) -> Any:
-        return right(*(-x if index == place else x for index, x in enumerate(arrays)), **settings)
-
-    monkeypatch.setattr(multipliers, rule, turned)
-    with pytest.raises(AssertionError):
-        check_reaches_the_saddle(**toy.RULES[rule])

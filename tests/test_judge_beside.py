@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import policies
 import pytest
-from checks import signals_local
+import verdicts
 
 from fgrpo_jax.rewards.judges import scorer as scorers
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
@@ -50,7 +50,7 @@ class Beside:
 
 @pytest.fixture(scope="module")
 def folder(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return signals_local.random_weights(tiny_hf, tmp_path_factory.mktemp("beside") / "hf")
+    return verdicts.random_weights(tiny_hf, tmp_path_factory.mktemp("beside") / "hf")
 
 
 def beside(hf: Path, judge: Path, workdir: Path, **fields: Any) -> Beside:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import policies
 import pytest
-from checks import signals_local
+import verdicts
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.processor import Processor
@@ -30,7 +30,7 @@ LIMITS: dict[str, Any] = {"min_pixels": 84 * 84, "max_pixels": 112 * 112}
 
 @pytest.fixture(scope="module")
 def parts(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Processor, Model, Any]:
-    folder = signals_local.random_weights(tiny_hf, tmp_path_factory.mktemp("judge") / "hf")
+    folder = verdicts.random_weights(tiny_hf, tmp_path_factory.mktemp("judge") / "hf")
     processor = Processor.load(folder)
     model = Model.create(processor.config)
     return processor, model, importer.load_hf(folder, model, dtype="float32")

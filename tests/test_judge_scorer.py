@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import policies
 import pytest
+import verdicts
 from checks import signals_local
 
 from fgrpo_jax import mesh as meshes
@@ -37,7 +38,7 @@ class Judge:
 
 @pytest.fixture(scope="module")
 def folder(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return signals_local.random_weights(tiny_hf, tmp_path_factory.mktemp("judge") / "hf")
+    return verdicts.random_weights(tiny_hf, tmp_path_factory.mktemp("judge") / "hf")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def plain(judge: Judge, prompts: list[Any]) -> np.ndarray:
 
 def test_choices_equal_those_of_transformers(folder: Path) -> None:
     pytest.importorskip("torch")
-    found = signals_local.compare(folder, compiler_options=policies.QUICK)
+    found = verdicts.compare(folder, compiler_options=policies.QUICK)
     assert found.differing == 0 and found.error < 1e-3 and min(found.counts) >= 5, found
 
 

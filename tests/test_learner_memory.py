@@ -1,22 +1,30 @@
-"""What the compiled step of a small model holds (tools/checks/learner_memory.py, which reads it)."""
+"""What the compiled step of a small model holds (step_memory.py reads it): nothing V or a length squared wide."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from checks import learner_memory as memory
-from checks.record import exit_code
+import pytest
+import step_memory as memory
 
 from fgrpo_jax.model import vocabulary
 from fgrpo_jax.model.qwen2_5_vl import Model
 
+WHOLE = pytest.param({"updates": 2, "kl_coef": 0.01}, id="reference and two updates", marks=pytest.mark.slow)
 
-def test_no_wide_buffer_and_no_growth_with_the_vocabulary() -> None:
-    """Of the smallest step: one update, no reference; the tool checks the whole one."""
-    found = list(memory.of_step(updates=1, kl_coef=0.0))
-    assert len(found) == 3 and exit_code(found) == 0, "\n".join(check.line for check in found)
+
+@pytest.mark.parametrize("settings", [pytest.param({"updates": 1, "kl_coef": 0.0}, id="smallest"), WHOLE])
+def test_no_wide_buffer_and_no_growth_with_the_vocabulary(settings: dict[str, Any]) -> None:
+    """Beyond a tenth, and but for buffers that are as large as a parameter."""
+    small, large = (memory.compiled(vocab, **settings) for vocab in (memory.SMALL, memory.LARGE))
+    shapes = memory.float32_shapes(large.as_text())
+    assert memory.tokens_by_vocabulary(shapes, memory.LARGE) == []
+    assert memory.length_by_length(shapes) == []
+    sizes = [memory.besides_parameters(*pair) for pair in ((small, memory.SMALL), (large, memory.LARGE))]
+    assert sizes[1] <= 1.1 * sizes[0]
 
 
 def test_wide_shapes_are_noticed() -> None:

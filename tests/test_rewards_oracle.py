@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -385,3 +386,19 @@ def test_unread_sentences_are_counted():
     parsed = parse("<think>The sky is blue. Hm well. The red circle is at <bbox>[0,0,28,28]</bbox>.</think>")
     assert JUDGE.count_unread(parsed) == 2
     assert not read("The sky is blue.").understood
+
+
+@pytest.mark.parametrize("unread", ["incorrect", "abstain"])
+def test_what_is_put_into_a_trace_gains_it_nothing(unread):
+    """Before, within or after its reasoning: its own sentences keep their verdicts, and nothing added is CORRECT."""
+    world, rules = World("easy", flawed=0.7), Oracle(unread=unread)
+    for example, injected, where in itertools.product(map(world.example, range(20)), INJECTIONS, (0, 1, None)):
+        plain, answer = parse(str(example.trace)), str(example.trace).rpartition("</think>")[2]
+        sentences = list(plain.sentences)
+        sentences.insert(len(sentences) if where is None else where, injected)
+        spoilt = parse("<think>" + "\n".join(sentences) + f"</think>{answer}")
+        before, judged = (dict(zip(p.sentences, rules.semantic(example, p), strict=True)) for p in (plain, spoilt))
+        assert all(judged.get(sentence) == verdict for sentence, verdict in before.items())
+        assert Verdict.CORRECT not in [verdict for sentence, verdict in judged.items() if sentence not in before]
+        was, now = rules.consistency(example, plain), rules.consistency(example, spoilt)
+        assert now in ((was,) if unread == "incorrect" else (was, None))

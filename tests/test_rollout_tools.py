@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks.rollout_doors import chi_square, exact_probabilities
+from bigram import chi_square, exact_probabilities
 
 from fgrpo_jax.model.qwen2_5_vl import Model
 

@@ -26,10 +26,9 @@ from jax.experimental import topologies
 
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.data.buckets import Shape
 from fgrpo_jax.fgrpo import optimizer
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
-from fgrpo_jax.fgrpo.settings import Constraint
+from fgrpo_jax.fgrpo.settings import Algorithm, Constraint, Optimizer
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import precompile
@@ -75,15 +74,9 @@ def compile_row(args: argparse.Namespace, *, micro: int) -> dict[str, Any]:
     model = Model.create(aot_tpu.MODELS[args.model], compute_dtype=jnp.bfloat16, remat=args.remat, mesh=mesh)
     began = time.perf_counter()
     compiled = lower(model, mesh, args, micro=micro).compile()
-    memory: Any = compiled.memory_analysis()
-    held = {
-        "argument_bytes": memory.argument_size_in_bytes,
-        "temp_bytes": memory.temp_size_in_bytes,
-        "output_bytes": memory.output_size_in_bytes,
-        "donated_bytes": memory.alias_size_in_bytes,
-    }
+    held = aot_tpu.bytes_of(compiled) | {"donated_bytes": compiled.memory_analysis().alias_size_in_bytes}
     total = sum(held.values()) - 2 * held["donated_bytes"]
-    chip = aot_tpu.CHIPS[args.topology.split(":")[0]]
+    chip = aot_tpu.chip_of(args)
     done = operations(model.config, args, remat=args.remat)
     return {
         "model": args.model,
@@ -103,14 +96,11 @@ def compile_row(args: argparse.Namespace, *, micro: int) -> dict[str, Any]:
 
 def lower(model: Model, mesh: Any, args: argparse.Namespace, *, micro: int) -> Any:
     """The step on shapes alone, placed as a run places them."""
-    rule = optimizer.OptimizerConfig(
-        compensated=args.compensated, mean_dtype="bfloat16" if args.compensated else "float32"
-    )
+    settings = Optimizer(compensated=args.compensated, mean_dtype="bfloat16" if args.compensated else "float32")
     config = LearnerConfig(
-        constraints=tuple(Constraint(name, threshold=0.95) for name in ("consistency", "grounding", "boxes")),
-        optimizer=rule,
-        updates=UPDATES,
-        micro_batches=PROMPTS // UPDATES // micro,
+        tuple(Constraint(name, threshold=0.95) for name in ("consistency", "grounding", "boxes")),
+        Algorithm(updates_per_batch=UPDATES, micro_batch_prompts=micro),
+        optimizer.Rule(settings),
     )
     learner = Learner(model, config, jnp.zeros(model.config.text.vocab_size, bool))
     dtype = jnp.bfloat16 if args.compensated else jnp.float32
@@ -126,9 +116,7 @@ def lower(model: Model, mesh: Any, args: argparse.Namespace, *, micro: int) -> A
     state = jax.tree_util.tree_map_with_path(placed, fresh).replace(params=params)
     reference = jax.tree_util.tree_map_with_path(placed, jax.eval_shape(learner.reference, params))
     split = meshes.batch_sharding(mesh)
-    windows = args.patches // 64 + (args.patches % 64 > 0)
-    shape = Shape(prompt=args.prompt_tokens, patches=args.patches, images=1, windows=windows)
-    prompts = precompile.abstract_prompts(PROMPTS, shape, split)
+    prompts = precompile.abstract_prompts(PROMPTS, aot_tpu.prompt_shape(args), split)
     rollouts = precompile.abstract_rollouts(PROMPTS, ROLLOUTS, args.new_tokens, split)
     signals = precompile.abstract_signals(len(config.constraints), PROMPTS, ROLLOUTS, mesh)
     return learner.step.lower(state, reference, prompts, rollouts, signals)
@@ -190,16 +178,16 @@ def roofline(model: Model, args: argparse.Namespace, *, micro: int, chip: aot_tp
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table, in GB a chip."""
-    kinds = "arguments | temporary | outputs | of them donated | sum"
-    head = f"| model, slice, data × fsdp × tensor | micro-batch | masters | {kinds} | operations | roofline |"
-    lines = [head, "|" + "---|" * 10]
+    lines = []
     for row in rows:
         names = ("argument", "temp", "output", "donated", "sum")
         cells = [f"{row['model']}, {row['topology']}, {' × '.join(str(n) for n in row['mesh'].values())}"]
         cells += [str(row["micro"]), row["masters"], *(f"{row[f'{name}_bytes'] / 1e9:.2f}" for name in names)]
         cells += [f"{sum(row['operations'].values()):.2e}", f"{max(row['roofline_seconds'].values()):.1f} s"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    kinds = ("arguments", "temporary", "outputs", "of them donated", "sum")
+    head = ("model, slice, data × fsdp × tensor", "micro-batch", "masters", *kinds, "operations", "roofline")
+    return aot_tpu.markdown(head, lines)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}  # before jax is imported below
@@ -29,38 +29,20 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}  # before jax 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import released
 from jax.experimental import topologies
 
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
+from fgrpo_jax.data.buckets import Shape
+from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.records import PromptBatch, VisionInputs
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.settings import Sampling
+from fgrpo_jax.training import precompile
 
-
-def _shape(*, width: int, layers: int, heads: int, kv_heads: int, mlp: int, vocab: int, tied: bool) -> ModelConfig:
-    text = TextConfig(
-        hidden_size=width,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=128,
-        intermediate_size=mlp,
-        vocab_size=vocab,
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=tied,
-    )
-    vision = VisionConfig(hidden_size=1280, out_hidden_size=width, tokens_per_second=2)
-    return ModelConfig(text=text, vision=vision)
-
-
-MODELS: Mapping[str, ModelConfig] = {
-    "3b": _shape(width=2048, layers=36, heads=16, kv_heads=2, mlp=11008, vocab=151936, tied=True),
-    "7b": _shape(width=3584, layers=28, heads=28, kv_heads=4, mlp=18944, vocab=152064, tied=False),
-}
+MODELS: Mapping[str, ModelConfig] = {size.lower(): ModelConfig.from_hf(released.HUB[size]) for size in ("3B", "7B")}
 """The released shapes."""
-
 
 SHAPE = r"(\w+)\[([\d,]*)\]"
 """A shape in the text of a program: bf16[2048,11008]."""
@@ -80,6 +62,11 @@ CHIPS: Mapping[str, Chip] = {
     "v5p": Chip(95e9, 2765e9, 459e12),
     "v6e": Chip(32e9, 1640e9, 918e12),
 }
+
+
+def chip_of(args: argparse.Namespace) -> Chip:
+    """The chip of --topology."""
+    return CHIPS[args.topology.split(":")[0]]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -134,8 +121,7 @@ def compile_row(args: argparse.Namespace, *, mesh: list[int], prompts: int) -> d
     shardings = meshes.shardings(model.specs, layout, rules=meshes.SAMPLE_RULES)
     sampler = Sampler(
         model,
-        group_size=args.rollouts,
-        max_new_tokens=args.new_tokens,
+        Sampling(group_size=args.rollouts, max_new_tokens=args.new_tokens),
         eos_ids=(151645, 151643),
         pad_id=151643,
         banned=np.zeros(model.config.text.vocab_size, bool),
@@ -145,60 +131,34 @@ def compile_row(args: argparse.Namespace, *, mesh: list[int], prompts: int) -> d
     params = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), model.abstract(jnp.bfloat16), shardings
     )
-    batch = abstract_prompts(prompts, length=args.prompt_tokens, patches=args.patches)
-    split = meshes.batch_sharding(layout)
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), batch)
+    batch = precompile.abstract_prompts(prompts, prompt_shape(args), meshes.batch_sharding(layout))
     began = time.perf_counter()
     compiled = sampler.compile(params, batch)
-    memory: Any = compiled.memory_analysis()
-    gathered = gathers(compiled.as_text() or "", model)
+    held = bytes_of(compiled)
     return {
         "model": args.model,
         "topology": args.topology,
         "mesh": dict(zip(meshes.MESH_AXES, mesh, strict=True)),
         "prompts": prompts,
-        "rollouts": args.rollouts,
-        "prompt_tokens": args.prompt_tokens,
-        "patches": args.patches,
-        "new_tokens": args.new_tokens,
-        "argument_bytes": memory.argument_size_in_bytes,
-        "output_bytes": memory.output_size_in_bytes,
-        "temp_bytes": memory.temp_size_in_bytes,
-        "fits": _total(memory) <= CHIPS[args.topology.split(":")[0]].memory,
-        "gathered_parameters": gathered,
+        **{name: getattr(args, name) for name in ("rollouts", "prompt_tokens", "patches", "new_tokens")},
+        **held,
+        "fits": sum(held.values()) <= chip_of(args).memory,
+        "gathered_parameters": gathers(compiled.as_text() or "", model),
         "compile_seconds": round(time.perf_counter() - began, 1),
         "roofline_seconds": roofline(model, args, mesh=mesh, prompts=prompts),
     }
 
 
-def _total(memory: Any) -> int:
-    return memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+def bytes_of(compiled: Any) -> dict[str, int]:
+    """Bytes a chip of arguments, temporary values and outputs, as the compiler counts them."""
+    memory = compiled.memory_analysis()
+    return {f"{name}_bytes": getattr(memory, f"{name}_size_in_bytes") for name in ("argument", "temp", "output")}
 
 
-def abstract_prompts(prompts: int, *, length: int, patches: int) -> PromptBatch:
-    """Shapes of a batch of prompts with one square-ish image each."""
-
-    def of(dtype: Any, *shape: int) -> Any:
-        return jax.ShapeDtypeStruct((prompts, *shape), dtype)
-
-    windows = patches // 64 + (patches % 64 > 0)
-    vision = VisionInputs(
-        patches=of(jnp.float32, 1, patches, 1176),
-        positions=of(jnp.int32, 1, patches, 2),
-        windows=of(jnp.int32, 1, windows, 64),
-        slots=of(jnp.int32, 1, patches),
-        valid=of(jnp.bool_, 1, patches),
-    )
-    return PromptBatch(
-        tokens=of(jnp.int32, length),
-        mask=of(jnp.bool_, length),
-        positions=of(jnp.int32, length, 3),
-        next_position=of(jnp.int32),
-        image_slot=of(jnp.int32, length),
-        prompt_id=of(jnp.uint32),
-        occurrence=of(jnp.uint32),
-        vision=vision,
-    )
+def prompt_shape(args: argparse.Namespace) -> Shape:
+    """Of prompts with one square-ish image each."""
+    windows = args.patches // 64 + (args.patches % 64 > 0)
+    return Shape(prompt=args.prompt_tokens, patches=args.patches, images=1, windows=windows)
 
 
 def gathers(text: str, model: Model) -> list[str]:
@@ -230,7 +190,7 @@ def roofline(model: Model, args: argparse.Namespace, *, mesh: list[int], prompts
     Operations are 2 a weight and token, attention's 4·width a query and key; bytes are those of weights and KV cache,
     bfloat16, the suffix half full on average. Interconnect and everything else is free. Nothing here is measured.
     """
-    chip, text = CHIPS[args.topology.split(":")[0]], model.config.text
+    chip, text = chip_of(args), model.config.text
     chips, tensor = math.prod(mesh), mesh[2]
     count = {name: sum(math.prod(s.shape) for s in jax.tree.leaves(model.specs[name])) for name in model.specs}
     table_ = text.vocab_size * text.hidden_size
@@ -254,16 +214,20 @@ def roofline(model: Model, args: argparse.Namespace, *, mesh: list[int], prompts
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table, in GB a chip and seconds."""
-    sums = "arguments | outputs | temporary | sum"
-    head = f"| data × fsdp × tensor | prompts × rollouts | {sums} | gathered in decode | roofline |"
-    lines = [head, "|" + "---|" * 8]
+    lines = []
     for row in rows:
         sizes = [row[f"{name}_bytes"] / 1e9 for name in ("argument", "output", "temp")]
         cells = [" × ".join(str(n) for n in row["mesh"].values()), f"{row['prompts']} × {row['rollouts']}"]
         cells += [f"{size:.2f}" for size in (*sizes, sum(sizes))]
         cells += [", ".join(row["gathered_parameters"]) or "none", f"{sum(row['roofline_seconds'].values()):.1f} s"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    head = ("data × fsdp × tensor", "prompts × rollouts", "arguments", "outputs", "temporary", "sum")
+    return markdown((*head, "gathered in decode", "roofline"), lines)
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of texts."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))
 
 
 if __name__ == "__main__":

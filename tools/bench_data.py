@@ -8,8 +8,8 @@ the same image to the same patches (equal within 1e-6, checked here too). Whole 
 are timed through the pipeline, prepared by a thread and by two worker processes. A ratio is the median over rounds of
 the ratio within a round: on a machine that others use too, times drift and ratios hold.
 
-A run's waiting is the share of its wall time that it spent in asking for the next batch, from the second batch on: the
-first is awaited by nobody who has anything else to do, and the programs are compiled by then.
+A run's waiting is the share of its time that it spent in asking for the next batch, from the second batch on: the first
+is awaited by nobody who has anything else to do, and the programs are compiled by then.
 
 Prints a table, then one JSON line.
 """
@@ -17,15 +17,15 @@ Prints a table, then one JSON line.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import io
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,17 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
+from checks import runs
 from PIL import Image
 
-from fgrpo_jax import command, evaluate, train
 from fgrpo_jax.data import images
-from fgrpo_jax.data.pipeline import Batch, Encoder, PromptIterator
+from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sources import Source
 from fgrpo_jax.records import Example
+from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import setup
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((100, 400), (480, 640), (960, 1280))
 """(height, width): NLVR's images, and photographs."""
 LIMITS: dict[str, Any] = {"min_pixels": 56 * 56, "max_pixels": 4_194_304}
@@ -144,64 +144,20 @@ def compare_pipelines(*, rounds: int, batches: int = 24, size: int = 8) -> dict[
 
 
 # ------------------------------------------------------------------------------------------------------------ waiting
-@dataclasses.dataclass
-class Waited:
-    """Seconds in `next`, and of wall time, from the second batch of an iterator on."""
-
-    inside: float = 0.0
-    wall: float = 0.0
-    batches: int = 0
-
-    @property
-    def share(self) -> float:
-        return self.inside / self.wall
-
-
-@contextlib.contextmanager
-def watched() -> Iterator[Waited]:
-    """Counts what every `PromptIterator` of the block is waited for."""
-    out, began, original = Waited(), dict[int, float](), PromptIterator.__next__
-
-    def timed(self: PromptIterator) -> Batch:
-        start = time.perf_counter()
-        try:
-            return original(self)
-        finally:
-            now = time.perf_counter()
-            if id(self) in began:
-                out.inside += now - start
-                out.wall += now - began[id(self)]
-                out.batches += 1
-                began[id(self)] = now
-            else:
-                began[id(self)] = float("inf")
-
-    def second(self: PromptIterator) -> Batch:
-        if began.get(id(self)) == float("inf"):
-            began[id(self)] = time.perf_counter()
-        return timed(self)
-
-    PromptIterator.__next__ = second  # type: ignore[method-assign]
-    try:
-        yield out
-    finally:
-        PromptIterator.__next__ = original  # type: ignore[method-assign]
-
-
 def waiting() -> dict[str, float]:
-    """Shares of the wall time that a training run and an evaluation of the shipped policy wait for data."""
-    out = {}
-    small = {"num_steps": STEPS, "eval.examples": 0, "checkpoint.every": 0, "log.tensorboard": False}
-    for name, door, values in (("train", train, small), ("evaluate", evaluate, {"eval.examples": QUESTIONS})):
-        with tempfile.TemporaryDirectory() as workdir, watched() as seen:
-            argv = [f"--config={ROOT / 'configs' / 'tiny.py'}", f"--workdir={workdir}/{name}"]
-            argv += [f"--config.{key}={value}" for key, value in values.items()]
-            with contextlib.redirect_stdout(io.StringIO()):
-                code = command.run(door.main, door.parser(), argv)
-            if code:
-                raise RuntimeError(f"{name} ended with exit code {code}")
-            out[name] = seen.share
-    return out
+    """Shares of the time that a training run and an evaluation of the shipped policy wait for data; they say so."""
+    with tempfile.TemporaryDirectory() as folder:
+        small = {"num_steps": STEPS, "eval.examples": 0, "checkpoint.every": 0, "log.tensorboard": False}
+        config = f"--config={runs.CONFIGS / 'tiny.py'}"
+        runs.door("train", config, f"--workdir={folder}/train", *runs.overrides(small)).require()
+        questions = f"--config.eval.examples={QUESTIONS}"
+        evaluated = runs.door("evaluate", config, f"--workdir={folder}/evaluate", questions).require()
+        rows = read_rows(Path(folder) / "train" / "metrics.jsonl")[1:]
+    spent = {name: sum(row[f"time/{name}"] for row in rows) for name in ("data", "rollout", "reward", "learner")}
+    said = re.search(r"waiting for data ([\d.]+)%", evaluated.out)
+    if said is None:
+        raise RuntimeError(f"evaluate did not say what it waited for:\n{evaluated.out}")
+    return {"train": spent["data"] / sum(spent.values()), "evaluate": float(said[1]) / 100}
 
 
 def main(args: argparse.Namespace) -> None:
@@ -214,7 +170,7 @@ def main(args: argparse.Namespace) -> None:
     print("prompts a second, 640x480: " + ", ".join(f"{way} {rate:.0f}" for way, rate in pipelines.items()))
     waited = waiting() if args.waiting else {}
     for name, share in waited.items():
-        print(f"{name} waits for data: {share:.1%} of the wall time")
+        print(f"{name} waits for data: {share:.1%} of the time")
     print(json.dumps({"images": rows, "prompts": pipelines, "waiting": waited}))
 
 

@@ -20,7 +20,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported below
 import httpx
 import numpy as np
 import scripted_judge
+from bench_rollout import summary, timed
 
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges.protocol import Request
-from fgrpo_jax.rewards.judges.server import ServerJudge, Settings
+from fgrpo_jax.rewards.judges.server import ServerJudge
+from fgrpo_jax.rewards.judges.settings import Server
 
 TOOLS = Path(__file__).resolve().parent
 SENTENCES = 8
@@ -77,7 +78,7 @@ def bodies_of(requests: list[Request]) -> list[bytes]:
 @contextlib.contextmanager
 def ours(url: str, requests: list[Request], concurrency: int) -> Iterator[Callable[[], None]]:
     """Sends all of them; connections are kept between calls."""
-    judge = ServerJudge(Settings(url=url, model="scripted", concurrency=concurrency))
+    judge = ServerJudge(Server(url=url, model="scripted"), concurrency=concurrency)
 
     def run() -> None:
         failed = [judgement.error for judgement in judge.judge(requests) if judgement.failed]
@@ -110,13 +111,6 @@ def theirs(url: str, bodies: list[bytes], concurrency: int) -> Iterator[Callable
     loop.close()
 
 
-def timed(run: Callable[[], None]) -> tuple[float, float]:
-    """(seconds, seconds of processor time of this process)."""
-    began, used = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - began, time.process_time() - used
-
-
 def compare(args: argparse.Namespace, concurrency: int) -> dict[str, Any]:
     """A row of the table."""
     requests = questions(args.requests, side=args.side)
@@ -128,16 +122,17 @@ def compare(args: argparse.Namespace, concurrency: int) -> dict[str, Any]:
     ):
         own()  # connections are opened
         other()
-        pairs = [(timed(own), timed(other)) for _ in range(args.rounds)]
-    ideal = -(-args.requests // concurrency) * args.latency
+        rounds = [(timed(own), timed(other)) for _ in range(args.rounds)]
+    mine, httpx_seconds, ratios = summary(rounds)
+    cpu_ms = [1000 * statistics.median(one.cpu for one in side) / args.requests for side in zip(*rounds, strict=True)]
     return {
         "concurrency": concurrency,
-        "requests_s": args.requests / statistics.median(a[0] for a, _ in pairs),
-        "of_ideal": statistics.median(ideal / a[0] for a, _ in pairs),
-        "cpu_ms": 1000 * statistics.median(a[1] for a, _ in pairs) / args.requests,
-        "httpx_requests_s": args.requests / statistics.median(b[0] for _, b in pairs),
-        "httpx_cpu_ms": 1000 * statistics.median(b[1] for _, b in pairs) / args.requests,
-        "times_as_fast": statistics.median(b[0] / a[0] for a, b in pairs),
+        "requests_s": args.requests / mine,
+        "of_ideal": -(-args.requests // concurrency) * args.latency / mine,
+        "cpu_ms": cpu_ms[0],
+        "httpx_requests_s": args.requests / httpx_seconds,
+        "httpx_cpu_ms": cpu_ms[1],
+        "times_as_fast": ratios["ratio"],
     }
 
 

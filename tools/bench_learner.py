@@ -35,6 +35,7 @@ import numpy as np
 
 from fgrpo_jax import command
 from fgrpo_jax.fgrpo import forward, optimizer
+from fgrpo_jax.fgrpo.settings import Optimizer
 from fgrpo_jax.records import PromptBatch
 
 RATE, DECAY, CLIP = 1e-6, 0.01, 1.0
@@ -89,7 +90,7 @@ class Ours:
     def __post_init__(self) -> None:
         weights, self.frozen = optimizer.partition(self.setting.params, ("visual/**",))
         self.weights = jax.tree.map(jnp.copy, weights)
-        self.config = optimizer.OptimizerConfig(learning_rate=RATE, weight_decay=DECAY, clip_norm=CLIP)
+        self.config = optimizer.Rule(Optimizer(learning_rate=RATE, weight_decay=DECAY, clip_norm=CLIP))
         self.opt_state = optimizer.init(self.config, self.weights)
         self.step = jax.jit(self._step, donate_argnums=(0, 1))
         self.loss = 0.0
@@ -127,7 +128,7 @@ def against_torch(setting: rollouts_bench.Setting, args: argparse.Namespace, fol
     apart = abs(ours.loss - theirs.loss)
     if apart > 1e-4:
         raise RuntimeError(f"the two sides do not compute the same loss: {ours.loss} and {theirs.loss}")
-    threads = theirs.choose(args.threads)
+    threads = rollouts_bench.best_threads(args.threads, theirs)
     rounds = []
     for number in range(args.rounds):
         pair = rollouts_bench.timed(ours), rollouts_bench.timed(theirs)
@@ -136,22 +137,16 @@ def against_torch(setting: rollouts_bench.Setting, args: argparse.Namespace, fol
     length = int(np.asarray(setting.prompts.mask).sum(-1).mean())
     completion = args.rollouts * args.tokens
     tokens = (args.rollouts * length + completion) / (length + completion)
-    ratio = statistics.median(theirs.wall / ours.wall for ours, theirs in rounds)
-    found = {
-        "prompt_tokens": length,
-        "jax_seconds": statistics.median(ours.wall for ours, _ in rounds),
-        "torch_seconds": statistics.median(theirs.wall for _, theirs in rounds),
-        "torch_threads": threads,
-        "ratio": ratio,
-        "ratio_cpu_time": statistics.median(theirs.cpu / ours.cpu for ours, theirs in rounds),
-        "ratio_of_tokens": tokens,
-        "ratio_a_token": ratio / tokens,
-        "loss_apart": apart,
-    }
-    print(f"transformers on torch, {threads} threads  {found['torch_seconds']:8.2f} s an update")
-    print(f"fgrpo_jax                         {found['jax_seconds']:8.2f} s an update")
-    print(f"ratio                             {ratio:8.2f} = {tokens:.2f} in tokens × {ratio / tokens:.2f} a token")
-    print(f"ratio in CPU time                 {found['ratio_cpu_time']:8.2f}")
+    mine, other, ratios = rollouts_bench.summary(rounds)
+    found = {"prompt_tokens": length, "jax_seconds": mine, "torch_seconds": other, "torch_threads": threads}
+    found |= {**ratios, "ratio_of_tokens": tokens, "loss_apart": apart}
+    found["ratio_a_token"] = found["ratio"] / tokens
+    rollouts_bench.show(
+        transformers_on_torch=f"{other:8.2f} s an update, {threads} threads",
+        fgrpo_jax=f"{mine:8.2f} s an update",
+        ratio=f"{found['ratio']:8.2f} = {tokens:.2f} in tokens × {found['ratio_a_token']:.2f} a token",
+        ratio_in_CPU_time=f"{found['ratio_cpu_time']:8.2f}",
+    )
     return found
 
 
@@ -169,18 +164,6 @@ class Torch:
         self.optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=DECAY, betas=(0.9, 0.999), eps=1e-8)
         self.weights, self.batch, self.loss = weights, batch, 0.0
         self.inputs = [rollouts_bench.torch_inputs([one], pad_id=setting.processor.pad_id) for one in setting.encoded]
-
-    def choose(self, threads: int) -> int:
-        """Runs on so many threads from now on; 0 is the better of 1 and all cores."""
-        import torch
-
-        seconds = {}
-        for number in [threads] if threads else sorted({1, os.cpu_count() or 1}):
-            torch.set_num_threads(number)
-            seconds[number] = rollouts_bench.timed(self).wall
-        best = min(seconds, key=lambda number: seconds[number])
-        torch.set_num_threads(best)
-        return best
 
     def __call__(self) -> None:
         import torch

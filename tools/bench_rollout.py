@@ -41,6 +41,7 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Example, PromptBatch
 from fgrpo_jax.rollout.generate import decode_texts
 from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.weights import importer
 
 RECIPE = checkpoints.Recipe(
@@ -78,6 +79,36 @@ def timed(run: Callable[[], Any]) -> Times:
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     return Times(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+Rounds = list[tuple[Times, Times]]
+"""(ours, theirs) of each round."""
+
+
+def summary(rounds: Rounds) -> tuple[float, float, dict[str, float]]:
+    """(median seconds of ours, of theirs, theirs over ours by either clock: the median of the ratio within a round)."""
+    ours, theirs = (statistics.median(one.wall for one in side) for side in zip(*rounds, strict=True))
+    ratio = lambda clock: statistics.median(getattr(b, clock) / getattr(a, clock) for a, b in rounds)  # noqa: E731
+    return ours, theirs, {"ratio": ratio("wall"), "ratio_cpu_time": ratio("cpu")}
+
+
+def best_threads(threads: int, run: Callable[[], Any]) -> int:
+    """Lets torch run on so many threads from now on; 0 takes the better of 1 and all cores, by a run on each."""
+    import torch
+
+    speeds = {}
+    for number in [threads] if threads else sorted({1, os.cpu_count() or 1}):
+        torch.set_num_threads(number)
+        speeds[number] = timed(run).wall
+    best = min(speeds, key=lambda number: speeds[number])
+    torch.set_num_threads(best)
+    return best
+
+
+def show(**figures: str) -> None:
+    """A line a figure, for people."""
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):<34}{value}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -134,7 +165,8 @@ class Setting:
         """The sampler of the package with the run's sizes; it ends at no token unless told."""
         fields = {"eos_ids": (), "pad_id": self.processor.pad_id, "banned": self.processor.banned, **settings}
         model = self.model if model is None else model
-        return Sampler(model, group_size=args.rollouts, max_new_tokens=args.tokens, **fields)
+        own = {"compact": fields.pop("compact", False)}
+        return Sampler(model, Sampling(group_size=args.rollouts, max_new_tokens=args.tokens, **own), **fields)
 
 
 def _example(index: int) -> Example:
@@ -158,21 +190,16 @@ def against_torch(setting: Setting, args: argparse.Namespace, folder: Path) -> d
         rounds.append((ours, theirs))
         print(f"round {number + 1}: {tokens / ours.wall:.0f} and {tokens / theirs.wall:.0f} tokens/s", file=sys.stderr)
     parts = split(setting, args, sampler)
-    found = {
-        "tokens": tokens,
-        "jax_tokens_per_second": tokens / statistics.median(ours.wall for ours, _ in rounds),
-        "torch_tokens_per_second": tokens / statistics.median(theirs.wall for _, theirs in rounds),
-        "ratio": statistics.median(theirs.wall / ours.wall for ours, theirs in rounds),
-        "ratio_cpu_time": statistics.median(theirs.cpu / ours.cpu for ours, theirs in rounds),
-        "torch_threads": threads,
-        "split_seconds": parts,
-    }
-    print(f"transformers on torch, {threads} threads  {found['torch_tokens_per_second']:8.0f} tokens/s")
-    print(f"fgrpo_jax                         {found['jax_tokens_per_second']:8.0f} tokens/s")
-    print(f"ratio                             {found['ratio']:8.2f}  (CPU time: {found['ratio_cpu_time']:.2f})")
+    mine, other, ratios = summary(rounds)
+    found = {"tokens": tokens, "jax_tokens_per_second": tokens / mine, "torch_tokens_per_second": tokens / other}
     total = sum(parts.values())
-    print("split: " + ", ".join(f"{name} {value:.2f} s ({value / total:.0%})" for name, value in parts.items()))
-    return found
+    show(
+        transformers_on_torch=f"{tokens / other:8.0f} tokens/s, {threads} threads",
+        fgrpo_jax=f"{tokens / mine:8.0f} tokens/s",
+        ratio=f"{ratios['ratio']:8.2f}  (CPU time: {ratios['ratio_cpu_time']:.2f})",
+        split=", ".join(f"{name} {value:.2f} s ({value / total:.0%})" for name, value in parts.items()),
+    )
+    return {**found, **ratios, "torch_threads": threads, "split_seconds": parts}
 
 
 def split(setting: Setting, args: argparse.Namespace, sampler: Sampler) -> dict[str, float]:
@@ -223,14 +250,8 @@ def _torch(setting: Setting, args: argparse.Namespace, folder: Path) -> tuple[Ca
             out = model.eval().generate(**inputs, max_new_tokens=tokens, **known)
         assert out.shape == (args.prompts * args.rollouts, inputs["input_ids"].shape[1] + tokens)
 
-    speeds = {}
-    for threads in [args.threads] if args.threads else sorted({1, os.cpu_count() or 1}):
-        torch.set_num_threads(threads)
-        draw(2)
-        speeds[threads] = timed(lambda: draw(min(16, args.tokens))).wall
-    best = min(speeds, key=lambda threads: speeds[threads])
-    torch.set_num_threads(best)
-    return draw, best
+    draw(2)
+    return draw, best_threads(args.threads, lambda: draw(min(16, args.tokens)))
 
 
 def torch_inputs(encoded: list[EncodedPrompt], *, pad_id: int) -> dict[str, Any]:
@@ -334,24 +355,19 @@ def tail(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
     for number in range(args.rounds):
         prefill = timed(lambda: jax.block_until_ready(prefix(params, prompts, features)))
         off, on = (timed(lambda on=on, n=number: sample(on, n + 1)) - prefill for on in (False, True))
-        rounds.append((off, on))
+        rounds.append((on, off))
         print(f"round {number + 1}: decode {off.wall:.2f} s without, {on.wall:.2f} s with compaction", file=sys.stderr)
     lengths = drawn[False].mask.sum(-1)
-    differing = int((drawn[False].tokens != drawn[True].tokens).any(-1).sum())
-    found = {
-        "decode_seconds": statistics.median(off.wall for off, _ in rounds),
-        "decode_seconds_compact": statistics.median(on.wall for _, on in rounds),
-        "ratio": statistics.median(off.wall / on.wall for off, on in rounds),
-        "ratio_cpu_time": statistics.median(off.cpu / on.cpu for off, on in rounds),
-        "short_share": float((lengths < 32).mean()),
-        "rollouts": lengths.size,
-        "differing": differing,
-    }
-    print(f"rollouts below 32 tokens           {found['short_share']:8.0%}  (the others: {int(lengths.max())})")
-    print(f"decode without compaction          {found['decode_seconds']:8.2f} s")
-    print(f"decode with compaction             {found['decode_seconds_compact']:8.2f} s")
-    print(f"ratio                              {found['ratio']:8.2f}  (CPU time: {found['ratio_cpu_time']:.2f})")
-    return found
+    compact, plain, ratios = summary(rounds)
+    found = {"decode_seconds": plain, "decode_seconds_compact": compact, **ratios}
+    found |= {"short_share": float((lengths < 32).mean()), "rollouts": lengths.size}
+    show(
+        rollouts_below_32_tokens=f"{found['short_share']:8.0%}  (the others: {int(lengths.max())})",
+        decode_without_compaction=f"{plain:8.2f} s",
+        decode_with_compaction=f"{compact:8.2f} s",
+        ratio=f"{ratios['ratio']:8.2f}  (CPU time: {ratios['ratio_cpu_time']:.2f})",
+    )
+    return found | {"differing": int((drawn[False].tokens != drawn[True].tokens).any(-1).sum())}
 
 
 if __name__ == "__main__":

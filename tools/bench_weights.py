@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import make_random_checkpoint as random_checkpoint
-from checks.record import Check, at_most, exit_code, same
+from checks.record import Check, at_most, printed, same
 
 from fgrpo_jax import command
 from fgrpo_jax.weights.shards import Shards
@@ -37,10 +37,10 @@ from fgrpo_jax.weights.shards import Shards
 _SAVE = """
 import sys, time, jax, jax.numpy as jnp, orbax.checkpoint as ocp
 jax.config.update("jax_platforms", "cpu")
-from fgrpo_jax.model import weights
+from fgrpo_jax.weights import importer
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-params = weights.load_hf(sys.argv[1], Model.create(ModelConfig.load(sys.argv[1])), dtype=jnp.dtype(sys.argv[3]))
+params = importer.load_hf(sys.argv[1], Model.create(ModelConfig.load(sys.argv[1])), dtype=jnp.dtype(sys.argv[3]))
 began = time.perf_counter()
 with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(sys.argv[2], params)
@@ -258,11 +258,7 @@ def main(args: argparse.Namespace) -> int:
             checks = convert_only(hf, scratch)
         else:
             checks = measure(hf, scratch, dtype=args.dtype, rounds=args.rounds, shard_gb=args.shard_gb)
-        found = []
-        for check in checks:
-            print(check.line, flush=True)
-            found.append(check)
-        return exit_code(found)
+        return printed(checks)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python tools/check.py main           in a quarter of an hour on two cores
     python tools/check.py main --full    first the long runs, whose figures `main` reads from docs/checks/main.json
+    python tools/check.py house          the tree itself: sizes, circles, an installation, how fast the commands answer
     python tools/check.py rollouts       the rollout engine alone, in a quarter of an hour
     python tools/check.py learner        the compiled step, in a quarter of an hour
     python tools/check.py signals        parsing, judges and their reliability, in a quarter of an hour
@@ -27,35 +28,34 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is claimed is claimed of CPU; before jax is imported below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from checks import data as data_area
-from checks import learner as learner_area
+from checks import areas, data, house, learner, readme_run, rollouts, runs, signals, weights
 from checks import main as main_area
-from checks import rollouts as rollouts_area
-from checks import signals as signals_area
-from checks import weights as weights_area
 from checks.record import Check, exit_code, holds
 
 from fgrpo_jax import command
+from fgrpo_jax.training import setup
 
 AREAS = {
     "main": main_area,
-    "learner": learner_area,
-    "rollouts": rollouts_area,
-    "signals": signals_area,
-    "data": data_area,
-    "weights": weights_area,
+    "house": house,
+    "learner": learner,
+    "rollouts": rollouts,
+    "signals": signals,
+    "data": data,
+    "weights": weights,
 }
-"""Name → module with `add_flags(parser)` and `groups(args, scratch)`."""
+"""Name → module with `GROUPS` (checks/areas.py)."""
 
 
 def parser() -> argparse.ArgumentParser:
     """A subcommand an area."""
     out = command.parser(__doc__)
-    areas = out.add_subparsers(dest="area", required=True, metavar="AREA")
+    commands = out.add_subparsers(dest="area", required=True, metavar="AREA")
     for name, area in AREAS.items():
-        flags = areas.add_parser(name, help=area.__doc__, description=area.__doc__)
-        area.add_flags(flags)
-        flags.add_argument("--keep", type=Path, help="new folder to work in, which is kept; a temporary one by default")
+        flags = commands.add_parser(name, help=area.__doc__, description=area.__doc__)
+        areas.add_flags(flags, area.GROUPS)
+        if name == "main":
+            readme_run.add_flags(flags)
     return out
 
 
@@ -64,7 +64,11 @@ def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="fgrpo-check-") as temporary:
         scratch = Path(temporary) if args.keep is None else args.keep.absolute()
         scratch.mkdir(parents=True, exist_ok=args.keep is None)
-        return report(AREAS[args.area].groups(args, scratch))
+        results = getattr(args, "out", readme_run.RESULTS)
+        context = runs.Context(scratch, setup.model_folder(args.policy).absolute(), args.nlvr, results)
+        if getattr(args, "full", False):
+            return report([("readme_run", lambda: readme_run.full(context))])
+        return report(areas.chosen(args, AREAS[args.area].GROUPS, context))
 
 
 def report(groups: Iterable[tuple[str, Callable[[], Iterator[Check]]]]) -> int:

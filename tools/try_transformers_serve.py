@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from checks import runs
-from checks.record import Check, above, exit_code, holds, same
+from checks.record import Check, above, holds, printed, same
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -150,12 +150,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> int:
     """Prints the checks; 0 when all hold."""
-    found = []
     with tempfile.TemporaryDirectory() as scratch:
-        for check in checks(args, Path(scratch)):
-            print(check.line, flush=True)
-            found.append(check)
-    return exit_code(found)
+        return printed(checks(args, Path(scratch)))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,10 @@ def load_config(name: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """
     config = base(str(name))
     dotted = [override.partition("=")[0].removeprefix("--config.") for override in overrides]
-    known = set(config.constraints)
+    known = set(_constraints(config))
     for path in dotted:
         _find_or_add(config, path)
-    for name in sorted(set(config.constraints) - known):
+    for name in sorted(set(_constraints(config)) - known):
         if f"constraints.{name}.threshold" not in dotted:
             raise ValueError(
                 f"config.constraints.{name} is new and has no threshold; give --config.constraints.{name}.threshold=τ"
@@ -56,6 +56,11 @@ def load_config(name: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     except flags.Error as error:
         raise ValueError(str(error)) from error
     return values.config
+
+
+def _constraints(config: ConfigDict) -> Any:
+    """The constraints of a config by name."""
+    return config.constraints
 
 
 def base(name: str) -> ConfigDict:

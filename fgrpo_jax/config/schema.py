@@ -65,7 +65,7 @@ def default(cls: type) -> ConfigDict:
 
 def blank(hint: Any) -> Any:
     """A value that a new entry of a mapping begins with, so that its type is known: a section's defaults, 0.0 or ''."""
-    return default(hint) if dataclasses.is_dataclass(hint) else hint()
+    return default(typing.cast(type, hint)) if dataclasses.is_dataclass(hint) else hint()
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, path: str) -> T:

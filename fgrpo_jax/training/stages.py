@@ -93,7 +93,7 @@ class Stages:
 
     def __init__(self, parts: Parts, number: int) -> None:
         self.parts, self.number, self.tokens = parts, number, 0
-        self.seconds = dict.fromkeys(("data", "rollout", "reward", "learner", "sampling"), 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(("data", "rollout", "reward", "learner", "sampling"), 0.0)
 
     @contextlib.contextmanager
     def clock(self, phase: str) -> Iterator[None]:

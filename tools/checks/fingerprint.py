@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,24 +31,51 @@ def files(root: Path = ROOT) -> list[Path]:
 
 def _imported(file: Path, root: Path) -> Iterator[Path]:
     """Files of this project that a file imports anywhere in it, the packages they lie in included."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf8"))):
-        names = []
+    names = _names(file.read_text(encoding="utf8"))
+    # In an installation the configs lie inside the package, in a checkout beside it.
+    names |= {name.removeprefix("fgrpo_jax.") for name in names if name.startswith("fgrpo_jax.configs")}
+    for name in names:
+        parts = name.split(".")
+        ends = [root.joinpath(*parts[:-1], f"{parts[-1]}.py")]
+        ends += [root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+        yield from (end for end in ends if end.is_file())
+
+
+@functools.cache
+def _names(source: str) -> frozenset[str]:
+    """What a module imports; what it imports from a package may be a module of it."""
+    out: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            out |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # What is imported from a package may be a module of it.
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            parts = name.split(".")
-            ends = [root.joinpath(*parts[:-1], f"{parts[-1]}.py")]
-            ends += [root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-            yield from (end for end in ends if end.is_file())
+            out |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(out)
 
 
 def fingerprint(root: Path = ROOT) -> str:
-    """SHA-256 over names and contents of `files`, hexadecimal."""
+    """SHA-256 over names and contents of `files`, hexadecimal: of code what it does, of everything else its bytes."""
     total = hashlib.sha256()
     for file in files(root):
-        name = file.relative_to(root).as_posix()
-        total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        code = file.suffix == ".py"
+        digest = of_code(file.read_text(encoding="utf8")) if code else hashlib.sha256(file.read_bytes()).hexdigest()
+        total.update(f"{file.relative_to(root).as_posix()} {digest}\n".encode())
     return total.hexdigest()
+
+
+@functools.cache
+def of_code(source: str) -> str:
+    """SHA-256 of a module's syntax tree without comments, layout and texts that stand as statements (docstrings).
+
+    Another minor release of Python may write the same tree in other words: figures belong to one.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for name, body in ast.iter_fields(node):
+            if isinstance(body, list):
+                setattr(node, name, [item for item in body if not _is_text(item)])
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -13,7 +13,7 @@ from checks.record import Check, at_least, at_most, between
 from fgrpo_jax.evaluation.figures import means
 from fgrpo_jax.evaluation.judged import Answer
 from fgrpo_jax.rows import read_rows
-from fgrpo_jax.weights.importer import SINGLE
+from fgrpo_jax.weights.shards import SINGLE
 
 MEGABYTE = 1_000_000
 QUESTIONS = 500

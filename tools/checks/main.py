@@ -2,16 +2,65 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
-from checks import algebra, choice, devices, heldout, nlvr, readme_run, refusals, resume, roundtrip, runs
+from checks import heldout, nlvr, readme_run, resume, runs
+from checks.areas import Groups
+from checks.nodes import Nodes
 from checks.record import Check, below
 from fgrpo_jax.rows import read_rows
 
-Group = Callable[[runs.Context], Iterator[Check]]
+ALGEBRA = Nodes(
+    "algebra",
+    {
+        "Eq. 4: means of the constraints, by hand": "test_multipliers.py::test_multipliers",
+        "Eq. 5: multipliers, by hand and in the compiled step": (
+            "test_multiplier_rules.py::test_the_papers_rule_is_update_bit_for_bit_and_remembers_nothing "
+            "test_learner.py::test_multipliers_means_and_shares_are_those_of_the_equations"
+        ),
+        "Eq. 6: advantages, by hand": "test_advantages.py::test_advantages",
+        "lambda 0 is GRPO-T in bits": (
+            "test_baselines.py::test_fgrpo_at_lambda_zero_is_grpo_t_bit_for_bit "
+            "test_learner.py::test_without_constraints_in_force_the_step_is_grpos"
+        ),
+        "constant groups": (
+            "test_dead_groups.py::test_constant_is_a_range_test test_learner.py::test_a_dead_group_gives_no_gradient"
+        ),
+    },
+)
+CONVERT_EXPORT = Nodes(
+    "convert_export",
+    {
+        "round trip, bytes": "test_convert.py::test_round_trip_is_byte_identical_and_needs_only_the_checkpoint",
+        "checkpoint argument": "test_checkpoint.py::test_resolve_takes_workdir_folder_or_one_checkpoint",
+    },
+)
+REFUSALS = Nodes(
+    "refusals",
+    {
+        "unknown config key": "test_train.py::test_unknown_config_key",
+        "mesh that does not divide the devices": "test_train.py::test_a_mesh_that_does_not_divide_the_devices",
+        "workdir that holds another run": "test_train.py::test_a_workdir_that_holds_another_run",
+        "prompt longer than the limit": "test_train.py::test_a_prompt_longer_than_the_limit",
+        "missing or truncated safetensors": (
+            "test_train.py::test_missing_and_truncated_safetensors "
+            "test_convert.py::test_bad_folders_are_named_and_leave_nothing"
+        ),
+        "tensor that is missing, unknown or of the wrong shape": "test_train.py::test_wrong_tensors",
+        "image that does not decode": (
+            "test_train.py::test_an_image_that_does_not_decode_is_known_before_the_run_when_it_comes_first "
+            "test_train.py::test_an_image_that_does_not_decode_stops_a_run_between_steps"
+        ),
+        "example without an answer": "test_train.py::test_an_example_without_an_answer",
+    },
+)
+DEVICES = Nodes(
+    "devices",
+    {
+        "five steps on the same rollouts": "test_multidevice.py::test_five_steps_on_the_same_rollouts_agree",
+        "tokens of a learned policy": "test_multidevice.py::test_a_learned_policy_draws_the_same_tokens_on_both",
+    },
+)
 
 
 def sampler_checks(context: runs.Context) -> Iterator[Check]:
@@ -26,37 +75,14 @@ def sampler_checks(context: runs.Context) -> Iterator[Check]:
     yield below(name, None if worst is None else found[worst], 1e-4)
 
 
-GROUPS: Mapping[str, Group] = {
-    "algebra": algebra.checks,
-    "readme_run": readme_run.checks,
-    "convert_export": roundtrip.checks,
-    "refusals": refusals.checks,
-    "warmstart": heldout.checks,
-    "resume": resume.checks,
-    "devices": devices.checks,
-    "nlvr": nlvr.checks,
-    "sampler": sampler_checks,  # last: it reads what the runs of the others left
+GROUPS: Groups = {
+    "algebra": (ALGEBRA,),
+    "readme_run": (readme_run.checks,),
+    "convert_export": (CONVERT_EXPORT,),
+    "refusals": (REFUSALS,),
+    "warmstart": (heldout.checks,),
+    "resume": (resume.checks,),
+    "devices": (DEVICES,),
+    "nlvr": (nlvr.checks,),
+    "sampler": (sampler_checks,),  # last: it reads what the runs of the others left
 }
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of this area."""
-    out = runs.ROOT / "docs/checks/main.json"
-    parser.add_argument("--full", action="store_true", help="the README's command for three seeds, and only its checks")
-    parser.add_argument("--out", type=Path, default=out, help="its figures (%(default)s)")
-    choice.add_policy_flags(parser, GROUPS)
-
-
-def groups(args: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Callable[[], Iterator[Check]]]]:
-    """(name, what runs it) of each group that is asked for."""
-    context = choice.context(args, scratch, results=args.out)
-    if args.full:
-        yield "readme_run", lambda: _full(context)
-        return
-    yield from choice.chosen(args, GROUPS, context)
-    print("the test suite is a check of its own: make test, make test-slow", file=sys.stderr)
-
-
-def _full(context: runs.Context) -> Iterator[Check]:
-    readme_run.run(context)
-    yield from readme_run.checks(context)

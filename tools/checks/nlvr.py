@@ -19,21 +19,33 @@ TOKENS = 32
 CONFIG = runs.CONFIGS / "nlvr.py"
 
 
+NO_TORCH = "torch is not installed; pip install '.[test]'"
+
+
+def untried(context: runs.Context, *, torch: bool = False) -> str:
+    """Why nothing can be tried on NLVR here, or with torch; '' when it can."""
+    if not all((context.nlvr / name / f"{name}.json").is_file() for name in ("test", "hidden")):
+        return f"no NLVR at {context.nlvr}; give its folder with --nlvr=FOLDER (docs/data.md)"
+    return NO_TORCH if torch and importlib.util.find_spec("torch") is None else ""
+
+
 def checks(context: runs.Context) -> Iterator[Check]:
     """Twenty steps on real images; the export loads in transformers with our logits and our greedy tokens."""
-    if not (context.nlvr / "test" / "test.json").is_file():
-        reason = f"no NLVR at {context.nlvr}; give its folder with --nlvr=FOLDER (docs/data.md)"
-        yield skipped("nlvr/steps", reason, f"== {STEPS}")
+    if why := untried(context):
+        yield skipped("nlvr/steps", why, f"== {STEPS}")
         return
     work, out = context.scratch / "nlvr", context.scratch / "nlvr-export"
     given = {"model.hf": context.policy, "data.path": context.nlvr, "num_steps": STEPS, "eval.examples": 0}
     runs.door("train", f"--config={CONFIG}", f"--workdir={work}", *runs.overrides(given)).require()
     yield same("nlvr/steps", len((work / "metrics.jsonl").read_text().splitlines()), STEPS)
     runs.door("export", f"--checkpoint={work / 'checkpoints'}", f"--out={out}").require()
-    if importlib.util.find_spec("torch") is None:
-        yield skipped("nlvr/logits_relative_error", "torch is not installed; pip install '.[test]'", "<= 0.0001")
+    if why := untried(context, torch=True):
+        yield skipped("nlvr/logits_relative_error", why, "<= 0.0001")
         return
-    yield from _parity(out, context.nlvr)
+    found = compare(out, context.nlvr, prompts=PROMPTS, tokens=TOKENS)
+    yield same("nlvr/transformers_loading_problems", found.problems, {})
+    yield at_most(f"nlvr/logits_relative_error on {PROMPTS} prompts", found.relative_error, 1e-4)
+    yield same(f"nlvr/prompts of {PROMPTS} whose {TOKENS} greedy tokens differ", found.differing, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +55,6 @@ class Compared:
     problems: dict[str, list[str]]
     relative_error: float
     differing: int
-
-
-def _parity(folder: Path, data: Path) -> Iterator[Check]:
-    """Loads the folder with both and compares them on the first held-out prompts."""
-    found = compare(folder, data, prompts=PROMPTS, tokens=TOKENS)
-    yield same("nlvr/transformers_loading_problems", found.problems, {})
-    yield at_most(f"nlvr/logits_relative_error on {PROMPTS} prompts", found.relative_error, 1e-4)
-    yield same(f"nlvr/prompts of {PROMPTS} whose {TOKENS} greedy tokens differ", found.differing, 0)
 
 
 def compare(folder: Path, data: Path, *, prompts: int, tokens: int) -> Compared:
@@ -77,6 +81,7 @@ def _ours(
     from fgrpo_jax.config import load as configs
     from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.rollout.sampler import Sampler
+    from fgrpo_jax.rollout.settings import Sampling
     from fgrpo_jax.training import datasets, setup
 
     raw: Any = files.load_config(CONFIG, runs.overrides({"model.hf": folder, "data.path": data}))
@@ -98,12 +103,10 @@ def _ours(
     # Nothing is banned and nothing ends: the comparison is of the bare models, to the last token.
     sampler = Sampler(
         model,
-        group_size=1,
-        max_new_tokens=new,
+        Sampling(group_size=1, max_new_tokens=new, temperature=0.0),
         eos_ids=(),
         pad_id=processor.pad_id,
         banned=np.zeros(model.config.text.vocab_size, bool),
-        temperature=0.0,
     )
     drawn = sampler.sample(params, batch, seed=0, purpose="check", step=0)
     return prompts, [example.images[0] for example in examples], rows, np.asarray(drawn.tokens)[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -21,6 +22,19 @@ SECONDS = 600
 QUESTIONS = 500
 FAITHFUL = ("consistency", "semantic_grounding", "spatial_grounding")
 COMMAND = "python tools/check.py main --full"
+RESULTS = runs.ROOT / "docs/checks/main.json"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--full, which makes the runs, and where their figures are."""
+    parser.add_argument("--full", action="store_true", help="the README's command for three seeds, and only its checks")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="its figures (%(default)s)")
+
+
+def full(context: runs.Context) -> Iterator[Check]:
+    """The runs, then their checks."""
+    run(context)
+    yield from checks(context)
 
 
 def run(context: runs.Context) -> None:
@@ -81,12 +95,12 @@ def checks(context: runs.Context) -> Iterator[Check]:
     if not context.results.is_file():
         yield holds("readme_run/figures on file", False, None, f"{context.results} exists; make it with: {COMMAND}")
         return
-    content = json.loads(context.results.read_text())
+    content, present = json.loads(context.results.read_text()), fingerprint()
     yield holds(
         "readme_run/figures are of the present code",
-        content["fingerprint"] == fingerprint(),
+        content["fingerprint"] == present,
         content["fingerprint"][:12],
-        f"fingerprint {fingerprint()[:12]}; make them anew with: {COMMAND}",
+        f"fingerprint {present[:12]}; make them anew with: {COMMAND}",
     )
     yield same("readme_run/seeds", [entry["seed"] for entry in content["seeds"]], list(SEEDS))
     for entry in content["seeds"]:

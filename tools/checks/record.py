@@ -72,6 +72,15 @@ def skipped(name: str, reason: str, bound: str) -> Check:
     return Check(name, f"skipped: {reason}", bound, None)
 
 
+def printed(checks: Iterable[Check]) -> int:
+    """Prints a line a check as it comes; returns the exit code."""
+    found = []
+    for check in checks:
+        print(check.line, flush=True)
+        found.append(check)
+    return exit_code(found)
+
+
 def exit_code(checks: Iterable[Check]) -> int:
     """0 when there was something to check and all of it holds; what could not be tried does not hold."""
     found = [check.ok is True for check in checks]

@@ -80,12 +80,17 @@ def door(name: str, *argv: str | Path, cache: Path | None = None) -> Done:
     return python("-m", f"fgrpo_jax.{name}", *argv, cache=cache)
 
 
-def python(*argv: str | Path, cache: Path | None = None, devices: int = 1) -> Done:
-    """A Python of the same environment, with `devices` CPU devices; its progress bars go into `err`."""
-    command = [sys.executable, *map(str, argv)]
+def python(*argv: str | Path, cache: Path | None = None) -> Done:
+    """A Python of the same environment; its progress bars go into `err`."""
+    return run(sys.executable, *argv, environment=_environment(cache))
+
+
+def run(*argv: str | Path, environment: Mapping[str, str], cwd: Path | None = None) -> Done:
+    """A command that is waited for, in whatever environment."""
+    command = [*map(str, argv)]
     print(f"  {' '.join(command)}", file=sys.stderr, flush=True)
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(cache, devices), check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(environment), cwd=cwd, check=False)
     return Done(" ".join(command), done.returncode, done.stdout, done.stderr, time.perf_counter() - began)
 
 
@@ -98,7 +103,7 @@ def kill_door(name: str, *argv: str | Path, when: Callable[[], bool], cache: Pat
     command = [sys.executable, "-m", f"fgrpo_jax.{name}", *map(str, argv)]
     print(f"  {' '.join(command)}  … to be killed", file=sys.stderr, flush=True)
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, env=_environment(cache, 1))
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=_environment(cache))
         while process.poll() is None and not when():
             time.sleep(0.01)
         if process.poll() is not None:
@@ -108,11 +113,10 @@ def kill_door(name: str, *argv: str | Path, when: Callable[[], bool], cache: Pat
         process.wait()
 
 
-def _environment(cache: Path | None, devices: int) -> dict[str, str]:
+def _environment(cache: Path | None) -> dict[str, str]:
+    """One CPU device, no network, and programs compiled for this command alone unless there is a cache."""
     environment = dict(os.environ)
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", environment.get("XLA_FLAGS", ""))
-    if devices > 1:
-        flags = f"{flags} --xla_force_host_platform_device_count={devices}"
     environment |= {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     if cache is not None:

@@ -1,19 +1,25 @@
-"""The judge in the process of training: its choices against transformers, and what they cost against decoding them."""
+"""The judge in the process of training: what its choices cost against decoding them."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
-import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from bench_rollout import timed
 
-from checks import nlvr, runs
-from checks.record import Check, above, at_least, at_most, same, skipped
+from checks import runs
+from checks.record import Check, above
+from fgrpo_jax.data.buckets import Buckets
+from fgrpo_jax.data.processor import Processor, collate
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.records import Example
+from fgrpo_jax.rewards.judges.scorer import VerdictScorer
+from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rollout.settings import Sampling
+from fgrpo_jax.weights import importer
 
 CASES = 100
 VERDICTS = ("CORRECT", "INCORRECT", "SKIP")
@@ -37,8 +43,6 @@ SENTENCES = (
 
 def cases(processor: Any, *, pictures: Any = MIXED, count: int = CASES) -> tuple[list[Any], list[Any]]:
     """(`count` prompts as a judge gets them, the images of each): reasonings of many lengths about few examples."""
-    from fgrpo_jax.records import Example
-
     rng = np.random.default_rng(0)
     examples = []
     for number, sizes in enumerate(pictures):
@@ -58,107 +62,6 @@ def cases(processor: Any, *, pictures: Any = MIXED, count: int = CASES) -> tuple
     return prompts, shown
 
 
-@dataclasses.dataclass(frozen=True)
-class Compared:
-    """Ours and that of transformers on the same cases.
-
-    Attributes:
-      differing: cases whose choice differs.
-      error: largest difference of a verdict's log-prob.
-      least_margin: the narrowest choice, by which `error` is to be measured.
-      counts: how often each verdict is chosen.
-      programs: compiled for all of them.
-    """
-
-    differing: int
-    error: float
-    least_margin: float
-    counts: tuple[int, ...]
-    programs: int
-
-
-def compare(folder: Path, **settings: Any) -> Compared:
-    """The choices of `VerdictScorer` against the argmax of transformers over the same tokens, a case at a time.
-
-    Args:
-      settings: of the scorer.
-    """
-    import torch
-
-    from fgrpo_jax.data.processor import Processor
-    from fgrpo_jax.model.qwen2_5_vl import Model
-    from fgrpo_jax.rewards.judges.scorer import VerdictScorer
-    from fgrpo_jax.weights import importer
-
-    processor = Processor.load(folder)
-    model = Model.create(processor.config)
-    scorer = VerdictScorer(model, importer.load_hf(folder, model, dtype="float32"), processor, **settings)
-    prompts, pictures = cases(processor)
-    ours = scorer.choose(prompts, VERDICTS)
-    theirs, problems = nlvr.load_theirs(folder)
-    assert not problems, problems
-    ids = list(scorer.first_tokens(VERDICTS))
-    expected = []
-    for prompt, images in zip(prompts, pictures, strict=True):
-        inputs = nlvr.their_inputs(prompt, _pixels(folder, images), theirs.config.image_token_id)
-        last = torch.tensor(nlvr.their_logits(theirs, inputs)[-1])
-        expected.append(torch.log_softmax(last, dim=-1)[ids].numpy())
-    wanted = np.stack(expected)
-    return Compared(
-        differing=int((ours.index != wanted.argmax(axis=1)).sum()),
-        error=float(np.abs(ours.logps - wanted).max()),
-        least_margin=float(ours.margin.min()),
-        counts=tuple(np.bincount(ours.index, minlength=len(VERDICTS)).tolist()),
-        programs=scorer.compilations,
-    )
-
-
-def _pixels(folder: Path, images: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Pixel values and grids by the image processor of transformers; nothing for no image."""
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    if not images:
-        return {}
-    return dict(Qwen2VLImageProcessorPil.from_pretrained(folder)(images=list(images), return_tensors="pt"))
-
-
-def random_weights(policy: Path, out: Path) -> Path:
-    """A folder like the policy's with random weights that look around, so that all verdicts are chosen; made once."""
-    import jax
-
-    from fgrpo_jax.data.processor import Processor
-    from fgrpo_jax.model.qwen2_5_vl import Model
-    from fgrpo_jax.weights import exporter
-
-    if not out.exists():
-        model = Model.create(Processor.load(policy).config)
-        params = model.init(jax.random.key(0))
-        text = params["text"]
-        for part in (text["embed"], text["layers"]["attn"]["q"], text["layers"]["attn"]["v"]):
-            name = "table" if "table" in part else "kernel"
-            part[name] = part[name] * 4
-        exporter.save_hf(out, params, model, source=policy)
-    return out
-
-
-def parity(context: runs.Context) -> Iterator[Check]:
-    """Images of mixed sizes, several, and none; a tiny checkpoint with random weights, and the policy itself."""
-    name = f"local/choices of {CASES} that differ from transformers' argmax over the verdict tokens"
-    if importlib.util.find_spec("torch") is None:
-        yield skipped(name, "torch is not installed; pip install '.[test]'", "== 0")
-        return
-    random = random_weights(context.policy, context.scratch / "random-judge")
-    for label, folder in (("random weights", random), ("the policy", context.policy)):
-        found = compare(folder)
-        yield same(f"{name}, {label}", found.differing, 0)
-        yield at_most(f"local/largest difference of a verdict's log-prob, {label}", found.error, 1e-3)
-        yield at_most(
-            f"local/compiled programs for {CASES} prompts of {len(MIXED)} examples, {label}", found.programs, 12
-        )
-        if label == "random weights":
-            yield at_least("local/cases of the rarest verdict", min(found.counts), 5)
-
-
 def throughput(context: runs.Context) -> Iterator[Check]:
     """Seconds of 100 judgements, and of the same prompts answered by the sampler in 16 tokens; both are compiled."""
     scored, decoded = seconds(context.policy)
@@ -169,16 +72,6 @@ def throughput(context: runs.Context) -> Iterator[Check]:
 
 def seconds(folder: Path) -> tuple[float, float]:
     """(of scoring, of decoding DECODED tokens each), the best of three, compilation apart."""
-    import jax
-
-    from fgrpo_jax.data.buckets import Buckets
-    from fgrpo_jax.data.processor import Processor
-    from fgrpo_jax.data.prompts import collate
-    from fgrpo_jax.model.qwen2_5_vl import Model
-    from fgrpo_jax.rewards.judges.scorer import VerdictScorer
-    from fgrpo_jax.rollout.sampler import Sampler
-    from fgrpo_jax.weights import importer
-
     processor = Processor.load(folder)
     model = Model.create(processor.config, unrolled=jax.default_backend() == "cpu")
     params = importer.load_hf(folder, model, dtype="float32")
@@ -186,12 +79,10 @@ def seconds(folder: Path) -> tuple[float, float]:
     scorer = VerdictScorer(model, params, processor)
     sampler = Sampler(
         model,
-        group_size=1,
-        max_new_tokens=DECODED,
+        Sampling(group_size=1, max_new_tokens=DECODED, temperature=0.0),
         eos_ids=(),
         pad_id=processor.pad_id,
         banned=processor.banned,
-        temperature=0.0,
     )
 
     def decode() -> None:
@@ -201,44 +92,7 @@ def seconds(folder: Path) -> tuple[float, float]:
             batch = collate(order[start : start + 20], buckets=Buckets(), pad_id=processor.pad_id)
             jax.block_until_ready(sampler.sample(params, batch, seed=0, purpose="check", step=0).tokens)
 
-    return _best(lambda: scorer.choose(prompts, VERDICTS)), _best(decode)
-
-
-def _best(run: Any) -> float:
-    run()  # compiles
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def training(context: runs.Context) -> Iterator[Check]:
-    """Steps with the policy's own warm start as judge, by the command; stopped, gone on, and judged by the same."""
-    cache, flags = context.scratch / "programs", {"judge.backend": "local", "judge.local.hf": context.policy}
-    flags |= {"judge.local.dtype": "float32", "optim.schedule": "constant", "checkpoint.every": 1}
-    work, steps = context.scratch / "local", 2
-
-    def run(folder: Path, count: int, **more: Any) -> list[dict[str, Any]]:
-        given = {name.replace(".", "__"): value for name, value in {**flags, "num_steps": count, **more}.items()}
-        runs.door("train", *runs.tiny(context.policy, folder, **given), cache=cache).require()
-        return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-    found = run(work, steps)
-    asked = sum(row["judge/requests"] for row in found)
-    yield above(f"local_run/requests to the model in {steps} steps", asked, 0)
-    yield same("local_run/of them failed", sum(row["judge/failed"] for row in found), 0)
-    applicable = [row["constraint/semantic_grounding/applicable"] for row in found]
-    yield above("local_run/rollouts of a step that the model judged by their sentences, fewest", min(applicable), 0)
-    later = found[-1]["compile/count"] - found[0]["compile/count"]
-    yield at_most("local_run/programs compiled after the first step", later, 6)
-    kept = [name for name in found[0] if name.startswith(("constraint/", "reward/", "loss/"))]
-    parts = context.scratch / "local-parts"
-    run(parts, steps // 2)
-    resumed = run(parts, steps)
-    differing = sum(a[name] != b[name] for a, b in zip(found, resumed, strict=True) for name in kept)
-    yield same("local_run/figures of a run stopped half-way that differ from the whole run's", differing, 0)
-    again = run(context.scratch / "local-again", steps, **{"judge.cache": work / "judge.sqlite"})
-    asked = sum(row["judge/requests"] for row in again)
-    yield same("local_run/requests to the model where the verdicts are on file", asked, 0)
+    scorer.choose(prompts, VERDICTS)  # compiles, and so does the next
+    decode()
+    best = lambda run: min(timed(run).wall for _ in range(3))  # noqa: E731
+    return best(lambda: scorer.choose(prompts, VERDICTS)), best(decode)

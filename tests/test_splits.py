@@ -1,7 +1,5 @@
 """One learner step under every way of splitting and laying out its work, against the plain one.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python tools/compare_splits.py [--hf=FOLDER]
-
 The same 32 prompts of the built-in world with 4 rollouts each, the same rewards (made up, with dead groups and masked
 entries) and multipliers, and one optimiser update. Factors: micro-batches {1, 2, 4, 8}; devices {1, 2, 8}; padding of
 prompts and completions (none, more); side of the prompts' padding; order of the prompts; group members on one device or
@@ -10,39 +8,35 @@ every pair of settings stands together somewhere; then each of these alone. λ i
 in force (FGRPO) and once with λ = 0 (GRPO), by the same program.
 
 Advantages, losses and multipliers alone are computed in float64 besides, by their own functions, in all the same cases.
-
-Prints a line a case and then one JSON object: the worst difference from the plain case of loss (absolute), gradient
-(norm of the difference over the norm), multipliers (absolute) and parameters (absolute; lr 1e-5), and those of the
-float64 functions (absolute).
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import itertools
-import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from checks import runs
+import policies
+import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo import advantages, losses, multipliers, optimizer
 from fgrpo_jax.fgrpo.learner import Learner
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals
 from fgrpo_jax.training import setup
+
+pytestmark = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
+
+BOUNDS = {"loss": 1e-6, "gradient": 1e-5, "lambda": 1e-6, "parameters": 5e-6}
+"""Absolute, but for the gradient (of its norm); parameters after one update at a learning rate of 1e-5."""
 
 MESHES = {1: (1, 1, 1), 2: (2, 1, 1), 8: (2, 2, 2)}
 """data × fsdp × tensor of each number of devices."""
@@ -51,17 +45,15 @@ MULTIPLIERS = {"fgrpo": (0.8, 1.7, 0.3), "grpo": (0.0, 0.0, 0.0)}
 EXTRA = 24
 """Columns of padding more, of prompts and of completions."""
 
-SETTINGS = {
-    "data.prompts_per_step": 32,
-    "rollout.batch_prompts": 32,
-    "rollout.group_size": 4,
-    "rollout.max_new_tokens": 16,
-    "algorithm.micro_batch_prompts": 32,
-    "algorithm.updates_per_batch": 1,
-    "optim.learning_rate": 1e-5,
-    "optim.schedule": "constant",
-    "optim.clip_norm": 1e9,  # the first moment is then the gradient, but for a factor
-    "eval.examples": 0,
+SETTINGS: dict[str, Any] = {
+    "data__prompts_per_step": 32,
+    "rollout__batch_prompts": 32,
+    "rollout__max_new_tokens": 16,
+    "algorithm__micro_batch_prompts": 32,
+    "algorithm__updates_per_batch": 1,
+    "optim__learning_rate": 1e-5,
+    "optim__schedule": "constant",
+    "optim__clip_norm": 1e9,  # the first moment is then the gradient, but for a factor
 }
 
 
@@ -107,9 +99,8 @@ class Work:
     signals: Signals
 
     @classmethod
-    def create(cls, hf: str) -> Work:
-        raw: Any = files.load_config(runs.CONFIGS / "tiny.py", runs.overrides({**SETTINGS, "model.hf": hf}))
-        config = configs.load(raw)
+    def create(cls) -> Work:
+        config = policies.config(setup.model_folder(setup.SHIPPED), **SETTINGS)
         policy = on_mesh(config, 1)
         data = setup.training_batches(config, policy)
         prompts = next(data).prompts
@@ -137,10 +128,7 @@ def _signals(rng: np.random.Generator, shape: tuple[int, int]) -> Signals:
 
 def on_mesh(config: configs.Config, devices: int) -> setup.Policy:
     """The starting policy on so many devices."""
-    plain = dataclasses.replace(config, mesh=configs.MeshSection(data=-1, fsdp=1, tensor=1))
-    mesh = meshes.make_mesh(*MESHES[devices], devices=jax.devices()[:devices])
-    policy = setup.policy(plain)
-    return dataclasses.replace(policy, mesh=mesh, model=dataclasses.replace(policy.model, mesh=mesh))
+    return policies.policy(config, meshes.make_mesh(*MESHES[devices], devices=jax.devices()[:devices]))
 
 
 # ------------------------------------------------------------------------------------------------- the same, otherwise
@@ -294,32 +282,36 @@ def functions(work: Work, case: Case) -> dict[str, np.ndarray]:
     return found | {"advantages": found["advantages"][back]}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Flags of this tool."""
-    out = command.parser(__doc__)
-    out.add_argument("--hf", type=Path, default=setup.SHIPPED, help="HF folder of the policy (default: %(default)s)")
-    out.add_argument("--functions", dest="step", action="store_false", help="the float64 functions alone")
-    return out
+# --------------------------------------------------------------------------------------------------------------- tests
+@pytest.fixture(scope="module")
+def work() -> Work:
+    return Work.create()
 
 
-def main(args: argparse.Namespace) -> None:
-    """Runs all cases and prints."""
-    work = Work.create(args.hf)
-    plain = dict(run(work, Case())) if args.step else {}
-    worst: dict[str, float] = {}
-    tried = [case for case in cases() if case != Case()]
-    for case in tried if args.step else ():
-        apart = [result.differences(plain[name]) for name, result in run(work, case)]
-        largest = {figure: max(found[figure] for found in apart) for figure in apart[0]}
-        print(f"{case}: " + ", ".join(f"{k} {v:.1e}" for k, v in largest.items()), file=sys.stderr, flush=True)
-        worst = {figure: max(worst.get(figure, 0.0), value) for figure, value in largest.items()}
+TRIED = [case for case in cases() if case != Case()]
+
+
+def noted(apart: list[dict[str, float]], note: Callable[[str, object], None]) -> dict[str, float]:
+    """The worst of each figure, which goes into the test's report."""
+    worst = {name: float(max(found[name] for found in apart)) for name in apart[0]}
+    for name, value in worst.items():
+        note(name, f"{value:.1e}")
+    return worst
+
+
+@pytest.mark.slow
+def test_no_split_or_layout_changes_the_step(work: Work, record_property: Callable[[str, object], None]) -> None:
+    plain = dict(run(work, Case()))
+    apart = [result.differences(plain[name]) for case in TRIED for name, result in run(work, case)]
+    worst = noted(apart, record_property)
+    assert len(TRIED) >= 20 and all(worst[name] <= bound for name, bound in BOUNDS.items()), worst
+
+
+@pytest.mark.slow
+def test_its_functions_agree_in_float64(work: Work, record_property: Callable[[str, object], None]) -> None:
     with jax.enable_x64(True):
         exact = functions(work, Case())
         assert all(np.asarray(x).dtype == np.float64 for x in exact.values())
-        apart = [{name: np.max(np.abs(x - exact[name])) for name, x in functions(work, case).items()} for case in tried]
-    float64 = {name: float(max(found[name] for found in apart)) for name in exact}
-    print(json.dumps({"cases": len(tried), "worst": worst, "float64": float64}))
-
-
-if __name__ == "__main__":
-    raise SystemExit(command.run(main, parser()))
+        apart = [{name: np.max(np.abs(x - exact[name])) for name, x in functions(work, case).items()} for case in TRIED]
+    worst = noted(apart, record_property)
+    assert max(worst.values()) <= 1e-10, worst

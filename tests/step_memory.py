@@ -1,4 +1,4 @@
-"""What the compiled learner step holds, read from the compiled object: nothing V or a length squared wide."""
+"""What a compiled learner step of a small model holds, read from the compiled object."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from checks import runs
-from checks.record import Check, at_most, same
+import jax
+import jax.numpy as jnp
+
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.data.buckets import Shape
+from fgrpo_jax.fgrpo.learner import Constraint, Learner, LearnerConfig
+from fgrpo_jax.fgrpo.settings import Algorithm
+from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.training import precompile
 
 SMALL, LARGE = 32_003, 152_003
 """Two vocabularies: one such as Llama 2 has, and Qwen's."""
@@ -20,27 +28,8 @@ PATCH_VALUES = 1176  # numbers of a patch: a width, though it is longer than COM
 TOKENS = MICRO * GROUP * COMPLETION
 
 
-def checks(context: runs.Context) -> Iterator[Check]:
-    """The whole step of a small model, float32, with reference, two updates and two micro-batches, at two V."""
-    yield from of_step(updates=2, kl_coef=0.01)
-
-
-def of_step(**settings: Any) -> Iterator[Check]:
-    """The same of the step with these settings (`LearnerConfig`)."""
-    small, large = (compiled(vocab, **settings) for vocab in (SMALL, LARGE))
-    shapes = float32_shapes(large.as_text())
-    yield same("memory/float32 buffers of a micro-batch's tokens × vocabulary", tokens_by_vocabulary(shapes, LARGE), [])
-    yield same("memory/float32 buffers of a length × a length", length_by_length(shapes), [])
-    sizes = [besides_parameters(program, vocab) for program, vocab in ((small, SMALL), (large, LARGE))]
-    name = f"memory/growth of the step's temporary memory but for parameter-shaped buffers, V {SMALL} to {LARGE}"
-    yield at_most(name, sizes[1] / sizes[0] - 1, 0.1)
-
-
 def model(vocab: int) -> Any:
     """A small model of which no two sizes are equal."""
-    from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
-    from fgrpo_jax.model.qwen2_5_vl import Model
-
     text = TextConfig(
         hidden_size=96,
         num_layers=2,
@@ -60,24 +49,12 @@ def model(vocab: int) -> Any:
 
 def compiled(vocab: int, *, updates: int, **settings: Any) -> Any:
     """The step for this vocabulary, from shapes alone; the tower is trained too."""
-    import jax
-    import jax.numpy as jnp
-
-    from fgrpo_jax import mesh as meshes
-    from fgrpo_jax.data.buckets import Shape
-    from fgrpo_jax.fgrpo.learner import Constraint, Learner, LearnerConfig
-    from fgrpo_jax.fgrpo.optimizer import OptimizerConfig
-    from fgrpo_jax.training import precompile
-
     mesh = meshes.make_mesh(devices=jax.devices()[:1])
     split, whole = meshes.batch_sharding(mesh), meshes.replicated(mesh)
     config = LearnerConfig(
-        constraints=tuple(Constraint(name, 0.9) for name in "abc"),
-        optimizer=OptimizerConfig(),
+        tuple(Constraint(name, 0.9) for name in "abc"),
+        Algorithm(updates_per_batch=updates, micro_batch_prompts=MICRO, **settings),
         freeze=("visual/patch_embed/**",),
-        updates=updates,
-        micro_batches=PROMPTS // MICRO // updates,
-        **settings,
     )
     options = {"xla_backend_optimization_level": 0}  # of the machine code; what buffers there are is decided before
     learner = Learner(model(vocab), config, jnp.zeros(vocab, bool), compiler_options=options)
@@ -127,8 +104,6 @@ class Buffer:
 
 def besides_parameters(program: Any, vocab: int) -> int:
     """Bytes of the temporary memory that ever hold anything but a value as large as a parameter or a stack of one."""
-    import jax
-
     sizes = {4 * math.prod(spec.shape) for spec in jax.tree.leaves(model(vocab).specs) if len(spec.shape) > 1}
     spans: dict[int, list[tuple[int, int]]] = {}
     for buffer in temporaries(program.memory_analysis().serialized_buffer_assignment_proto):
