@@ -184,8 +184,8 @@ MUTATIONS = (
     Mutation(
         "answers that count from 0 are read as from 1",
         "fgrpo_jax/data/sets/readers/benchmarks.py",
-        "answer=LETTERS[place],",
-        "answer=LETTERS[place - 1],",
+        "answer=LETTERS[place])",
+        "answer=LETTERS[place - 1])",
         "tests/test_sets.py::test_omnispatial_answers_count_from_zero_and_names_are_ambiguous",
     ),
     Mutation(
