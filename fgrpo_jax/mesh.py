@@ -86,7 +86,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequen
         )
     for name in open_axes:
         sizes[name] = rest
-    # Auto on every axis: the compiler places what the rules leave open. jax.make_mesh's own default changed twice.
+    # Every axis is Auto, so that the compiler places what the rules leave open; jax.make_mesh's default changed twice.
     return jax.make_mesh(tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
 
 

@@ -156,7 +156,7 @@ def choose(needs: Iterable[Shape], *, count: int) -> tuple[Shape, ...]:
         raise ValueError(f"choosing {count} shapes for {len(seen)} needs; both must be at least 1")
     order = sorted(seen, key=lambda shape: (shape.work, shape))
     size = len(order)
-    # cost[j] of the first j needs with the shapes so far, and where the last run of that best cut begins.
+    # cost[j] is that of the first j needs with the shapes so far; `cuts` says where the last run of that cut begins.
     cost, cuts = [0.0] + [math.inf] * size, []
     for _ in range(min(count, size)):
         following, starts = [0.0] + [math.inf] * size, [0] * (size + 1)

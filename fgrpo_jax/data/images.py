@@ -64,7 +64,7 @@ def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.n
     name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:
         width, height = image.size
-        # Of a PNG the orientation may stand behind the pixels, where PIL finds it only by decoding them.
+        # The orientation of a PNG may stand behind the pixels, where PIL finds it only by decoding them.
         if image.format == "PNG" and _may_be_turned(source):
             height, width = _to_rgb(ImageOps.exif_transpose(image)).shape[:2]
         elif image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:

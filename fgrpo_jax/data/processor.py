@@ -227,7 +227,7 @@ class Processor:
         """The fields of an `EncodedPrompt` that follow from its two turns and the grids of its images and videos."""
         text, tokens, image_index, feature_index = self._tokens(system, user, grids, videos=len(seconds), name=name)
         if prefill:
-            # By itself, as a reference response is: the two then begin with the same tokens.
+            # It is tokenised by itself, as a reference response is, so that the two begin with the same tokens.
             given = self._response_ids(prefill, "a prefill")
             text, tokens = text + prefill, np.concatenate([tokens, given])
             image_index = np.pad(image_index, (0, len(given)), constant_values=-1)
@@ -272,7 +272,7 @@ class Processor:
         repeats[places], visual[places] = features, np.arange(len(grids))
         starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
         running, visual = np.arange(len(starts)) - starts, np.repeat(visual, repeats)
-        # Of each image or video its first slot and the features of a slot; text, at -1, reads the last entry.
+        # These are the first slot of each image or video and the features of a slot; text, at -1, reads the last entry.
         first = np.cumsum([0, *(t for t, _, _ in grids)])[[*range(len(grids)), 0]]
         a_slot = np.array([*(h * w // images.MERGE**2 for _, h, w in grids), 1])
         slot = np.where(visual < 0, -1, first[visual] + running // a_slot[visual])

@@ -91,7 +91,7 @@ class _Grouped:
         batches = indices[by_need([self.need(int(index)) for index in indices])].reshape(len(window), -1)
         if self.seed is None:
             return batches
-        # Else updates of a step would see rising lengths, and the steps of a window too.
+        # Without this the updates of a step would see rising lengths, and so would the steps of a window.
         rng = np.random.default_rng([self.seed, window.start])
         return rng.permutation(rng.permuted(batches, axis=1))
 

@@ -92,7 +92,7 @@ def mrope_positions(
             position += stop - at
         else:
             grid = _grid(grids, used, at)
-            # Both factors in float32, as the reference has them: frame times are rounded down afterwards.
+            # Both factors are float32, as in the reference, since frame times are rounded down afterwards.
             rate = np.float32(config.vision.tokens_per_second)
             interval = float(rate * np.float32(next(seconds))) if kinds[at] == 2 else 1.0
             block = _block_positions(grid, merge=merge, interval=interval) + position

@@ -54,7 +54,7 @@ class Block(nnx.Module):
         """x [B, P, C]; `inputs` with the image axes merged to B; `is_full` a traced flag of this layer."""
         qkv = self.attn.qkv(self.norm1(x))
         q, k = rotate(qkv[:, :, 0], rotation), rotate(qkv[:, :, 1], rotation)
-        # One branch runs: window layers never pay for a full softmax.
+        # Only one branch runs, so window layers never pay for a full softmax.
         mixed = jax.lax.cond(is_full, _full_attention, _window_attention, q, k, qkv[:, :, 2], inputs)
         x = layers.keep(x + self.attn.proj(mixed))
         return x + self.mlp(self.norm2(x))

@@ -86,7 +86,7 @@ def choose(text: str | None, options: Sequence[str]) -> int | None:
     whole, texts = plain(tail), [plain(option) for option in options]
     if not whole:
         return None
-    if whole in texts:  # before letters: the option 'a' of an odd question is meant as text
+    if whole in texts:  # this comes before letters: an option that is 'a' is meant as text
         return texts.index(whole)
     found = _as_letter(whole, len(options))
     found = _by_value(whole, texts) if found is None else found
@@ -118,7 +118,8 @@ def _by_value(whole: str, texts: Sequence[str]) -> int | None:
     return texts.index(answer) if answer else None
 
 
-# Each of these looks for one kind of commitment: (the option or None, whether the text leaves it open on purpose).
+# Each of these looks for one kind of commitment and gives the option or None, and whether the text leaves it open on
+# purpose.
 def _cued(tail: str, texts: Sequence[str]) -> tuple[int | None, bool]:
     """The option that the last 'answer is ..' names; 'answer is not A' names the other one of two."""
     found, denied = None, False

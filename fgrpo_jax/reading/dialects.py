@@ -52,7 +52,7 @@ class Dialect:
                 raise ValueError(f"dialect {self.name!r}: {field}={getattr(self, field)!r}; known: {', '.join(known)}")
 
 
-# Every repeat is bounded and none can hold the mark that opens the next box: a scan is linear in the text.
+# Every repeat is bounded, and none can hold the mark that opens the next box, so a scan is linear in the text.
 _BOXES: dict[str, re.Pattern[str]] = {
     "bbox": re.compile(r"<bbox>([^<>]{0,200})</bbox>"),
     "box": re.compile(r"<box>([^<>]{0,200})</box>"),

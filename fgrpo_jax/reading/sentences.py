@@ -46,7 +46,7 @@ class Trivial:
 
     Attributes:
       prefixes: beginnings of sentences without a claim, lower case; () takes TRIVIAL_PREFIXES.
-      words: words that make a sentence visual, lower case; () takes rewards.words.SEEN_WORDS.
+      words: words that make a sentence visual, lower case; () takes reading.words.SEEN_WORDS.
     """
 
     prefixes: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Trivial:
 
     @functools.cached_property
     def _prefixes(self) -> tuple[str, ...]:
-        # Longest first: 'the answer is' must not be cut short by 'the answer'.
+        # The longest comes first, so that 'the answer' does not cut 'the answer is' short.
         return tuple(sorted(self.prefixes or TRIVIAL_PREFIXES, key=len, reverse=True))
 
     @functools.cached_property

@@ -23,7 +23,7 @@ _PLACES_AND_LOOKS = """
 VISUAL_WORDS = frozenset((*COLORS, *SHAPES, *PLURALS.values(), *SIZES, *_PLACES_AND_LOOKS.split()))
 """Of the built-in world: a sentence that can't be read is INCORRECT with one of these (or a <bbox> tag), else SKIP."""
 
-# People, animals, things, seeing, manner.
+# The blocks are people, animals, things, words of seeing, and words of manner.
 _OF_ANY_IMAGE = """
     person people man men woman women child children boy girl baby kid adult player rider driver crowd face head
     hair eye eyes hand hands arm arms leg legs foot feet body shirt pants jeans dress skirt jacket coat hat cap shoe

@@ -70,7 +70,7 @@ def shape_mask(shape: str, side: int) -> np.ndarray:
     Raises:
       ValueError: no such shape.
     """
-    # Coordinates of pixel centres in [-1, 1].
+    # These are the coordinates of pixel centres in [-1, 1].
     grid = (2 * np.arange(side) + 1) / side - 1
     x, y = grid[None, :], grid[:, None]
     edge = 1 + 0.5 / side  # keeps the outermost row of curved and pointed shapes

@@ -71,7 +71,7 @@ class _Argument:
         self.options = [plain(option) for option in options]
         self.claims = claims
         self.yes_no = set(self.options) == {"yes", "no"}
-        # The last box claimed for each thing.
+        # Of several boxes that are claimed for a thing the last one stands.
         self.boxes: dict[str, Box] = {
             claim.things[0].name: claim.box
             for claim in claims
@@ -93,8 +93,8 @@ class _Argument:
     def _yes(self, truth: bool) -> int:
         return self._option("yes" if truth else "no")
 
-    # One or two relations of a pair, each on its axis: left_right, above_below, larger, compound.
     def _sides(self) -> int | None:
+        """One or two relations of a pair, each on its axis: left_right, above_below, larger, compound."""
         asked = self.query.relation.split("+")
         subject, *others = self.query.args
         pairs = [(subject, others[min(i, len(others) - 1)]) for i in range(len(asked))]
@@ -145,8 +145,8 @@ class _Argument:
                 return fact
         return None
 
-    # One object picked among several: nearest, farthest, between, inside.
     def _picking(self) -> int | None:
+        """One object picked among several: nearest, farthest, between, inside."""
         family, args = self.query.family, self.query.args
         fixed = args[:2] if family == "between" else args[:1]
         candidate = args[len(fixed)] if len(args) > len(fixed) else None

@@ -362,7 +362,7 @@ class _Reader:
         self.subject = None if self.listing else known[0]
         return True
 
-    # Handlers of the clause patterns. Each returns whether it could make sense of the match.
+    # What follows handles the clause patterns. Each returns whether it could make sense of the match.
     def two_place(self, match: re.Match[str], subject: str | None) -> bool:
         """'R is [not] LEFT [and [not] ABOVE] R'."""
         thing, other = self.thing(subject), self.thing(match["object"])

@@ -134,7 +134,7 @@ def _false_claim(asked: Asked, scene: Scene, rng: np.random.Generator) -> str:
     pairs = [(a, b) for a in objects for b in objects if a is not b and not {name_of(a), name_of(b)} <= about]
     if not pairs or rng.random() < 0.3:
         present = {(thing.color, thing.shape) for thing in scene.objects}
-        # Nothing of the kind that a counting question asks about.
+        # Nothing may be added of the kind that a counting question asks about.
         absent = [(c, s) for c in COLORS[:5] for s in SHAPES[:4] if (c, s) not in present and not about & {c, s}]
         color, shape = absent[int(rng.integers(len(absent)))]
         return f"There is {'an' if color[0] in 'aeiou' else 'a'} {color} {shape}."

@@ -10,8 +10,8 @@ from typing import Any
 from fgrpo_jax.data.sets.catalogue import SetSpec
 
 SHOWN = 20  # values of a tag, and left-out rows, that are listed; the rest is counted
-LEANING = 0.6  # share of one letter from which a card warns, of at least
-MANY = 50  # questions with options
+LEANING = 0.6  # share of the right answers in one letter from which a card warns
+MANY = 50  # questions with options that there must be for that warning
 
 Row = Mapping[str, Any]
 """What `prepare` notes of an example: a line of the index, with tags and boxes."""

@@ -88,7 +88,7 @@ class ParquetTable:
     def _batches(self, group: int, column: str) -> Iterator[list[Any]]:
         import pyarrow.parquet as pq
 
-        # Buffered, so that a column is read piece by piece and not as a whole.
+        # A buffer makes it read a column piece by piece and not as a whole.
         with pq.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=[column], use_threads=False):
                 yield [values[column] for values in batch.to_pylist()]
