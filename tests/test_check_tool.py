@@ -185,6 +185,13 @@ def test_groups_can_be_chosen(tmp_path: Path):
     assert "nlvr" not in chosen(tmp_path, "main", "--skip=nlvr")
 
 
+def test_full_makes_the_runs_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    seen = []
+    monkeypatch.setattr(readme_run, "full", lambda context: seen.append(context.results) or iter([GOOD]))
+    assert check.main(check.parser().parse_args(["main", "--full", f"--out={tmp_path / 'x.json'}"])) == 0
+    assert seen == [tmp_path / "x.json"] and capsys.readouterr().out.count("\n") == 1
+
+
 def test_every_part_of_a_group_gives_its_checks(tmp_path: Path):
     args = check.parser().parse_args(["main"])
     groups: areas.Groups = {"one": (lambda _: iter([GOOD]), lambda _: iter([BAD, UNTRIED]))}

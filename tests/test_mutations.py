@@ -11,6 +11,10 @@ def test_the_piece_stands_in_its_file_once_and_the_test_exists(mutation: mutatio
     assert mutations.problem(mutation) is None
 
 
+def test_names_are_their_own() -> None:
+    assert len({mutation.name for mutation in mutations.MUTATIONS}) == len(mutations.MUTATIONS) > 60
+
+
 def test_a_piece_that_is_gone_is_named() -> None:
     gone = mutations.Mutation("x", "fgrpo_jax/records.py", "no such piece", "", "tests/test_mutations.py::test_x")
     assert mutations.problem(gone) == "its piece stands 0 times in fgrpo_jax/records.py"
