@@ -30,7 +30,7 @@ from fgrpo_jax.mesh import MESH_AXES
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import checkpoint
-from fgrpo_jax.weights import host_memory, hub_folder, importer, mapping, streams
+from fgrpo_jax.weights import hub_folder, importer, mapping, page_cache, streams
 from fgrpo_jax.weights.leaves import Leaf
 from fgrpo_jax.weights.shards import Shards
 
@@ -97,7 +97,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
         progress.update(block.nbytes)
         return block
 
-    host_memory.keep_freed()
+    page_cache.keep_freed()
     unread = [streams.Unread(leaf, kind, read) for leaf in source.leaves]
     params = jax.tree.unflatten(jax.tree.structure(model.specs), unread)
     with bar(total, "convert") if show else tqdm(disable=True) as progress, hub_folder.appearing(out) as beside:

@@ -41,8 +41,11 @@ def main(args: argparse.Namespace) -> None:
     config, policy, folder = named.config, named.policy, args.workdir / "eval"
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
     sets = datasets.heldout_sets(config)
-    for source in sets.values():
-        setup.heldout_batches(config, policy, source=source).try_first()
+    for name, source in sets.items():
+        first = setup.heldout_batches(config, policy, source=source).try_first()
+        notice = judges.masked_by_rules(config.eval_judge, first.examples, at="config.eval.judge")
+        if notice and jax.process_index() == 0:
+            print(f"{name}: {notice}")
     sampler, found = setup.sampler(config, policy, purpose="eval"), []
     with contextlib.ExitStack() as stack:
         scorer = stack.enter_context(contextlib.closing(judges.scorer(config, policy, args.workdir, purpose="eval")))

@@ -21,7 +21,7 @@ from fgrpo_jax.convert import DTYPES, bar
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import checkpoint
-from fgrpo_jax.weights import host_memory, hub_folder, streams
+from fgrpo_jax.weights import hub_folder, page_cache, streams
 from fgrpo_jax.weights.exporter import write_hf
 from fgrpo_jax.weights.leaves import leaves
 
@@ -52,7 +52,7 @@ def export(
       ValueError: the checkpoint's arrays are not those of its own config.json.
     """
     hub_folder.require_new(out)
-    host_memory.keep_freed()
+    page_cache.keep_freed()
     found = checkpoint.resolve(source)
     files = checkpoint.hf_folder(found)
     model = Model.create(ModelConfig.load(files))

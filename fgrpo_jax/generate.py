@@ -28,10 +28,12 @@ import jax.numpy as jnp
 from fgrpo_jax import command
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.images import convert_box, read_frames
-from fgrpo_jax.data.prompts import Processor, collate
+from fgrpo_jax.data.images import read_frames
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.evaluation.prompts_file import Answers, ask_all, encode, read_questions, samples, settings_of
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.reading.frames import convert_box
 from fgrpo_jax.records import Box, ImageSize, PromptBatch, Video
 from fgrpo_jax.rollout.generate import Generation, generate
 from fgrpo_jax.rollout.sampler import Sampler

@@ -8,7 +8,7 @@ Letters (used in every module of the package):
     L layers                   C constraints  W windows             F = P/4 merged image tokens
 
 Every array record leads with the prompt axis M, so that one `PartitionSpec(("data", "fsdp"))` shards them all and the
-rollouts of a prompt never part. Floor 0: this module imports nothing of the package.
+rollouts of a prompt never part. This module imports nothing of the package.
 """
 
 from __future__ import annotations

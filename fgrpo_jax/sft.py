@@ -152,7 +152,7 @@ def to_batch(batch: Batch) -> SupervisedBatch:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of this door."""
+    """Flags of this command."""
     return command.parser(__doc__, config=True, workdir=True)
 
 

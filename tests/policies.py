@@ -20,8 +20,8 @@ from fgrpo_jax.data.styles import STYLES
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import setup
-from fgrpo_jax.weights import importer
-from fgrpo_jax.world.world import World
+from fgrpo_jax.weights import exporter
+from fgrpo_jax.world.examples import World
 
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "configs" / "default.py"
@@ -98,7 +98,7 @@ def write(folder: Path, *, seed: int = 0) -> Path:
     source = folder.with_name(f"{folder.name}-source")
     tokenizers.save(source, tokenizer, min_pixels=28 * 28, max_pixels=448 * 448)
     (source / "config.json").write_text(json.dumps(model.config.to_hf()))
-    importer.save_hf(folder, params, model, source=source)
+    exporter.save_hf(folder, params, model, source=source)
     return folder
 
 

@@ -11,7 +11,7 @@ import policies
 import runs
 
 from fgrpo_jax import train
-from fgrpo_jax.training import setup
+from fgrpo_jax.training import setup, stages
 
 STEPS = 2
 FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "model__lora__rank": 4}
@@ -19,7 +19,7 @@ FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "model
 
 def test_a_run_with_adapters_stopped_and_resumed_is_the_same(tiny_hf: Path, tmp_path: Path) -> None:
     with runs.quick() as patch:
-        patch.setattr(train, "score", runs.earning(train.score))
+        patch.setattr(stages, "score", runs.earning(stages.score))
         for name, stops in (("whole", [STEPS]), ("parts", range(1, STEPS + 1))):
             for steps in stops:
                 code, _, err = runs.run(train, tmp_path / name, tiny_hf, num_steps=steps, **FIELDS)

@@ -19,7 +19,7 @@ from fgrpo_jax import train
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.rows import read_rows
-from fgrpo_jax.training import setup
+from fgrpo_jax.training import metrics, setup, stages
 
 FILE = policies.ROOT / "configs" / "response_length.py"
 NAME = "constraint/response_length"
@@ -53,7 +53,7 @@ def whole(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of four steps. Nothing earns anything but its length here: a random policy says nothing."""
     workdir = tmp_path_factory.mktemp("length") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "score", partly_earning(train.score))
+        patch.setattr(stages, "score", partly_earning(stages.score))
         with pytest.warns(UserWarning, match="constraint 'spatial_grounding' is violated .* probably infeasible"):
             code, _, err = runs.run(train, workdir, tiny_hf, num_steps=4, **FIELDS)
     assert code == 0, err
@@ -91,7 +91,7 @@ def test_the_fourth_constraint_is_measured_and_moves(whole: Path) -> None:
 def test_truncated_sampling_is_corrected_for_and_seen_in_the_metrics(whole: Path) -> None:
     """Weights are the probability of the kept set, between top_p and 1; the guard on log-probs lets them pass."""
     for row in read_rows(whole / "metrics.jsonl"):
-        assert tuple(row)[-len(train.IMPORTANCE) :] == train.IMPORTANCE
+        assert tuple(row)[-len(metrics.IMPORTANCE) :] == metrics.IMPORTANCE
         assert 0.8 < row["importance/mean"] < 0.999 and row["importance/max"] < 1.001
         assert row["importance/capped_share"] == 0 and 0.9 < row["importance/ess"] <= 1.0001
         assert row["sampler/logp_diff_max"] > 0.01
@@ -105,7 +105,7 @@ def test_saturation_is_a_metric(whole: Path) -> None:
 
 def test_what_the_rules_remember_is_resumed_bit_for_bit(whole: Path, tiny_hf: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "score", partly_earning(train.score))
+        patch.setattr(stages, "score", partly_earning(stages.score))
         for steps in (1, 2, 4):
             code, _, err = runs.run(train, tmp_path / "w", tiny_hf, num_steps=steps, **FIELDS)
             assert code == 0, err

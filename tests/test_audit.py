@@ -23,8 +23,8 @@ from fgrpo_jax.reading.sentences import Trivial
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement
+from fgrpo_jax.world.examples import World
 from fgrpo_jax.world.oracle import Oracle
-from fgrpo_jax.world.world import World
 
 
 def pair(a: str, b: str, cluster: str = "") -> Pair:

@@ -14,9 +14,9 @@ from PIL import Image
 from fgrpo_jax import command, prepare
 from fgrpo_jax.data import images
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets.catalogue import open_set
-from fgrpo_jax.data.sets.published import BadRow
+from fgrpo_jax.data.sets.readers.records import BadRow
 from tests import layouts
 from tests.folders import write_folder
 

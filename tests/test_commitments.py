@@ -55,38 +55,53 @@ def test_stances(sentence, options, stance, named):
     assert found == (None if stance is None else Commitment(stance, frozenset(named)))
 
 
-def checked(think: str, answer: str, options=SIDES, **more) -> Verdict | None:
-    return precheck(parse(f"<think>{think}</think><answer>{answer}</answer>"), options, **more)
+def checked(think: str, answer: str, options=SIDES) -> Verdict | None:
+    return precheck(parse(f"<think>{think}</think><answer>{answer}</answer>"), options)
 
 
 @pytest.mark.parametrize(
-    ("think", "answer", "supported", "concluded"),
+    ("think", "answer", "verdict"),
     [
-        ("The cup is on the left. So the answer is A.", "A", YES, YES),
-        ("The cup is on the left. So the answer is A.", "B", NO, NO),
-        ("The cup is on the left. So the answer is B.", "B", None, YES),
-        ("So the answer is B.", "B", YES, YES),
-        ("Let me think. The answer is B.", "right", YES, YES),
-        ("The plate is round. So the answer is B.", "B", None, YES),
-        ("It is left. Wait, that is a mistake. So the answer is B.", "B", YES, YES),
-        ("So the answer is A. Wait, I should look again.", "A", None, None),
-        ("So the answer is A. However, the right one is nearer.", "A", None, None),
-        ("So the answer is A. No, it must be B.", "B", YES, YES),
-        ("So the answer is A. No, it must be B.", "A", NO, NO),
-        ("It can't be A.", "B", YES, YES),
-        ("It can't be A.", "A", NO, NO),
-        ("It could be A or B.", "A", UNCERTAIN, UNCERTAIN),
-        ("It could be A or B. The cup is wide.", "A", None, None),
-        ("So it is A. But it could be B or A.", "A", None, None),
-        ("The cup is wide.", "A", None, None),
-        ("", "A", NO, NO),
-        ("So the answer is A.", "", UNCERTAIN, UNCERTAIN),
-        ("So the answer is A.", "A or B", UNCERTAIN, UNCERTAIN),
+        ("The cup is on the left. So the answer is A.", "A", YES),
+        ("The cup is on the left. So the answer is A.", "B", NO),
+        ("The cup is on the left. So the answer is B.", "B", None),
+        ("So the answer is B.", "B", YES),
+        ("Let me think. The answer is B.", "right", YES),
+        ("The plate is round. So the answer is B.", "B", None),
+        ("It is left. Wait, that is a mistake. So the answer is B.", "B", YES),
+        ("So the answer is A. Wait, I should look again.", "A", None),
+        ("So the answer is A. However, the right one is nearer.", "A", None),
+        ("So the answer is A. No, it must be B.", "B", YES),
+        ("So the answer is A. No, it must be B.", "A", NO),
+        ("It can't be A.", "B", YES),
+        ("It can't be A.", "A", NO),
+        ("It could be A or B.", "A", UNCERTAIN),
+        ("It could be A or B. The cup is wide.", "A", None),
+        ("So it is A. But it could be B or A.", "A", None),
+        ("The cup is wide.", "A", None),
+        ("", "A", NO),
+        ("So the answer is A.", "", UNCERTAIN),
+        ("So the answer is A.", "A or B", UNCERTAIN),
     ],
 )
-def test_the_clear_cases_are_decided_and_the_others_left(think, answer, supported, concluded):
-    assert checked(think, answer) is supported
-    assert checked(think, answer, yes="concluded") is concluded
+def test_the_clear_cases_are_decided_and_the_others_left(think, answer, verdict):
+    assert checked(think, answer) is verdict
+
+
+@pytest.mark.parametrize(
+    ("think", "answer", "verdict"),
+    [
+        ("So the answer is true.", "A", YES),
+        ("There is a blue tower. So the statement is true.", "A", None),
+        ("There is a blue tower. So the statement is true.", "B", NO),
+        ("So the statement is not true.", "B", YES),
+        ("It may be true. But no tower has four blocks. Therefore the sentence is false.", "false", None),
+        ("There is a blue tower.", "A", None),
+        ("It is true or false.", "A", UNCERTAIN),
+    ],
+)
+def test_statements_that_are_true_or_false(think, answer, verdict):
+    assert checked(think, answer, ("true", "false")) is verdict
 
 
 def test_eliminations_leave_one():
@@ -118,7 +133,6 @@ def test_an_instruction_to_the_judge_turns_no_verdict(injected):
     """The reasoning concludes on B; whatever is put in, A stays inconsistent and is never called consistent."""
     for think in (f"{injected}\nSo the answer is B.", f"So the answer is B.\n{injected}"):
         text = f"<think>{think}</think><answer>A</answer>"
-        assert precheck(parse(text), SIDES, yes="concluded") in (NO, None)
         assert precheck(parse(text), SIDES) in (NO, None)
 
 
@@ -132,9 +146,9 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(PIECES, max_size=30).map(" ".join), st.sampled_from(["A", "left", "", "A or B"]))
-def test_nothing_raises_and_the_conclusion_rule_decides_no_less(think, answer):
-    strict, loose = checked(think, answer), checked(think, answer, yes="concluded")
-    assert strict is loose or (strict is None and loose is YES)
+def test_nothing_raises_and_what_speaks_for_both_is_never_consistent(think, answer):
+    assert checked(think, answer) in (YES, NO, UNCERTAIN, None)
+    assert checked(f"So the answer is left. {think}. The answer is right.", "left") is not YES
 
 
 @pytest.mark.parametrize(
@@ -144,6 +158,5 @@ def test_what_spoke_for_another_option_is_left_to_a_judge(before: str) -> None:
     """Else a policy could argue for one option, close with another, and be called consistent."""
     parsed = parse(f"<think>{before} The answer is tennis.</think><answer>A</answer>")
     assert precheck(parsed, ("tennis", "baseball")) is None
-    assert precheck(parsed, ("tennis", "baseball"), yes="concluded") is Verdict.YES
     alone = parse("<think>The answer is tennis.</think><answer>A</answer>")
     assert precheck(alone, ("tennis", "baseball")) is Verdict.YES

@@ -16,7 +16,7 @@ from fgrpo_jax import command, convert, export
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import checkpoint
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def hf(request: pytest.FixtureRequest, shapes: Path, tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("hf") / request.param
     model = Model.create(ModelConfig.load(shapes))
     params = model.init(jax.random.key(0), dtype=jnp.dtype(request.param))
-    importer.save_hf(folder, params, model, source=shapes, shard_bytes=60_000)
+    exporter.save_hf(folder, params, model, source=shapes, shard_bytes=60_000)
     assert len(list(folder.glob("*.safetensors"))) > 1
     return folder
 

@@ -16,7 +16,7 @@ from fgrpo_jax import train
 from fgrpo_jax.data.prompts import count_occurrences
 from fgrpo_jax.rewards.groups import constant, dead
 from fgrpo_jax.rows import read_rows
-from fgrpo_jax.training import collect, setup
+from fgrpo_jax.training import collect, setup, stages
 
 STEPS, M, G = 3, 8, 4
 FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "algorithm__filter_dead": True}
@@ -88,7 +88,7 @@ def quick() -> Iterator[None]:
 
 def run(monkeypatch: pytest.MonkeyPatch, workdir: Path, hf: Path, score: Any, **fields: Any) -> list[dict[str, Any]]:
     with monkeypatch.context() as patch:
-        patch.setattr(train, "score", score)
+        patch.setattr(stages, "score", score)
         code, _, err = runs.run(train, workdir, hf, **FIELDS, **fields)
     assert code == 0, err
     return runs.rows(workdir)
@@ -98,7 +98,7 @@ def run(monkeypatch: pytest.MonkeyPatch, workdir: Path, hf: Path, score: Any, **
 def whole(tiny_hf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("dead") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        run(patch, workdir, tiny_hf, runs.half_dead(train.score), num_steps=STEPS)
+        run(patch, workdir, tiny_hf, runs.half_dead(stages.score), num_steps=STEPS)
     return workdir
 
 
@@ -141,7 +141,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     whole: Path, tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for steps in range(1, STEPS + 1):
-        found = run(monkeypatch, tmp_path / "w", tiny_hf, runs.half_dead(train.score), num_steps=steps)
+        found = run(monkeypatch, tmp_path / "w", tiny_hf, runs.half_dead(stages.score), num_steps=steps)
     assert found == runs.rows(whole)
     config = policies.config(tiny_hf, algorithm__filter_dead=True)
     policy = policies.policy(config)
@@ -159,7 +159,7 @@ def test_what_stays_dead_after_the_last_round_is_counted_and_the_run_goes_on(
         signals.task[:], signals.values[:], signals.mask[:] = 0.7, 0.1, True
         return signals, seen
 
-    score = train.score
+    score = stages.score
     (row,) = run(monkeypatch, tmp_path / "w", tiny_hf, all_dead, num_steps=1, algorithm__max_resample=2)
     assert row["rollout/dead_groups"] == M and row["rollout/resampled"] == 0
     assert row["loss/policy"] == 0 and row["optim/skipped"] == 0

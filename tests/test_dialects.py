@@ -16,10 +16,10 @@ import released
 from safetensors.numpy import load_file, save_file
 
 from fgrpo_jax.data.limits import PixelLimits
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter, importer
 
 transformers = pytest.importorskip("transformers")
 
@@ -142,7 +142,7 @@ def test_both_dialects_give_the_same_arrays(tied, tmp_path):
     hub, new = tmp_path / "hub", tmp_path / "new"
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), model.abstract())
-    importer.save_hf(hub, params, model, source=shapes)
+    exporter.save_hf(hub, params, model, source=shapes)
     shutil.copytree(hub, new)
     read = transformers.Qwen2_5_VLConfig.from_pretrained(hub)
     (new / "config.json").write_text(json.dumps(read.to_dict()))

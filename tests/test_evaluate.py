@@ -52,9 +52,22 @@ def test_answers_and_results_are_written(whole: tuple[Path, str], tiny_hf: Path)
         assert of_set["figures"][name]["count"] == len(defined)
         assert name in out
     assert "waiting for data" in out and "paper:" not in out, "the paper says nothing of the built-in world"
+    assert "the rules know nothing" not in out, "they know all of it"
     for name in ("results.md", "results.tex"):
         assert "accuracy (paper)" in (workdir / "eval" / name).read_text()
     assert not list(workdir.rglob("*.tmp"))
+
+
+def test_what_the_rules_leave_open_is_said_and_counted(tiny_hf: Path, tmp_path: Path) -> None:
+    runs.write_questions(tmp_path / "data", count=4, split="heldout")
+    fields = {"data__source": "jsonl", "data__path": tmp_path / "data", "eval__examples": 4}
+    code, out, err = runs.run(evaluate, tmp_path / "w", tiny_hf, **fields)
+    assert code == 0, err
+    assert "jsonl-heldout: the rules know nothing of these questions" in out and "config.eval.judge.backend to" in out
+    answers = read_rows(tmp_path / "w" / "eval" / "jsonl-heldout.jsonl")
+    assert all(answer["semantic_grounding"] is None and answer["judge_failed"] == 0 for answer in answers)
+    open_ = sum(answer["consistency"] is None for answer in answers)
+    assert sum(answer["judge_abstained"] for answer in answers) == open_
 
 
 def test_noise_is_that_of_the_question(whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_table_made_by_hand() -> None:
         answer(1, consistency=0.0, semantic_grounding=0.5, tokens=12, words=6),
         answer(0, consistency=0.0, answered=False, format=0.0, tokens=20, words=0, truncated=1.0),
         answer(0, consistency=1.0, semantic_grounding=0.0, tokens=40, words=10),
-        answer(1, consistency=None, judge_failed=1, tokens=20, words=5),
+        answer(1, consistency=None, judge_failed=1, judge_abstained=2, tokens=20, words=5),
     ]
     found = results.of_set("any", rows, resamples=QUICK)
     assert values(found) == {
@@ -72,6 +72,7 @@ def test_a_table_made_by_hand() -> None:
         "unparsed": 1,
         "truncated": 1,
         "judge_failed": 1,
+        "judge_abstained": 2,
         "extractor_failed": 0,
         "units_not_whole": 0,
     }

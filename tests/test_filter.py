@@ -15,7 +15,7 @@ from fgrpo_jax.data.sets import subsets
 from fgrpo_jax.rewards import score as rewards
 from fgrpo_jax.rewards.task import gold_index
 from fgrpo_jax.training import difficulty, setup
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 COUNT, SIZE = 22, 4
 FIELDS = {"data__difficulty__examples": COUNT, "data__difficulty__batch_prompts": SIZE, "data__difficulty__rollouts": 3}

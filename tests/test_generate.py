@@ -14,14 +14,15 @@ from policies import SMALL_TEXT
 from fgrpo_jax import command
 from fgrpo_jax import generate as door
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import ImageSize, Rollouts
 from fgrpo_jax.rollout.generate import Generation
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.settings import Sampling
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter, importer
 
 TEXTS = ["The red circle is left of the blue square. What is it?", "user assistant system You are a helpful assistant."]
 
@@ -58,7 +59,7 @@ def folder(tmp_path_factory):
     (root / "source").mkdir()
     tokenizers.save(root / "source", tokenizer, min_pixels=28 * 28, max_pixels=112 * 112)
     (root / "source" / "config.json").write_text(json.dumps(config.to_hf()))
-    importer.save_hf(root / "hf", params, model, source=root / "source")
+    exporter.save_hf(root / "hf", params, model, source=root / "source")
     rng = np.random.default_rng(0)
     for name, size in (("a.png", (90, 130)), ("b.png", (60, 60))):
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / name)

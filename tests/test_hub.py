@@ -7,6 +7,7 @@ import json
 import shutil
 import types
 from pathlib import Path
+from unittest import mock
 
 import folders
 import jax
@@ -20,10 +21,11 @@ from fgrpo_jax import command, convert, evaluate, generate, sft, train
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import hub
+from fgrpo_jax.evaluation import heldout
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.training import checkpoint, setup
-from fgrpo_jax.weights import importer
+from fgrpo_jax.training import checkpoint, loop, setup
+from fgrpo_jax.weights import exporter, importer
 
 ID = "Someone/Qwen2.5-VL-Tiny"
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -36,7 +38,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shapes = folders.write_folder(base / "shapes")
     model, rng = Model.create(ModelConfig.load(shapes)), np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), model.abstract())
-    importer.save_hf(base / "hf", params, model, source=shapes, shard_bytes=60_000)
+    exporter.save_hf(base / "hf", params, model, source=shapes, shard_bytes=60_000)
     return base / "hf"
 
 
@@ -237,15 +239,25 @@ def test_every_door_says_what_another_model_is(
 class Stub:
     """A run that claims its workdir and does nothing."""
 
-    scorer = eval_scorer = types.SimpleNamespace(close=lambda: None)
+    parts, params = types.SimpleNamespace(policy=None, scorer=types.SimpleNamespace(judges=None)), None
 
     def __init__(self, config: object, workdir: Path) -> None:
         Stub.seen = (config.model.hf, config.model.revision, setup.model_folder(config.model.hf, config.model.revision))
 
     create = classmethod(lambda cls, config, workdir: cls(config, workdir))
 
+    def begin(self, *, resumed: bool) -> tuple[None, None]:
+        Stub.resumed = resumed
+        return None, None
+
+    def train(self, *_: object, evaluate: object) -> object:
+        return types.SimpleNamespace(params=None)
+
     def run(self, *, resumed: bool) -> None:
         Stub.resumed = resumed
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize("door", [train, sft], ids=["train", "sft"])
@@ -253,7 +265,9 @@ def test_a_run_keeps_the_commit_it_began_with(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, door: object
 ) -> None:
     """The hub's main moves on; the same command goes on with the same weights."""
-    monkeypatch.setattr(door, "Run" if door is train else "SupervisedRun", Stub)
+    monkeypatch.setattr(loop, "Run", Stub)
+    monkeypatch.setattr(heldout, "HeldOut", mock.Mock())
+    monkeypatch.setattr(sft, "SupervisedRun", Stub)
     work, at_first = tmp_path / "w", (ID, FIRST, cache / "snapshots" / FIRST)
     assert runs.run(door, work, ID)[0] == 0 and not Stub.resumed and Stub.seen == at_first
     assert json.loads((work / "config.json").read_text())["model"]["revision"] == FIRST

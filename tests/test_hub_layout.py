@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter
 
 UNREAD = {"vision_token_id", "max_window_layers", "sliding_window", "transformers_version"}
 """Fields of the hub's config.json that say nothing of the model: no sliding window is in use."""
@@ -42,7 +42,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (shapes / "config.json").write_text(json.dumps(config))
     model, rng = Model.create(ModelConfig.load(shapes)), np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), model.abstract())
-    importer.save_hf(base / "hf", params, model, source=shapes, shard_bytes=60_000)
+    exporter.save_hf(base / "hf", params, model, source=shapes, shard_bytes=60_000)
     return base / "hf"
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from fgrpo_jax.data import images
+from fgrpo_jax.reading import frames
 from fgrpo_jax.records import ImageSize
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 400 * 400}
@@ -39,7 +40,8 @@ def test_patches_equal_the_reference_processor(reference):
     for height, width in sizes:
         image = _image(rng, height, width)
         want = reference[1](images=[image], return_tensors="np", input_data_format="channels_last")
-        patches, grid, size = images.patchify(image, **LIMITS)
+        (cut,), grid, size = images.pixel_patches(image, **LIMITS)
+        patches = images.normalise_patches(cut)
         assert [list(grid)] == want["image_grid_thw"].tolist()
         assert patches.shape == (grid[1] * grid[2], 1176) and patches.dtype == np.float32
         np.testing.assert_allclose(patches, want["pixel_values"], atol=1e-6, rtol=0)
@@ -57,7 +59,7 @@ def test_smart_resize_equals_the_reference(reference):
 
 def test_a_pixel_does_not_depend_on_anything_but_its_image():
     image = _image(np.random.default_rng(2), 56, 84)
-    patches, (_, h, w), _ = images.pixel_patches(image, **LIMITS)
+    (patches,), (_, h, w), _ = images.pixel_patches(image, **LIMITS)
     for patch, (row, col) in zip(patches, images.patch_positions(h, w), strict=True):
         cut = image[row * 14 : row * 14 + 14, col * 14 : col * 14 + 14]
         np.testing.assert_array_equal(patch.transpose(1, 2, 0), cut)
@@ -103,23 +105,23 @@ def test_default_sentinel_is_the_patch_count():
 def test_boxes_go_round_all_frames():
     size = ImageSize(400, 100, 392, 112)
     box = (10.0, 20.0, 390.0, 99.0)
-    for src in images.FRAMES_OF_BOXES:
-        for dst in images.FRAMES_OF_BOXES:
-            there = images.convert_box(box, size, src=src, dst=dst)
-            np.testing.assert_allclose(images.convert_box(there, size, src=dst, dst=src), box, rtol=1e-12)
-    assert images.convert_box((0, 0, 400, 100), size, src="original", dst="processed") == (0, 0, 392, 112)
+    for src in frames.FRAMES_OF_BOXES:
+        for dst in frames.FRAMES_OF_BOXES:
+            there = frames.convert_box(box, size, src=src, dst=dst)
+            np.testing.assert_allclose(frames.convert_box(there, size, src=dst, dst=src), box, rtol=1e-12)
+    assert frames.convert_box((0, 0, 400, 100), size, src="original", dst="processed") == (0, 0, 392, 112)
     with pytest.raises(ValueError, match="frame of boxes 'pixels'"):
-        images.convert_box(box, size, src="pixels", dst="unit")
+        frames.convert_box(box, size, src="pixels", dst="unit")
 
 
 def test_boxes_in_text():
     size = ImageSize(400, 100, 392, 112)
     text = "the cat <bbox>[0,0,400,100]</bbox> and [ 100 , 50.5, 200, 75] but [1,2,3] stays"
-    moved = images.convert_boxes_in_text(text, size, src="original", dst="processed")
+    moved = frames.convert_boxes_in_text(text, size, src="original", dst="processed")
     assert moved == "the cat <bbox>[0,0,392,112]</bbox> and [98,57,196,84] but [1,2,3] stays"
-    assert "[0.0000,0.0000,1.0000,1.0000]" in images.convert_boxes_in_text(text, size, src="original", dst="unit")
+    assert "[0.0000,0.0000,1.0000,1.0000]" in frames.convert_boxes_in_text(text, size, src="original", dst="unit")
     square = ImageSize(112, 112, 112, 112)
-    assert images.convert_boxes_in_text(text, square, src="original", dst="processed") is text
+    assert frames.convert_boxes_in_text(text, square, src="original", dst="processed") is text
 
 
 def _png(image, kind="PNG", **kwargs):
@@ -177,4 +179,4 @@ def test_impossible_sizes():
         with pytest.raises(ValueError, match=message):
             images.smart_resize(*args, **kwargs)
     with pytest.raises(ValueError, match="uint8"):
-        images.patchify(np.zeros((28, 28, 3), np.float32), **LIMITS)
+        images.pixel_patches(np.zeros((28, 28, 3), np.float32), **LIMITS)

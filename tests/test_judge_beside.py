@@ -1,4 +1,4 @@
-"""The judge beside the policy: from the config, on the mesh, with the image tokens of the rollout where it may."""
+"""The judge beside the policy: from the config and on its mesh."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import policies
 import pytest
 from checks import signals_local
 
-from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.rewards.judges import scorer as scorers
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.judges.local import LocalJudge
 from fgrpo_jax.rewards.score import score
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.training import judges, setup
-from fgrpo_jax.world.world import World
+from fgrpo_jax.world.examples import World
 
 EXAMPLES = [World("tiny", flawed=0.0).example(number) for number in range(4)]
 
@@ -29,16 +28,12 @@ EXAMPLES = [World("tiny", flawed=0.0).example(number) for number in range(4)]
 class Beside:
     config: Any
     policy: setup.Policy
-    params: Any
     judges: Dispatcher
 
     @property
     def scorer(self) -> scorers.VerdictScorer:
         assert isinstance(self.judges.model, LocalJudge)
         return self.judges.model.scorer
-
-    def tower(self, *, trained: tuple[str, ...] = ("text/embed/table",)) -> scorers.SharedTower | None:
-        return judges.shared_tower(self.policy, self.params, self.judges, trained=trained)
 
     def score(self, encoded: list[Any]) -> Any:
         """Reference traces, which are right and have several sentences, judged by the model alone."""
@@ -62,7 +57,7 @@ def beside(hf: Path, judge: Path, workdir: Path, **fields: Any) -> Beside:
     local = {"judge__backend": "local", "judge__local__hf": judge, "judge__local__dtype": "float32"}
     config = policies.config(hf, **{**local, "judge__precheck": False, **fields})
     policy = policies.policy(config)
-    return Beside(config, policy, policy.load("float32"), judges.judges(config, policy, config.judge, workdir))
+    return Beside(config, policy, judges.judges(config, policy, config.judge, workdir))
 
 
 @pytest.fixture(scope="module")
@@ -72,31 +67,16 @@ def encoded(folder: Path) -> list[Any]:
     return [encode(example)[1] for example in EXAMPLES]
 
 
-def test_image_tokens_come_from_the_rollout_and_verdicts_stay(
+def test_it_judges_once_and_a_second_start_asks_nothing(
     folder: Path, encoded: list[Any], tmp_path: Path, monkeypatch
 ) -> None:
-    """The whole way: config, judge, tower, sampler, scores; then what a second start asks of the model: nothing."""
+    """The whole way from the config to signals; the cache gives the same ones, and so does a judge without cache."""
     monkeypatch.setattr(jax, "jit", _quickly(jax.jit))
     ours = beside(folder, folder, tmp_path)
-    tower = ours.tower()
-    assert tower is not None
-    prompts = collate(encoded, buckets=setup.buckets(ours.config), pad_id=0)
-    placed = ours.policy.put(prompts)
-    told = tower.compile(ours.params, placed)
-    features = tower.encode(ours.params, placed, encoded)
-    assert (told.shape, told.dtype, told.sharding) == (features.shape, features.dtype, features.sharding)
-    sampler = setup.sampler(ours.config, ours.policy, purpose="train")
-    drawn = [
-        sampler.sample(ours.params, placed, seed=0, purpose="train", step=0, features=given)
-        for given in (features, None)
-    ]
-    tokens, others = (np.asarray(rollouts.tokens) for rollouts in drawn)
-    np.testing.assert_array_equal(tokens, others)
     found, seen = ours.score(encoded)
     counts = ours.judges.tally.take()
-    assert ours.scorer.reused > 0 and ours.scorer.encoded == 0
     assert counts.model > 8 and counts.failed == 0 and seen["judged"].all()
-    assert judges.compilations(ours.judges) == ours.scorer.compilations > 0 and tower.compilations == 1
+    assert judges.compilations(ours.judges) == ours.scorer.compilations > 0
     ours.judges.close()
 
     again = beside(folder, folder, tmp_path)
@@ -106,29 +86,16 @@ def test_image_tokens_come_from_the_rollout_and_verdicts_stay(
 
     alone = beside(folder, folder, tmp_path, judge__cache="")
     own, _ = alone.score(encoded)
-    assert alone.scorer.reused == 0 and alone.scorer.encoded > 0
     for name in ("values", "mask", "task"):
         np.testing.assert_array_equal(getattr(same, name), getattr(found, name))
         np.testing.assert_array_equal(getattr(own, name), getattr(found, name))
     alone.judges.close()
+    assert judges.compilations(Dispatcher()) == 0
 
 
 def _quickly(jit: Any) -> Any:
     """`jax.jit` without optimisation: these programs run once."""
     return lambda function, **settings: jit(function, **{**settings, "compiler_options": policies.QUICK})
-
-
-def test_another_tower_is_not_shared(folder: Path, tiny_hf: Path, tmp_path: Path) -> None:
-    ours = beside(folder, folder, tmp_path)
-    assert ours.tower() is not None
-    assert ours.tower(trained=("text/embed/table", "visual/merger/norm/scale")) is None
-    moved = jax.tree.map(lambda x: x, ours.params)
-    moved["visual"] = jax.tree.map(lambda x: x * (1 + 1e-6), moved["visual"])
-    assert dataclasses.replace(ours, params=moved).tower() is None
-    assert beside(tiny_hf, folder, tmp_path).tower() is not None, "another language model behind the same tower"
-    assert beside(folder, folder, tmp_path, judge__local__dtype="bfloat16").tower() is None
-    rules = dataclasses.replace(ours, judges=Dispatcher())
-    assert rules.tower() is None and judges.compilations(rules.judges) == 0
 
 
 def test_weights_lie_as_for_sampling(folder: Path, tmp_path: Path) -> None:

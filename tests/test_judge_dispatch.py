@@ -28,6 +28,7 @@ from fgrpo_jax.rewards.judges.tally import Counts, FailureGuard, NoClaimWatch, T
 from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rewards.signals import Measure
 from fgrpo_jax.training import judges, scoring, setup
+from fgrpo_jax.world.oracle import Oracle
 
 PHOTO = dataclasses.replace(EXAMPLE, scene=None, query=None)
 """The same question where nothing is known of the image but its pixels."""
@@ -70,7 +71,7 @@ def key(request: Request) -> bytes:
 
 
 def dispatcher(fake: Fake, store: Cache | None = None, **more: object) -> Dispatcher:
-    return Dispatcher(oracle=False, model=fake, store=store, key=key, **more)  # type: ignore[arg-type]
+    return Dispatcher(model=fake, store=store, key=key, **more)  # type: ignore[arg-type]
 
 
 def scored(
@@ -148,7 +149,7 @@ def test_equal_requests_are_asked_once() -> None:
 
 def test_the_oracle_needs_no_model() -> None:
     fake = Fake()
-    judges = Dispatcher(oracle=True, model=fake, key=key)
+    judges = Dispatcher(oracle=Oracle(), model=fake, key=key)
     (opinion,) = judges.judge([Case(EXAMPLE, parse(RIGHT), SIZE)])
     assert not fake.asked and all(judgement.how == "rule" for judgement in opinion.judgements)
 
@@ -403,11 +404,42 @@ def test_counts_become_metrics() -> None:
     assert tally.take().metrics() == {
         "judge/share_rule": 0.25, "judge/share_cache": 0.25, "judge/share_model": 0.5, "judge/requests": 2,
         "judge/failure_rate": 0.5, "judge/latency_p50": 0.5, "judge/latency_p95": pytest.approx(0.95),
-        "judge/tokens_in": 5, "judge/tokens_out": 1,
+        "judge/tokens_in": 5, "judge/tokens_out": 1, "judge/abstained": 0,
     }  # fmt: skip
     nothing = tally.take().metrics()
-    assert nothing.pop("judge/requests") == 0 and set(nothing.values()) == {None}
+    assert nothing.pop("judge/requests") == 0 == nothing.pop("judge/abstained") and set(nothing.values()) == {None}
     assert Counts().metrics()["judge/failure_rate"] is None
+
+
+def test_what_the_rules_leave_open_is_counted_and_is_no_failure() -> None:
+    """Only where it counts: of wrong answers nobody would have been asked."""
+    vague = "<think>There is a thing.</think><answer>{}</answer>"
+    right, wrong = (vague.format(letter) for letter in (PHOTO.answer, "B" if PHOTO.answer == "A" else "A"))
+    signals, seen, counts = scored(Fake(), right, right, wrong, judges=Dispatcher())
+    assert not signals.mask[:2].any()
+    assert (counts.abstained, counts.failed, counts.metrics()["judge/failure_rate"]) == (2, 0, None)
+    assert seen["judge_abstained"].tolist() == [[1, 1, 1]] and not seen["judge_failed"].any()
+    failing = Fake(lambda request: FAILED)
+    _, seen, counts = scored(failing, right, judges=dispatcher(failing, precheck=False))
+    assert counts.abstained == 0 < counts.failed and not seen["judge_abstained"].any()
+
+
+def test_a_run_says_what_the_rules_cannot_judge(tiny_hf: Path) -> None:
+    section = policies.config(tiny_hf).judge
+    said = judges.masked_by_rules(section, [PHOTO], at="config.judge")
+    assert said is not None and "masked and counted" in said and "config.judge.backend to 'local' or 'server'" in said
+    assert judges.masked_by_rules(section, [PHOTO, EXAMPLE], at="config.judge") is None
+    asks = dataclasses.replace(section, backend="server")
+    assert judges.masked_by_rules(asks, [PHOTO], at="config.judge") is None
+
+
+def test_the_world_is_not_needed_where_nobody_asks_about_it(tiny_hf: Path, tmp_path: Path) -> None:
+    config = policies.config(tiny_hf)
+    assert judges.judges(config, None, config.judge, tmp_path).oracle is not None  # type: ignore[arg-type]
+    elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, source="nlvr", path="x"))
+    assert judges.judges(elsewhere, None, config.judge, tmp_path).oracle is None  # type: ignore[arg-type]
+    sets = dataclasses.replace(elsewhere, eval=dataclasses.replace(config.eval, sets=("mmvp", "world:test")))
+    assert judges.judges(sets, None, config.judge, tmp_path).oracle is not None  # type: ignore[arg-type]
 
 
 def test_too_many_failures_in_a_window() -> None:

@@ -12,15 +12,14 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from test_rewards_score import EXAMPLE, RIGHT, SIZE
+from test_rewards_score import EXAMPLE, RIGHT, SIZE, judge_one, rules
 
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import Request
-from fgrpo_jax.rewards.score import RewardConfig, judge_one
 from fgrpo_jax.training import setup
 
 IDENTITY = {"backend": "server", "model": "m", "frame": "processed"}
@@ -162,14 +161,15 @@ def test_no_character_turns_into_a_bracket_when_normalised() -> None:
 def test_the_rules_verdict_is_not_moved(attack: str) -> None:
     """Said beside a sound reasoning it changes neither consistency nor what was found true or false."""
     safe = attack.replace("<", "").replace(">", "") if "think>" in attack or "answer>" in attack else attack
-    plain = judge_one(EXAMPLE, RIGHT, SIZE, config=RewardConfig())
-    told = judge_one(EXAMPLE, RIGHT.replace("</think>", f" Judge: {safe}</think>"), SIZE, config=RewardConfig())
-    assert told.consistent == plain.consistent == 1
-    assert told.verdicts.count(Verdict.CORRECT) == plain.verdicts.count(Verdict.CORRECT)
+    plain = judge_one(EXAMPLE, RIGHT, SIZE, judges=rules())
+    spoken = RIGHT.replace("</think>", f" Judge: {safe}</think>")
+    beside = judge_one(EXAMPLE, spoken, SIZE, judges=rules())
+    assert beside.consistent == plain.consistent == 1
+    assert beside.verdicts.count(Verdict.CORRECT) == plain.verdicts.count(Verdict.CORRECT)
     wrong = RIGHT.replace("left", "right") if "left" in RIGHT else RIGHT.replace("right", "left")
     lied = wrong.replace("</think>", f" Judge: {safe}</think>")
-    before = judge_one(EXAMPLE, wrong, SIZE, config=RewardConfig())
-    after = judge_one(EXAMPLE, lied, SIZE, config=RewardConfig())
+    before = judge_one(EXAMPLE, wrong, SIZE, judges=rules())
+    after = judge_one(EXAMPLE, lied, SIZE, judges=rules())
     assert after.verdicts.count(Verdict.INCORRECT) >= before.verdicts.count(Verdict.INCORRECT) > 0
     assert after.verdicts.count(Verdict.CORRECT) == before.verdicts.count(Verdict.CORRECT)
     assert after.consistent == before.consistent

@@ -14,10 +14,11 @@ from checks import signals_local
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.judges import scorer as module
-from fgrpo_jax.rewards.judges.scorer import FeatureBank, VerdictScorer
+from fgrpo_jax.rewards.judges.scorer import VerdictScorer
 from fgrpo_jax.weights import importer
 
 VERDICTS = signals_local.VERDICTS
@@ -92,25 +93,6 @@ def test_over_eight_devices(judge: Judge, prompts: list[Any], plain: np.ndarray)
     split = Judge(judge.processor, dataclasses.replace(judge.model, mesh=mesh), jax.device_put(judge.params, layout))
     found = split.scorer(mesh=mesh).choose(prompts[:20], VERDICTS)
     np.testing.assert_allclose(found.logps, plain[:20], atol=2e-4)
-
-
-def test_image_tokens_at_hand_are_read_again(judge: Judge, prompts: list[Any], plain: np.ndarray) -> None:
-    """Those of a rollout batch in whatever padding; a prompt that is not in it is encoded. What is read is seen."""
-    rollout = [prompts[1], prompts[3], prompts[0]]
-    batch = collate(rollout, buckets=Buckets(patches=(512,), images=(3,)), pad_id=0)
-    features = judge.model.encode(judge.params, batch.vision)
-    bank = FeatureBank()
-    bank.add(rollout, features, slots=3)
-    scorer = judge.scorer(bank=bank)
-    found = scorer.choose(prompts[:24], VERDICTS)
-    np.testing.assert_allclose(found.logps, plain[:24], atol=2e-4)
-    assert scorer.reused >= 3 and scorer.encoded >= 3, "eight examples, two of them without images"
-    bank.clear()
-    bank.add(rollout, features * 0, slots=3)
-    changed = np.abs(scorer.choose(prompts[:24], VERDICTS).logps - plain[:24]).max(axis=1) > 1e-2
-    np.testing.assert_array_equal(changed, [number % 8 in (0, 1, 3) for number in range(24)])
-    bank.clear()
-    assert bank.find(prompts[0]) is None
 
 
 def test_a_wrong_image_or_place_is_seen(judge: Judge, prompts: list[Any], plain: np.ndarray) -> None:

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.sources import WorldSource
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.weights import importer
+from fgrpo_jax.world.examples import World, WorldSource
 from tools import make_tiny_checkpoint as tool
 
 SMALL = tool.Recipe(
@@ -46,7 +46,7 @@ def test_folder_loads(folder):
 def test_world_texts_cost_few_tokens(folder):
     """A box is five tokens, a word of the world one; else the shipped policy would write longer and learn slower."""
     processor = Processor.load(folder)
-    source = WorldSource(split="heldout", with_trace=True)
+    source = WorldSource(World(), "heldout", with_trace=True)
     for index in range(20):
         example = source[index]
         words = len(example.trace.replace("<bbox>", " ").replace("</", " ").split())

@@ -15,7 +15,8 @@ from fgrpo_jax.configs import paper_mix
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sets.choices import SettledSource, options_for, pools, settle
 from fgrpo_jax.data.sets.mix import Member, MixSource
-from fgrpo_jax.data.sets.published import Entry, Skipped
+from fgrpo_jax.data.sets.published import Skipped
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sources import First, outline
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.score import RewardConfig, score

@@ -149,7 +149,7 @@ def test_parts_of_the_tower(pair):
 
     @jax.jit
     def parts_of_ours(params, embed, window, full, merger):
-        visual = ours._bind(params).visual
+        visual = ours.modules(params).visual
         config = visual.config
         rotation = vision.vision_rotation(flat.positions, head_dim=config.head_dim, theta=config.rope_theta)
         return {
@@ -178,7 +178,7 @@ def test_decoder_layer(pair):
 
     @jax.jit
     def layer_of_ours(params, x):
-        model = ours._bind(params).text
+        model = ours.modules(params).text
 
         def causal(q, k, v):
             grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])

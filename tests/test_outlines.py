@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 
 from fgrpo_jax.data import images
 from fgrpo_jax.data.sets.catalogue import open_set
-from fgrpo_jax.data.sources import First, WorldSource, outline
+from fgrpo_jax.data.sources import First, outline
+from fgrpo_jax.world.examples import World, WorldSource
 from tests.test_sources import write_nlvr
 
 
@@ -69,7 +70,7 @@ def sources(folder):
     Image.new("RGB", (40, 20)).save(folder / "a.png")
     line = {"id": "one", "images": ["a.png"], "question": "Where?", "answer": "left", "boxes": [[0, 0, 9, 9]]}
     (folder / "train.jsonl").write_text(json.dumps(line) + "\n")
-    worlds = [WorldSource(split="train", difficulty=name, with_trace=True) for name in ("tiny", "easy", "hard")]
+    worlds = [WorldSource(World(name), "train", with_trace=True) for name in ("tiny", "easy", "hard")]
     return [First(open_set("nlvr", folder, split="dev"), 1), open_set("jsonl", folder, split="train"), *worlds]
 
 
@@ -87,6 +88,6 @@ def test_a_source_without_outlines_gives_its_examples():
             return 1
 
         def __getitem__(self, index):
-            return WorldSource(split="train")[index]
+            return WorldSource(World(), "train")[index]
 
     assert outline(Plain(), 0).images[0].any()

@@ -11,7 +11,7 @@ import pytest
 from fgrpo_jax import command
 from fgrpo_jax.data.buckets import Buckets, choose, padding
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.records import Example
 from tests.folders import write_folder
@@ -144,8 +144,10 @@ def test_supervised_batches(encoder):
     iterator = PromptIterator(Counting(4), dataclasses.replace(encoder, responses=True), batch_size=2)
     batch = next(iterator)
     iterator.close()
-    texts = encoder.processor.decode_rollouts(batch.tokens, batch.mask)
-    assert [row[0] for row in texts] == [example.trace for example in batch.examples]
+    rows = zip(batch.tokens[:, 0], batch.mask[:, 0], strict=True)
+    assert [encoder.processor.decode(tokens[mask]) for tokens, mask in rows] == [
+        example.trace for example in batch.examples
+    ]
 
 
 def test_errors_reach_the_caller(encoder):

@@ -13,7 +13,8 @@ import small_tokenizer
 
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets, ladder
-from fgrpo_jax.data.prompts import Processor, collate, collate_supervised, count_occurrences
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.styles import STYLES, find_style
 from fgrpo_jax.records import Example, ImageSize, Video
 from tests.folders import texts, write_folder
@@ -205,7 +206,6 @@ def test_banned_ids(processor):
     assert not processor.banned[processor.tokenizer(texts()[1])["input_ids"]].any()
     assert processor.eos_ids == (ids["<|im_end|>"], ids["<|endoftext|>"])
     assert processor.pad_id == ids["<|endoftext|>"]
-    assert processor.repetition_penalty == 1.0
 
 
 def test_response_is_moved_into_the_processed_frame(processor):
@@ -216,14 +216,6 @@ def test_response_is_moved_into_the_processed_frame(processor):
     assert "[0,0,400,100]" in processor.decode(processor.encode_response("[0,0,400,100]", None))
     with pytest.raises(ValueError, match="reserved token"):
         processor.encode_response("oops <|im_end|>", None)
-
-
-def test_rollouts_are_decoded_by_their_mask(processor):
-    ids = processor.encode_response("The red circle", None)
-    tokens, mask = np.zeros((1, 2, 6), np.int32), np.zeros((1, 2, 6), bool)
-    tokens[0, :, : len(ids)] = ids
-    mask[0, 0, : len(ids)], mask[0, 1, :1] = True, True
-    assert processor.decode_rollouts(tokens, mask) == [["The red circle", "The"]]
 
 
 def test_processor_travels_between_processes(processor):
@@ -367,7 +359,7 @@ def test_torch_is_not_needed(folder):
     code = (
         "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
         "import numpy as np\n"
-        "from fgrpo_jax.data.prompts import Processor\n"
+        "from fgrpo_jax.data.processor import Processor\n"
         "from fgrpo_jax.records import Example\n"
         f"processor = Processor.load({str(folder)!r})\n"
         "example = Example('1', (np.zeros((56, 56, 3), np.uint8),), 'Where?', (), 'here')\n"

@@ -28,7 +28,7 @@ from fgrpo_jax.configs import default
 from fgrpo_jax.fgrpo import advantages, multipliers
 from fgrpo_jax.rewards import custom as module
 from fgrpo_jax.rewards.custom import Custom, CustomRewards, Declared, gather, resolve, signal
-from fgrpo_jax.rewards.score import RewardConfig, judge_one, score
+from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rewards.signals import SIGNALS, Measure
 from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import judges, scoring, setup
@@ -126,9 +126,8 @@ def test_only_what_is_read_is_called() -> None:
 
 def test_one_response_alone() -> None:
     own = CustomRewards([made(lambda texts, **_: [len(text) for text in texts])])
-    config = RewardConfig(weights={"mine": 1.0}, custom=own)
-    judged = judge_one(EXAMPLE, RIGHT, SIZE, config=config)
-    assert judged.custom == {"mine": len(RIGHT)} and judged.task == 1 + len(RIGHT)
+    signals, figures = score([EXAMPLE], [[RIGHT]], sizes=[SIZE], config=RewardConfig(weights={"mine": 1.0}, custom=own))
+    assert figures["custom/mine"].item() == len(RIGHT) and signals.task.item() == 1 + len(RIGHT)
 
 
 # --------------------------------------------------------------------------------------------- None is never a number
@@ -192,14 +191,13 @@ def test_numbers_of_every_kind_will_do(run) -> None:
         np.testing.assert_array_equal(signals.values[0], np.ones((2, 4)))
 
 
-def test_an_exception_names_function_example_and_line(run) -> None:
+def test_an_exception_names_function_batch_and_line(run) -> None:
     def breaks(examples, **_):
         return [1 / (one.id != "other") for one in examples]
 
     line = breaks.__code__.co_firstlineno + 1
-    message = (
-        rf"'tests\.rewards:mine' failed on example 'other' \(4 responses\): ZeroDivisionError: .*\(.*\.py:{line}\)"
-    )
+    batch = r"a batch of 8 responses to 2 examples \('.*', 'other'\)"
+    message = rf"'tests\.rewards:mine' failed on {batch}: ZeroDivisionError: .*\(.*\.py:{line}\)"
     with pytest.raises(ValueError, match=message) as caught:
         run(made(breaks))
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -210,14 +208,6 @@ def test_an_exception_names_function_example_and_line(run) -> None:
 
     with pytest.raises(ValueError, match=message):
         run(made(late))
-
-    def whole(examples, **_):
-        if len({one.id for one in examples}) > 1:
-            raise KeyError("only together")
-        return [1.0] * len(examples)
-
-    with pytest.raises(ValueError, match=r"a batch of 8 responses .*, but on none of them alone: KeyError"):
-        run(made(whole))
 
 
 # --------------------------------------------------------------------------------------------------------- async ones
@@ -253,7 +243,7 @@ def test_a_call_that_takes_too_long_ends_the_run_and_not_its_patience(run) -> No
     with pytest.raises(ValueError, match=r"took more than 0\.05 s for a batch of 8 .*config\.rewards\.custom_timeout"):
         run(made(forever), timeout=0.05)
     assert time.perf_counter() - began < 5
-    with pytest.raises(ValueError, match=r"failed on example .*: TimeoutError: the service's"):
+    with pytest.raises(ValueError, match=r"failed on a batch of 8 .*: TimeoutError: the service's"):
         run(made(its_own))
 
 
@@ -281,7 +271,8 @@ def test_from_several_threads_one_loop(run) -> None:
     own = CustomRewards([made(where)])
     config = RewardConfig(weights={"mine": 1.0}, custom=own)
     threads = [
-        threading.Thread(target=judge_one, args=(EXAMPLE, RIGHT, SIZE), kwargs={"config": config}) for _ in range(4)
+        threading.Thread(target=score, args=([EXAMPLE], [[RIGHT]]), kwargs={"sizes": [SIZE], "config": config})
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -486,6 +477,4 @@ def test_a_function_that_breaks_ends_the_run_with_one_line(
     code, _, err = runs.run(train, tmp_path / "w", tiny_hf, **FIELDS)
     said = err.splitlines()[-1]
     assert code == 1 and "Traceback" not in err
-    assert re.search(r"reward function 'configs\.custom_reward:brevity' failed on example '.*' .*no such word", said), (
-        err
-    )
+    assert re.search(r"reward function 'configs\.custom_reward:brevity' failed on a batch of .*no such word", said), err

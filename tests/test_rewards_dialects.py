@@ -16,7 +16,6 @@ from fgrpo_jax.reading.dialects import (
     boxes_in,
     find_dialect,
     in_paper_notation,
-    points_in,
     text_in,
 )
 from fgrpo_jax.reading.parsing import answer_index, answer_text, open_answer, parse
@@ -92,7 +91,6 @@ def test_boxes_reach_the_frame_the_policy_speaks():
     assert boxes_in(boxes, ImageSize(0, 0, 0, 0), dialect=PAPER) is boxes  # nothing to move, even without an image
     original = boxes_in(((392, 0, 392, 196),), SIZE, dialect=DIALECTS["vlm_r1"], dst="original")
     assert original == ((200, 0, 200, 100),)
-    assert points_in(((196.0, 98.0),), SIZE, dialect=DIALECTS["vigorl"], dst="thousand") == ((500, 500),)
     assert text_in("at <sot>[0.5,0.5,1,1]<eot>", SIZE, dialect=vgr, dst="processed") == "at <sot>[196,98,392,196]<eot>"
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_rewards_score import judge_one
 
 from fgrpo_jax.reading.frames import iou
 from fgrpo_jax.records import ImageSize
 from fgrpo_jax.rewards.grounding import ciou, mean_iou, pair_score, spatial
-from fgrpo_jax.rewards.score import RewardConfig, judge_one
-from fgrpo_jax.world.world import World
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.world.examples import World
+from fgrpo_jax.world.oracle import Oracle
 
 A = (0.0, 0.0, 10.0, 10.0)
 
@@ -138,10 +140,11 @@ def test_a_greedy_assignment_would_lose():
 )
 def test_a_rollout_with_monstrous_boxes_is_scored(numbers):
     """Through the whole of scoring: parsing, the oracle, consistency from boxes, CIoU."""
+    rules = Dispatcher(oracle=Oracle())
     for index, family in enumerate(("left_right", "larger", "nearest", "between", "inside")):
         example = World("easy", families={family: 1.0}).example(index, with_trace=False)
         names = [f"{thing.color} {thing.shape}" for thing in example.scene.objects]
         claims = " ".join(f"The {name} is at <bbox>[{numbers}]</bbox>." for name in names)
         size = ImageSize(example.scene.width, example.scene.height, 280, 280)
-        judged = judge_one(example, f"<think>{claims}</think><answer>A</answer>", size, config=RewardConfig())
+        judged = judge_one(example, f"<think>{claims}</think><answer>A</answer>", size, judges=rules)
         assert judged.spatial == 0.0 and judged.semantic == 0.0

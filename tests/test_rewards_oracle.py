@@ -11,9 +11,9 @@ from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize, Query, Scene, SceneObject
 from fgrpo_jax.rewards import task
 from fgrpo_jax.rewards.grounding import spatial
+from fgrpo_jax.world.examples import World
 from fgrpo_jax.world.grammar import read
 from fgrpo_jax.world.oracle import Oracle
-from fgrpo_jax.world.world import World, default_families
 
 JUDGE = Oracle()
 C, I, S = Verdict.CORRECT, Verdict.INCORRECT, Verdict.SKIP  # noqa: E741
@@ -63,18 +63,40 @@ def expected(example: Example) -> bool:
     }[example.flaw]
 
 
+OTHER_WORDS = {
+    " is at <bbox>": " is located at <bbox>",
+    "left of": "to the left of",
+    "right of": "to the right of",
+    " below": " under",
+    "nearest to": "closest to",
+    "farthest from": "furthest from",
+    "larger than": "bigger than",
+    "There are ": "I see ",
+    "There is ": "I see ",
+}
+
+
+def in_other_words(example: Example) -> Example:
+    """The example with the reasoning of its trace in other words of the grammar."""
+    reasoning, end, answer = example.trace.partition("</think>")
+    for plain, other in OTHER_WORDS.items():
+        reasoning = reasoning.replace(plain, other)
+    assert reasoning + end + answer != example.trace
+    return dataclasses.replace(example, trace=reasoning + end + answer)
+
+
 @pytest.mark.parametrize(("difficulty", "count"), [("tiny", 1500), ("easy", 200), ("hard", 30)])
 def test_the_oracle_agrees_with_construction(difficulty, count):
-    world = World(difficulty, flawed=0.6, reworded=0.3)
+    world = World(difficulty, flawed=0.6)
     flaws = set()
     for index in range(count):
-        example = world.example(index)
+        example = world.example(index) if index % 3 else in_other_words(world.example(index))
         flaws.add(example.flaw)
         assert expected(example), (example.flaw, example.question, example.options, example.answer, example.trace)
     assert len(flaws) == 5
 
 
-@pytest.mark.parametrize("family", default_families("hard"))
+@pytest.mark.parametrize("family", World("hard").families)
 def test_without_the_closing_claim_the_boxes_decide(family):
     world = World("easy", families={family: 1.0}, flawed=0.0)
     for index in range(12):
@@ -317,22 +339,9 @@ def test_consistency_of_the_families(query, options, think, answer, verdict):
     assert entails(query, options, think, answer) is verdict
 
 
-@pytest.mark.parametrize(
-    ("think", "answer", "verdict"),
-    [
-        ("There is a blue tower. So the answer is true.", "A", YES),
-        ("There is a blue tower. So the statement is true.", "A", YES),
-        ("There is a blue tower. So the statement is true.", "B", NO),
-        ("So the statement is not true.", "B", YES),
-        ("It may be true. But no tower has four blocks. Therefore the sentence is false.", "false", YES),
-        ("The answer is B.", "B", YES),
-        ("There is a blue tower.", "A", None),
-        ("It is true or false.", "A", UNCERTAIN),
-        ("", "A", NO),
-    ],
-)
-def test_consistency_of_any_question(think, answer, verdict):
-    assert entails(None, ("true", "false"), think, answer) is verdict
+def test_a_question_without_structure_is_for_somebody_else():
+    with pytest.raises(ValueError, match="'q' has no structured question"):
+        entails(None, ("true", "false"), "So the statement is true.", "A")
 
 
 INJECTIONS = (

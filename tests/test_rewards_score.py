@@ -8,11 +8,14 @@ import re
 import numpy as np
 import pytest
 
+from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.records import Example, ImageSize
-from fgrpo_jax.rewards.judges.dispatch import Dispatcher
-from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, judge_one, score
-from fgrpo_jax.rewards.signals import Measure
-from fgrpo_jax.world.world import World
+from fgrpo_jax.rewards import score as module
+from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
+from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, score
+from fgrpo_jax.rewards.signals import Judged, Measure
+from fgrpo_jax.world.examples import World
+from fgrpo_jax.world.oracle import Oracle
 
 EXAMPLE = World("tiny", families={"left_right": 1.0}, flawed=0.0).example(0)
 SIZE = ImageSize(EXAMPLE.scene.width, EXAMPLE.scene.height, EXAMPLE.scene.width, EXAMPLE.scene.height)
@@ -23,8 +26,22 @@ IDLE = f"<think>So the answer is {EXAMPLE.answer}.</think><answer>{EXAMPLE.answe
 BROKEN = "no idea"
 
 
-def run(texts, example=EXAMPLE, size=SIZE, config=None, **more):
-    return score([example], [list(texts)], sizes=[size], config=config or RewardConfig(), **more)
+def rules() -> Dispatcher:
+    """The judge of the built-in world."""
+    return Dispatcher(oracle=Oracle())
+
+
+def judge_one(example, text, size, *, config=None, judges=None) -> Judged:
+    """All there is to know about one response, but for functions of the user's own."""
+    config = RewardConfig() if config is None else config
+    parsed = parse(text, dialect=config.dialect)
+    (opinion,) = (Dispatcher() if judges is None else judges).judge([Case(example, parsed, size)])
+    return module._judged(example, parsed, size, opinion, config=config)
+
+
+def run(texts, example=EXAMPLE, size=SIZE, config=None, judges=None, **more):
+    judges = rules() if judges is None else judges
+    return score([example], [list(texts)], sizes=[size], config=config or RewardConfig(), judges=judges, **more)
 
 
 def test_values_and_masks_of_one_group():
@@ -46,7 +63,7 @@ def test_values_and_masks_of_one_group():
     np.testing.assert_array_equal(figures["iou"], [[1, 1, 0, 0, 0]])
     np.testing.assert_array_equal(figures["no_claim"], [[False, False, True, True, True]])
     np.testing.assert_array_equal(figures["answered"], [[True, True, True, True, False]])
-    assert figures["judge_failed"].sum() == 0
+    assert figures["judge_failed"].sum() == 0 == figures["judge_abstained"].sum()
 
 
 def test_dtypes_and_shapes():
@@ -75,10 +92,8 @@ def test_settings():
     zero, _ = run([RIGHT, IDLE, WRONG], config=RewardConfig(no_claim="zero"))
     np.testing.assert_array_equal(zero.mask[1], [[True, True, False]])
     np.testing.assert_array_equal(zero.values[1], [[1, 0, 0]])
-    silent, figures = run([RIGHT, IDLE], judges=Dispatcher(oracle=False))
+    silent, figures = run([RIGHT, IDLE], judges=Dispatcher(oracle=Oracle(), sentences=False))
     assert not silent.mask[1].any() and silent.mask[0].all() and not figures["no_claim"].any()
-    prefilled = RewardConfig(prefilled=True)
-    assert run([RIGHT.removeprefix("<think>")], config=prefilled)[0].format.item() == 1.0
     for bad in ({"ciou_mapping": "abs"}, {"no_claim": "skip"}):
         with pytest.raises(ValueError, match="known:"):
             RewardConfig(**bad)
@@ -108,16 +123,17 @@ def test_boxes_are_compared_in_the_processed_frame():
 def test_a_source_without_scene_boxes_or_structure():
     example = Example(id="n", images=(), question="?", options=("true", "false"), answer="A", source="nlvr")
     texts = [
-        "<think>There is a tower. So the statement is true.</think><answer>A</answer>",
+        "<think>So the answer is A.</think><answer>A</answer>",
         "<think>There is a tower.</think><answer>A</answer>",
-        "<think>There is no tower. So the statement is false.</think><answer>A</answer>",
+        "<think>So the answer is B.</think><answer>A</answer>",
         "<think></think><answer>A</answer>",
     ]
     signals, figures = run(texts, example=example)
     assert not signals.mask[1].any() and not signals.mask[2].any()
-    np.testing.assert_array_equal(signals.mask[0], [[True, False, True, True]])  # the judge abstained on the second
+    np.testing.assert_array_equal(signals.mask[0], [[True, False, True, True]])  # the rules leave the second open
     np.testing.assert_array_equal(signals.values[0], [[1, 0, 0, 0]])
-    np.testing.assert_array_equal(figures["judge_failed"], [[0, 1, 0, 0]])
+    np.testing.assert_array_equal(figures["judge_abstained"], [[0, 1, 0, 0]])
+    assert not figures["judge_failed"].any(), "no model was asked"
     np.testing.assert_array_equal(figures["consistent_mask"], [[True, False, True, True]])
     boxed = dataclasses.replace(example, boxes=((0, 0, 10, 10),))
     assert run(texts, example=boxed, size=ImageSize(400, 100, 392, 112))[0].mask[2].all()
@@ -133,6 +149,11 @@ def test_lengths_that_differ_are_refused():
 
 
 def test_what_is_known_of_one_response():
-    judged = judge_one(EXAMPLE, RIGHT.replace("The ", "Shiny ", 1), SIZE, config=RewardConfig())
+    judged = judge_one(EXAMPLE, RIGHT.replace("The ", "Shiny ", 1), SIZE, judges=rules())
     assert judged.unread == 1 and judged.verdicts[0].name == "INCORRECT" and judged.semantic < 1
-    assert judge_one(EXAMPLE, BROKEN, SIZE, config=RewardConfig()).malformed == 0
+    assert judge_one(EXAMPLE, BROKEN, SIZE).malformed == 0
+
+
+def test_nobody_knows_a_scene_unless_an_oracle_is_given():
+    signals, figures = score([EXAMPLE], [[RIGHT]], sizes=[SIZE], config=RewardConfig())
+    assert not signals.mask[1].any() and not figures["judged"].any()

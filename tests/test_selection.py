@@ -14,7 +14,7 @@ from fgrpo_jax.config import load as configs
 from fgrpo_jax.configs import default
 from fgrpo_jax.data import lengths
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets import subsets
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.training import datasets, selection

@@ -1,4 +1,4 @@
-"""Which sentences no judge is asked about, and what the free readings make of wordings that are not the world's."""
+"""Which sentences no judge is asked about, and what an idle beginning hides from nobody."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from fgrpo_jax.reading.dialects import DIALECTS
 from fgrpo_jax.reading.sentences import TRIVIAL_PREFIXES, Trivial
 from fgrpo_jax.reading.words import SEEN_WORDS, VISUAL_WORDS
-from fgrpo_jax.rewards.wide import read_widely
 from fgrpo_jax.world.grammar import read
 
 TRIVIAL = Trivial()
@@ -71,54 +70,10 @@ def test_an_idle_beginning_hides_no_claim_from_the_oracle():
     assert not read("I must deny that the red circle is left of the blue square.").understood
 
 
-@pytest.mark.parametrize(
-    ("sentence", "same"),
-    [
-        ("To the left of the blue square you find the red circle.", "The red circle is left of the blue square."),
-        ("The blue square has the red circle on its left.", "The red circle is left of the blue square."),
-        ("Of the red circle and the blue square, the right one is the red circle.",
-         "The red circle is right of the blue square."),
-        ("The red circle is lower in the picture than the blue square.", "The red circle is below the blue square."),
-        ("The blue square is not as big as the red circle.", "The blue square is smaller than the red circle."),
-        ("Nothing is nearer to the blue square than the red circle.", "The red circle is nearest to the blue square."),
-        ("Everything else is farther from the blue square than the red circle is.",
-         "The red circle is nearest to the blue square."),
-        ("The blue square surrounds the red circle.", "The red circle is inside the blue square."),
-        ("The red circle is flanked by the blue square and the green ring.",
-         "The red circle is between the blue square and the green ring."),
-        ("It isn't true that the red circle is above the blue square.", "The red circle is not above the blue square."),
-        ("Counting the circles, I get three.", "There are 3 circles."),
-        ("Wait, that's not right: there are 3 circles.", "There are 3 circles."),
-        ("The red circle occupies <bbox>[1,2,3,4]</bbox>.", "The red circle is at <bbox>[1,2,3,4]</bbox>."),
-    ],
-)  # fmt: skip
-def test_other_wordings_say_the_same(sentence, same):
-    assert read_widely(sentence).understood and read_widely(sentence).claims == read(same).claims
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "No way is the red circle left of the blue square.",
-        "The blue square is right next to the red circle.",
-        "The red circle is above the blue square rather than below it.",
-        "The red circle might be left of the blue square.",
-        "Is the red circle further left than the blue square?",
-        "I doubt the red circle sits further left than the blue square.",
-        "Unlike the green ring, the red circle sits further left than the blue square.",
-        "The red circle used to sit further left than the blue square.",
-        "At least three circles can be seen.",
-        "The red circle misses <bbox>[1,2,3,4]</bbox> and fills <bbox>[5,6,7,8]</bbox>.",
-    ],
-)
-def test_what_may_mean_something_else_stays_dark(sentence):
-    assert not read_widely(sentence).understood
-
-
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from([*sorted(VISUAL_WORDS)[:60], "the", "is", "than", "of", "not", "one", "its"]), max_size=25)
 )
-def test_reading_is_total_and_steady(words):
+def test_reading_is_total(words):
     text = " ".join(words)
-    assert read_widely(text) == read_widely(text) and isinstance(TRIVIAL(text), bool)
+    assert read(text) == read(text) and isinstance(TRIVIAL(text), bool)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
+from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG, judge_one, rules
 
-from fgrpo_jax.rewards.score import RewardConfig, judge_one, score
+from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rewards.signals import SIGNALS, Measure, overlong_penalty
 
 TEXTS = [RIGHT, WRONG, EMPTY, IDLE]
@@ -14,7 +14,7 @@ LENGTHS, FINISHED = np.array([[40, 60, 96, 100]]), np.array([[True, True, True, 
 
 
 def scored(*measures: Measure, **settings):
-    known = {"lengths": LENGTHS, "finished": FINISHED, "sizes": [SIZE]}
+    known = {"lengths": LENGTHS, "finished": FINISHED, "sizes": [SIZE], "judges": rules()}
     return score([EXAMPLE], [TEXTS], measures=measures, config=RewardConfig(window=100, **settings), **known)[0]
 
 
@@ -58,4 +58,4 @@ def test_soft_overlong_penalty() -> None:
     found = [overlong_penalty(n, window=100, cache=20) for n in (0, 80, 81, 90, 100)]
     np.testing.assert_allclose(found, [0, 0, -0.05, -0.5, -1])
     assert overlong_penalty(100, window=100, cache=0) == 0
-    assert np.isnan(judge_one(EXAMPLE, RIGHT, SIZE, config=RewardConfig()).overlong)
+    assert np.isnan(judge_one(EXAMPLE, RIGHT, SIZE).overlong)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fgrpo_jax.data.sets.catalogue import open_set
-from fgrpo_jax.data.sources import WorldSource
+from fgrpo_jax.world.examples import World, WorldSource
 
 NLVR = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "nlvr"
 with_nlvr = pytest.mark.skipif(not NLVR.is_dir(), reason="the NLVR files are not beside the project")
@@ -16,11 +16,11 @@ with_nlvr = pytest.mark.skipif(not NLVR.is_dir(), reason="the NLVR files are not
 
 # -------------------------------------------------------------------------------------------------------------- world
 def test_world_by_index():
-    source = WorldSource(split="train", with_trace=True, flawed=0.0, size=5)
+    source = WorldSource(World(flawed=0.0), "train", with_trace=True, size=5)
     one, two = source[3], source[3]
     assert len(source) == 5 and one.id == two.id and one.trace == two.trace and one.source == "world"
     np.testing.assert_array_equal(one.images[0], two.images[0])
-    assert WorldSource(split="train", size=5)[3].trace is None
+    assert WorldSource(World(), "train", size=5)[3].trace is None
     with pytest.raises(IndexError, match="example 5 of a source of 5"):
         source[5]
 

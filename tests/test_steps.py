@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fgrpo_jax.data.buckets import Shape
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.steps import step_indices
 from fgrpo_jax.records import Example
 from tests.folders import write_folder

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import policies
 import pytest
+from test_rewards_score import judge_one
 
 from fgrpo_jax.data.styles import STYLES, find_style
 from fgrpo_jax.evaluation import answering, heldout
 from fgrpo_jax.reading.dialects import DIALECTS
 from fgrpo_jax.records import Example, ImageSize, Rollouts
-from fgrpo_jax.rewards.score import RewardConfig, judge_one
+from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.training import datasets, judges, setup
 
 PRESETS = ("paper", "direct", "cot", "vigorl", "treevgr", "vlm_r1")

@@ -21,7 +21,7 @@ from fgrpo_jax.fgrpo.settings import Algorithm, Lora, Optimizer
 from fgrpo_jax.fgrpo.trained import Adapters
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Rollouts, Signals
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter
 
 QUICK = {"xla_backend_optimization_level": 0}
 MODEL = Model.create(TINY)
@@ -161,7 +161,7 @@ def test_an_export_of_adapters_loads_in_transformers_with_our_logits(tmp_path: P
     """Merged: no tensor is missing or unknown, and the logits are those of the state."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     state, _, _ = run(learner(lora=lora()))
-    importer.save_hf(tmp_path / "hf", state.params, MODEL)
+    exporter.save_hf(tmp_path / "hf", state.params, MODEL)
     kind = transformers.Qwen2_5_VLForConditionalGeneration
     model, report = kind.from_pretrained(tmp_path / "hf", dtype=torch.float32, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]

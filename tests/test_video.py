@@ -16,7 +16,8 @@ from PIL import Image
 from fgrpo_jax import command, generate
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.model.rope import mrope_positions
 from fgrpo_jax.records import Example, Video
@@ -68,14 +69,15 @@ def test_frames_are_resized_as_images_are() -> None:
     pairs, grid, size = images.video_patches(video, **LIMITS)
     assert (size.processed_height, size.processed_width) == (grid[1] * 14, grid[2] * 14) == (112, 140)
     for at, frame in enumerate([*video, video[-1]]):
-        alone, _, _ = images.pixel_patches(frame, **LIMITS)
+        (alone,), _, _ = images.pixel_patches(frame, **LIMITS)
         np.testing.assert_array_equal(pairs[at // 2][:, :, at % 2], alone)
 
 
 def test_a_still_video_is_its_image() -> None:
     still = np.repeat(frames(1, 56, 56), 2, axis=0)
     (pair,), _, _ = images.video_patches(still, **LIMITS)
-    np.testing.assert_array_equal(images.normalise_patches(pair), images.patchify(still[0], **LIMITS)[0])
+    (alone,), _, _ = images.pixel_patches(still[0], **LIMITS)
+    np.testing.assert_array_equal(images.normalise_patches(pair), images.normalise_patches(alone))
 
 
 NO_VIDEOS = (np.zeros((0, 28, 28, 3), np.uint8), np.zeros((28, 28, 3), np.uint8), np.zeros((1, 28, 28, 3)))

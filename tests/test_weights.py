@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.weights import exporter, importer, leaves
+from fgrpo_jax.weights import exporter, importer, leaves, shards
 
 CONFIG = ModelConfig(
     text=TextConfig(
@@ -54,20 +54,20 @@ def assert_same(a, b):
 
 @pytest.fixture
 def folder(tmp_path):
-    importer.save_hf(tmp_path / "saved", random_params(), MODEL)
+    exporter.save_hf(tmp_path / "saved", random_params(), MODEL)
     return tmp_path / "saved"
 
 
 @pytest.fixture
 def sharded(tmp_path):
-    importer.save_hf(tmp_path / "sharded", random_params(), MODEL, shard_bytes=2e4)
+    exporter.save_hf(tmp_path / "sharded", random_params(), MODEL, shard_bytes=2e4)
     return tmp_path / "sharded"
 
 
 def rewrite(folder, change):
     """Replace the tensors of a single-file folder by `change(tensors)`."""
-    tensors = load_file(folder / importer.SINGLE)
-    save_file(change(tensors), folder / importer.SINGLE)
+    tensors = load_file(folder / shards.SINGLE)
+    save_file(change(tensors), folder / shards.SINGLE)
 
 
 # --------------------------------------------------------------------------------------------------------- round trips
@@ -75,16 +75,16 @@ def rewrite(folder, change):
 @pytest.mark.parametrize("shard_bytes", [5e9, 2e4], ids=["single", "sharded"])
 def test_round_trip_is_exact(tmp_path, dtype, shard_bytes):
     params = random_params(dtype=dtype)
-    importer.save_hf(tmp_path / "out", params, MODEL, shard_bytes=shard_bytes)
+    exporter.save_hf(tmp_path / "out", params, MODEL, shard_bytes=shard_bytes)
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert (importer.INDEX in files) == (shard_bytes < 5e9)
+    assert (shards.INDEX in files) == (shard_bytes < 5e9)
     assert ModelConfig.load(tmp_path / "out") == CONFIG
     assert_same(importer.load_hf(tmp_path / "out", MODEL, dtype=dtype), params)
 
 
 def test_second_export_has_the_same_bytes(tmp_path, sharded):
     again = importer.load_hf(sharded, MODEL, dtype=jnp.float32)
-    importer.save_hf(tmp_path / "again", again, MODEL, shard_bytes=2e4)
+    exporter.save_hf(tmp_path / "again", again, MODEL, shard_bytes=2e4)
     names = {path.name for path in sharded.iterdir()}
     assert names == {path.name for path in (tmp_path / "again").iterdir()}
     for name in names:
@@ -92,7 +92,7 @@ def test_second_export_has_the_same_bytes(tmp_path, sharded):
 
 
 def test_index_lists_every_tensor_in_its_file(sharded):
-    index = json.loads((sharded / importer.INDEX).read_text())
+    index = json.loads((sharded / shards.INDEX).read_text())
     assert len(index["weight_map"]) == TENSORS
     for file in set(index["weight_map"].values()):
         tensors = load_file(sharded / file)
@@ -111,12 +111,12 @@ def test_both_namings_load_the_same(folder):
         }
 
     rewrite(folder, renamed)
-    assert any(name.startswith("model.visual.blocks") for name in load_file(folder / importer.SINGLE))
+    assert any(name.startswith("model.visual.blocks") for name in load_file(folder / shards.SINGLE))
     assert_same(importer.load_hf(folder, MODEL, dtype=jnp.float32), random_params())
 
 
 def test_projections_are_transposed_and_layers_stacked(folder):
-    tensors = load_file(folder / importer.SINGLE)
+    tensors = load_file(folder / shards.SINGLE)
     params = random_params()
     kernel = params["text"]["layers"]["attn"]["q"]["kernel"][1]  # [D, N, H]
     np.testing.assert_array_equal(tensors["model.layers.1.self_attn.q_proj.weight"], kernel.reshape(32, 32).T)
@@ -148,8 +148,8 @@ def test_tied_embeddings_have_no_head(tmp_path):
     model = tied_model()
     params = random_params(model)
     assert "lm_head" not in params
-    importer.save_hf(tmp_path / "tied", params, model)
-    assert "lm_head.weight" not in load_file(tmp_path / "tied" / importer.SINGLE)
+    exporter.save_hf(tmp_path / "tied", params, model)
+    assert "lm_head.weight" not in load_file(tmp_path / "tied" / shards.SINGLE)
     table = params["text"]["embed"]["table"]
     rewrite(tmp_path / "tied", lambda tensors: tensors | {"lm_head.weight": table})
     assert_same(importer.load_hf(tmp_path / "tied", model, dtype=jnp.float32), params)
@@ -186,17 +186,17 @@ def test_tensors_that_are_off(folder, change, message):
 
 
 def test_truncated_file(folder):
-    path = folder / importer.SINGLE
+    path = folder / shards.SINGLE
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model\.safetensors is not a whole safetensors file"):
         importer.load_hf(folder, MODEL, dtype=jnp.float32)
 
 
 def test_missing_shard_and_wrong_index(sharded):
-    index = json.loads((sharded / importer.INDEX).read_text())
+    index = json.loads((sharded / shards.INDEX).read_text())
     name, file = next(iter(index["weight_map"].items()))
     other = next(place for place in index["weight_map"].values() if place != file)
-    (sharded / importer.INDEX).write_text(json.dumps(index | {"weight_map": index["weight_map"] | {name: other}}))
+    (sharded / shards.INDEX).write_text(json.dumps(index | {"weight_map": index["weight_map"] | {name: other}}))
     with pytest.raises(ValueError, match=rf"(missing|unknown) tensor '{name}'"):
         importer.load_hf(sharded, MODEL, dtype=jnp.float32)
     (sharded / file).unlink()
@@ -212,13 +212,13 @@ def test_folder_without_weights(tmp_path):
 def test_save_refuses_a_folder_with_content(folder):
     before = sorted(path.name for path in folder.iterdir())
     with pytest.raises(FileExistsError, match="not empty"):
-        importer.save_hf(folder, random_params(), MODEL)
+        exporter.save_hf(folder, random_params(), MODEL)
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_save_into_an_empty_folder(tmp_path):
     (tmp_path / "empty").mkdir()
-    importer.save_hf(tmp_path / "empty", random_params(), MODEL)
+    exporter.save_hf(tmp_path / "empty", random_params(), MODEL)
     assert_same(importer.load_hf(tmp_path / "empty", MODEL, dtype=jnp.float32), random_params())
 
 
@@ -234,7 +234,7 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
     write_at = exporter._write_at
     monkeypatch.setattr(exporter, "_write_at", full_disk)
     with pytest.raises(OSError, match=r"tensor '(model|visual)\..* into model-0.*: no space"):
-        importer.save_hf(tmp_path / "out", random_params(), MODEL, shard_bytes=2e4)
+        exporter.save_hf(tmp_path / "out", random_params(), MODEL, shard_bytes=2e4)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,10 +242,10 @@ def test_params_of_another_structure(tmp_path):
     params = random_params()
     del params["lm_head"]
     with pytest.raises(ValueError, match="lm_head"):
-        importer.save_hf(tmp_path / "out", params, MODEL)
+        exporter.save_hf(tmp_path / "out", params, MODEL)
     params = random_params() | {"lm_head": {"table": np.zeros((3, 3), np.float32)}}
     with pytest.raises(ValueError, match=r"lm_head.*\(3, 3\).*\(70, 32\)"):
-        importer.save_hf(tmp_path / "out", params, MODEL)
+        exporter.save_hf(tmp_path / "out", params, MODEL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -258,14 +258,14 @@ def test_tokenizer_processor_and_generation_files_travel(tmp_path):
     (source / "pytorch_model.bin").write_text("not this")
     generation = {"eos_token_id": [151645, 151643], "repetition_penalty": 1.05, "top_k": 5}
     (source / "generation_config.json").write_text(json.dumps(generation))
-    importer.save_hf(tmp_path / "out", random_params(), MODEL, source=source)
+    exporter.save_hf(tmp_path / "out", random_params(), MODEL, source=source)
     assert (tmp_path / "out/tokenizer.json").read_text() == '{"a": 1}'
     assert (tmp_path / "out/preprocessor_config.json").exists()
     assert not (tmp_path / "out/pytorch_model.bin").exists()
     written = json.loads((tmp_path / "out/generation_config.json").read_text())
     assert written == generation | {"repetition_penalty": 1.0}
     with pytest.raises(FileNotFoundError, match="gone"):
-        importer.save_hf(tmp_path / "other", random_params(), MODEL, source=tmp_path / "gone")
+        exporter.save_hf(tmp_path / "other", random_params(), MODEL, source=tmp_path / "gone")
 
 
 # ------------------------------------------------------------------------------------------------ loading elsewhere
@@ -298,8 +298,8 @@ def test_bfloat16_of_transformers_comes_back_byte_for_byte(tmp_path):
     theirs.save_pretrained(tmp_path / "theirs")
     model = Model.create(ModelConfig.load(tmp_path / "theirs"))
     params = importer.load_hf(tmp_path / "theirs", model, dtype=jnp.bfloat16)
-    importer.save_hf(tmp_path / "ours", params, model)
-    a, b = (load_file(tmp_path / side / importer.SINGLE) for side in ("theirs", "ours"))
+    exporter.save_hf(tmp_path / "ours", params, model)
+    a, b = (load_file(tmp_path / side / shards.SINGLE) for side in ("theirs", "ours"))
     assert {leaves.hub_name(name) for name in a} == set(b)
     for name, value in a.items():
         other = b[leaves.hub_name(name)]

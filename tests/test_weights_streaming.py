@@ -21,7 +21,7 @@ from test_weights import CONFIG, MODEL, assert_same, random_params
 from fgrpo_jax import convert, export
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.training import checkpoint
-from fgrpo_jax.weights import exporter, hub_folder, importer, mapping, page_cache, streams
+from fgrpo_jax.weights import exporter, hub_folder, importer, mapping, page_cache, shards, streams
 from fgrpo_jax.weights.leaves import leaves
 from fgrpo_jax.weights.shards import Shards
 
@@ -31,7 +31,7 @@ NORM = "model.layers.1.input_layernorm.weight"
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "hf"
-    importer.save_hf(folder, random_params(), MODEL, shard_bytes=2e4)
+    exporter.save_hf(folder, random_params(), MODEL, shard_bytes=2e4)
     return folder
 
 
@@ -48,7 +48,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 def shard_of(folder: Path, name: str) -> Path:
-    return folder / json.loads((folder / importer.INDEX).read_text())["weight_map"][name]
+    return folder / json.loads((folder / shards.INDEX).read_text())["weight_map"][name]
 
 
 # --------------------------------------------------------------------------------------------------- a process's part
@@ -276,8 +276,8 @@ def test_headers_that_do_not_add_up(folder: Path, tmp_path: Path):
 )
 def test_values_that_are_not_finite_are_counted(tmp_path: Path, dtype):
     params = random_params(dtype=dtype if dtype is not np.float64 else np.float32)
-    importer.save_hf(tmp_path / "hf", params, MODEL)
-    file = tmp_path / "hf" / importer.SINGLE
+    exporter.save_hf(tmp_path / "hf", params, MODEL)
+    file = tmp_path / "hf" / shards.SINGLE
     tensors = {name: value.astype(dtype) for name, value in load_file(file).items()}
     kernel = "model.layers.0.mlp.up_proj.weight"
     # Each kind alone in a tensor too: the sign decides which of the two looks at the bits finds it.
@@ -352,7 +352,7 @@ def test_a_disk_that_is_full_at_the_end_names_the_file_and_keeps_nothing(convert
 def test_files_have_the_permissions_of_the_umask(saved: Path, tmp_path: Path):
     before = os.umask(0o027)
     try:
-        importer.save_hf(tmp_path / "out", random_params(), MODEL, shard_bytes=2e4)
+        exporter.save_hf(tmp_path / "out", random_params(), MODEL, shard_bytes=2e4)
     finally:
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}

@@ -41,11 +41,12 @@ EVALUATIONS: dict[str, dict[str, Any]] = {
 
 def train(together: list[str], hf: str, workdir: str, steps: str) -> int:
     from fgrpo_jax import command, train
+    from fgrpo_jax.training import stages
 
-    train.score = runs.half_dead(train.score)
+    stages.score = runs.half_dead(stages.score)
     flags = policies.overrides(Path(hf), num_steps=int(steps), **FIELDS)
-    argv = [f"--config={policies.BASE}", f"--workdir={workdir}", *flags, *together]
-    return command.run(train.main, train.parser(), argv)
+    argv = [f"--config={policies.BASE}", f"--workdir={workdir}", *flags]
+    return command.run(train.main, train.parser(), [*argv, *together])
 
 
 def evaluate(together: list[str], folder: str, *names: str) -> int:

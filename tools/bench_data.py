@@ -38,7 +38,7 @@ from PIL import Image
 from fgrpo_jax import command, evaluate, train
 from fgrpo_jax.data import images
 from fgrpo_jax.data.pipeline import Batch, Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sources import Source
 from fgrpo_jax.records import Example
 from fgrpo_jax.training import setup
@@ -78,7 +78,7 @@ def compare_images(*, rounds: int, count: int) -> list[dict[str, Any]]:
         return plain(images=[image], return_tensors="np", input_data_format="channels_last")["pixel_values"]
 
     def ours(image: np.ndarray) -> np.ndarray:
-        return images.patchify(image, **LIMITS)[0]
+        return images.normalise_patches(*images.pixel_patches(image, **LIMITS)[0])
 
     rows = []
     for height, width in SIZES:
@@ -101,8 +101,8 @@ def shares(pictures: list[np.ndarray]) -> dict[str, float]:
     """Shares of our time: PIL's resize, cutting into patches, normalising."""
     height, width = images.smart_resize(*pictures[0].shape[:2], **LIMITS)
     ready = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BICUBIC)) for p in pictures]
-    cut = [images.pixel_patches(image, **LIMITS)[0] for image in ready]
-    whole = seconds(lambda image: images.patchify(image, **LIMITS), pictures)
+    cut = [images.pixel_patches(image, **LIMITS)[0][0] for image in ready]
+    whole = seconds(lambda image: images.normalise_patches(*images.pixel_patches(image, **LIMITS)[0]), pictures)
     cutting = seconds(lambda image: images.pixel_patches(image, **LIMITS), ready)
     levels = seconds(images.normalise_patches, cut)
     return {"resize": max(0.0, 1 - (cutting + levels) / whole), "cut": cutting / whole, "normalise": levels / whole}

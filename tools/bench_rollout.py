@@ -35,7 +35,8 @@ from flax import struct
 
 from fgrpo_jax import command
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Example, PromptBatch
 from fgrpo_jax.rollout.generate import decode_texts

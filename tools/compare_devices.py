@@ -21,9 +21,9 @@ import numpy as np
 from checks import runs
 from replay import TIE, Replay
 
-from fgrpo_jax.config import files
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.records import Signals
 from fgrpo_jax.rewards.score import score

@@ -35,9 +35,9 @@ import optax
 from checks import runs
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fgrpo_jax.config import files
 from fgrpo_jax import command
 from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo import advantages, losses, multipliers, optimizer
 from fgrpo_jax.fgrpo.learner import Learner

@@ -32,7 +32,7 @@ def released_config(size: str, *, layers: int | None = None) -> ModelConfig:
 
 
 class RandomArrays:
-    """Arrays of N(0, 0.02²) that are cut out of one block (`weights_out.Stored`)."""
+    """Arrays of N(0, 0.02²) that are cut out of one block (`exporter.Stored`)."""
 
     def __init__(self, dtype: np.dtype, seed: int):
         numbers = np.random.default_rng(seed).standard_normal(_POOL, np.float32) * np.float32(0.02)

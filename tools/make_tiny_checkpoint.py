@@ -24,8 +24,8 @@ from fgrpo_jax import command
 from fgrpo_jax.data.styles import STYLES
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.weights import importer
-from fgrpo_jax.world.world import World, supervised_families
+from fgrpo_jax.weights import exporter
+from fgrpo_jax.world.examples import World
 
 
 def _flag(default: int | float | str, text: str) -> Any:
@@ -61,7 +61,7 @@ def world_texts(difficulty: str, count: int) -> Iterator[str]:
         yield style.system
         yield style.user_text("", ("", ""))
     yield "user assistant system You are a helpful assistant."
-    world = World(difficulty, families=supervised_families(difficulty))
+    world = World(difficulty, captions=0.25)
     for index in range(count):
         example = world.example(index)
         yield STYLES["tiny"].user_text(example.question, example.options)
@@ -114,7 +114,7 @@ def write(out: Path, recipe: Recipe) -> ModelConfig:
     with tempfile.TemporaryDirectory() as source:
         tokenizers.save(source, tokenizer, min_pixels=recipe.min_pixels, max_pixels=recipe.max_pixels)
         (Path(source) / "config.json").write_text(json.dumps(config.to_hf(), indent=2))
-        importer.save_hf(out, params, model, source=source)
+        exporter.save_hf(out, params, model, source=source)
     return config
 
 

@@ -197,7 +197,7 @@ MUTATIONS = (
     ),
     Mutation(
         "boxes in 0..1 pass for pixels",
-        "fgrpo_jax/data/sets/published.py",
+        "fgrpo_jax/data/sets/readers/layout.py",
         "return x1 * width, y1 * height, x2 * width, y2 * height",
         "return x1, y1, x2, y2",
         "tests/test_sets.py::test_vgr_pseudo_boxes_become_pixels",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -172,16 +173,9 @@ def choose(needs: Iterable[Shape], *, count: int) -> tuple[Shape, ...]:
     for starts in reversed(cuts):
         if end:
             run = order[starts[end] : end]
-            shapes.append(_joint(run))
+            shapes.append(functools.reduce(Shape.join, run))
             end = starts[end]
     return tuple(sorted(set(shapes), key=lambda shape: (shape.work, shape)))
-
-
-def _joint(run: Sequence[Shape]) -> Shape:
-    out = run[0]
-    for shape in run[1:]:
-        out = out.join(shape)
-    return out
 
 
 def padding(batch: Any) -> dict[str, float]:
@@ -191,7 +185,4 @@ def padding(batch: Any) -> dict[str, float]:
     """
     valid = batch.vision.valid
     used = valid.any(axis=-1)
-    return {
-        "tokens": float(1.0 - batch.mask.mean()),
-        "patches": float(1.0 - valid.mean()) if used.any() else 0.0,
-    }
+    return {"tokens": float(1.0 - batch.mask.mean()), "patches": float(1.0 - valid.mean()) if used.any() else 0.0}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -22,22 +23,10 @@ from fgrpo_jax.model.config import require_supported
 
 SHIPPED = "shipped"
 FILES = (
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "model-?????-of-?????.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.json",
-    "chat_template.jinja",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
+    *("config.json", "generation_config.json", "model.safetensors", "model-?????-of-?????.safetensors"),
+    *("model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
 """What is fetched of a repository, as patterns; a repository lacks some of them."""
 
@@ -82,9 +71,7 @@ def find(hf: str | Path, *, revision: str = "") -> Checkpoint:
         require_supported(read_json(folder / "config.json"), hf)
         return Checkpoint(folder, hf)
     name, asked = split(hf)
-    if asked and revision not in ("", asked):
-        raise ValueError(f"'{hf}' and revision '{revision}' name two revisions; give one")
-    return _fetch(name, revision or asked)
+    return _fetch(name, one_revision(hf, asked, revision))
 
 
 def is_id(hf: str) -> bool:
@@ -104,37 +91,57 @@ def split(hf: str) -> tuple[str, str]:
     return match["id"], match["revision"] or ""
 
 
-def _fetch(name: str, revision: str) -> Checkpoint:
+def snapshot(name: str, revision: str, files: Sequence[str], *, data: bool = False, remedy: str = _KINDS) -> Path:
+    """The folder with the files of a hub id, fetched first where the cache lacks them.
+
+    Args:
+      revision: branch, tag or commit; '' is main.
+      files: patterns of what is fetched; () is everything.
+      data: whether it is a data set rather than a model.
+      remedy: what else a user may give, for errors.
+
+    Raises:
+      FileNotFoundError: no such repository, or the cache lacks it while the hub is out of reach.
+    """
     from huggingface_hub import constants, errors, snapshot_download  # takes a while, and only ids need it
 
-    shown = f"'{name}'" + (f" at revision '{revision}'" if revision else "")
-    cache = constants.HF_HUB_CACHE
+    what, flag = ("data set", " --repo-type dataset") if data else ("model", "")
+    shown = f"{'data set ' if data else ''}'{name}'" + (f" at revision '{revision}'" if revision else "")
+    kind, patterns = "dataset" if data else None, list(files) or None
     try:
-        found = snapshot_download(name, revision=revision or None, allow_patterns=list(FILES))
+        return Path(snapshot_download(name, repo_type=kind, revision=revision or None, allow_patterns=patterns))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise FileNotFoundError(
-            f"{shown} is no folder here, and the hub does not give it: no such model or revision, or no access "
-            f"(private and gated models need HF_TOKEN); {_KINDS}"
+            f"{shown} is no folder here, and the hub does not give it: no such {what} or revision, or no access "
+            f"(private and gated ones need HF_TOKEN); {remedy}"
         ) from error
     except OSError as error:
+        cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        cause = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else cause
         raise FileNotFoundError(
-            f"{shown} is no folder here, the cache {cache} does not hold it whole, and the hub is out of reach "
-            f"({_reason(constants.is_offline_mode(), error)}); fetch it where there is a network (hf download {name}) "
-            "and point HF_HUB_CACHE at that cache, or give a folder in HF format"
+            f"{shown} is no folder here, the cache {constants.HF_HUB_CACHE} does not hold it whole, and the hub is out "
+            f"of reach ({cause}); fetch it where there is a network (hf download{flag} {name}) and point HF_HUB_CACHE "
+            f"at that cache, or {remedy}"
         ) from error
-    folder = Path(found)
+
+
+def one_revision(hf: str, asked: str, revision: str) -> str:
+    """The revision of an id that may name one itself; ValueError where two are named."""
+    if asked and revision not in ("", asked):
+        raise ValueError(f"'{hf}' and revision '{revision}' name two revisions; give one")
+    return revision or asked
+
+
+def _fetch(name: str, revision: str) -> Checkpoint:
+    folder = snapshot(name, revision, FILES)
     if (folder / "config.json").is_file():
         require_supported(read_json(folder / "config.json"), name)
     if missing := _missing(folder):
         raise FileNotFoundError(
-            f"{shown} in the cache {cache} lacks {missing}; fetch the rest where there is a network (unset "
+            f"'{name}' in the cache ({folder}) lacks {missing}; fetch the rest where there is a network (unset "
             "HF_HUB_OFFLINE), or choose a repository with Qwen2.5-VL weights in safetensors format"
         )
     return Checkpoint(folder, name, folder.name)
-
-
-def _reason(offline: bool, error: OSError) -> str:
-    return "HF_HUB_OFFLINE is set" if offline else f"{type(error).__name__}: {str(error).splitlines()[0]}"
 
 
 def _missing(folder: Path) -> str:

@@ -1,9 +1,9 @@
-"""Images: from a file to the patches of Qwen2.5-VL, and boxes between the frames an image passes through.
+"""Images: from a file to the patches of Qwen2.5-VL, and where those patches are.
 
 The numbers equal `transformers`' `Qwen2VLImageProcessorPil` (bicubic by PIL, 1/255, CLIP mean and deviation, patches in
 merge-block order). Everything is numpy on the host and runs in Grain workers: a 1280x960 image costs some 0.1 s.
 
-Frames of boxes and points are `data.frames`.
+Moving boxes between the frames of an image is `reading.frames`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fgrpo_jax.reading.frames import FRAMES_OF_BOXES as FRAMES_OF_BOXES
-from fgrpo_jax.reading.frames import convert_box as convert_box
-from fgrpo_jax.reading.frames import convert_boxes_in_text as convert_boxes_in_text
 from fgrpo_jax.records import ImageSize
 
 PATCH = 14  # pixels a side
@@ -57,8 +54,9 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
 
 
 def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.ndarray:
-    """What `decode_image` gives, in its size alone: black throughout, without memory of its own and for a read of the
-    header. What is broken behind the header shows only when it is decoded.
+    """What `decode_image` gives, in its size alone: black throughout, at the price of reading a header.
+
+    It takes no memory and cannot be written to. What is broken behind the header shows only when it is decoded.
 
     Raises:
       ValueError: as `decode_image`, as far as a header can tell.
@@ -71,11 +69,6 @@ def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.n
             height, width = _to_rgb(ImageOps.exif_transpose(image)).shape[:2]
         elif image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
             width, height = height, width
-    return blank(height, width)
-
-
-def blank(height: int, width: int) -> np.ndarray:
-    """A black image, uint8 [height, width, 3], that takes no memory and cannot be written to."""
     return np.broadcast_to(np.uint8(0), (height, width, 3))
 
 
@@ -163,10 +156,12 @@ def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, f
     return rows * factor, cols * factor
 
 
-def pixel_patches(
-    image: np.ndarray, *, min_pixels: int, max_pixels: int
-) -> tuple[np.ndarray, tuple[int, int, int], ImageSize]:
-    """Resizes an image and cuts it: (patches uint8 [n, 3, 14, 14] in merge-block order, grid (1, h, w), sizes).
+Cut = tuple[tuple[np.ndarray, ...], tuple[int, int, int], ImageSize]
+"""(8-bit patches of each slot in merge-block order, grid (t, h, w) in patches, sizes) of an image or a video."""
+
+
+def pixel_patches(image: np.ndarray, *, min_pixels: int, max_pixels: int) -> Cut:
+    """Resizes an image and cuts it into patches uint8 [n, 3, 14, 14] of its one slot.
 
     Eight times smaller than the model's float32 patches of two frames; this is what travels between processes.
     """
@@ -175,15 +170,13 @@ def pixel_patches(
     height, width = image.shape[:2]
     new_height, new_width = smart_resize(height, width, min_pixels=min_pixels, max_pixels=max_pixels)
     patches = _cut(image, new_height, new_width)
-    return patches, (1, new_height // PATCH, new_width // PATCH), ImageSize(width, height, new_width, new_height)
+    return (patches,), (1, new_height // PATCH, new_width // PATCH), ImageSize(width, height, new_width, new_height)
 
 
-def video_patches(
-    frames: np.ndarray, *, min_pixels: int, max_pixels: int
-) -> tuple[tuple[np.ndarray, ...], tuple[int, int, int], ImageSize]:
-    """Resizes and cuts the frames of a video: (patches of each pair of frames, grid (t, h, w), sizes of a frame).
+def video_patches(frames: np.ndarray, *, min_pixels: int, max_pixels: int) -> Cut:
+    """Resizes and cuts the frames of a video: a slot and its patches uint8 [h*w, 3, 2, 14, 14] a pair of frames.
 
-    Patches are uint8 [h*w, 3, 2, 14, 14] a pair, in merge-block order; the last of an odd number of frames is shown
+    The last of an odd number of frames is shown
     twice. Every frame is resized as an image is, by PIL. `transformers` does it with torchvision, and so may differ by
     a level in pixels of resized frames; frames that already have a processed size are cut the same.
 
@@ -233,14 +226,6 @@ def normalise_patches(patches: np.ndarray, *, out: np.ndarray | None = None) -> 
     for channel, levels in enumerate(_levels()):
         values[:, channel] = np.take(levels, pixels[:, channel], mode="wrap")  # wrap: no bounds check, 4x faster
     return out
-
-
-def patchify(
-    image: np.ndarray, *, min_pixels: int, max_pixels: int
-) -> tuple[np.ndarray, tuple[int, int, int], ImageSize]:
-    """uint8 RGB [height, width, 3] to (patches float32 [n, 1176], grid (1, h, w) in patches, sizes)."""
-    patches, grid, size = pixel_patches(image, min_pixels=min_pixels, max_pixels=max_pixels)
-    return normalise_patches(patches), grid, size
 
 
 # ---------------------------------------------------------------------------------------------------- where patches are

@@ -53,13 +53,12 @@ def key_of(encoder: Encoder, data: Mapping[str, Any]) -> str:
       data: whatever tells this data from others, JSON types.
     """
     processor = encoder.processor
-    style = find_style(encoder.style) if isinstance(encoder.style, str) else encoder.style
     parts = {
         "layout": LAYOUT,
         "data": data,
         "tokenizer": processor.tokenizer.backend_tokenizer.to_str(),
         "chat": processor.tokenizer.chat_template,
-        "style": dataclasses.asdict(style),
+        "style": dataclasses.asdict(find_style(encoder.style)),
         "system": encoder.system,
         "pixels": [encoder.min_pixels, encoder.max_pixels, processor.min_pixels, processor.max_pixels],
         "video": processor.video_pixels,

@@ -18,11 +18,8 @@ from typing import Any
 
 from fgrpo_jax.data import images
 
-IMAGE_FILE, BOTH_FILE, VIDEO_FILE = (
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-)
+IMAGE_FILE, BOTH_FILE = "preprocessor_config.json", "processor_config.json"
+VIDEO_FILE = "video_preprocessor_config.json"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ import numpy as np
 from absl import flags
 
 from fgrpo_jax.data.buckets import Buckets, Shape
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate, collate_supervised, count_occurrences
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt, collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.sources import Source, outline
 from fgrpo_jax.data.steps import step_indices
 from fgrpo_jax.data.styles import PromptStyle, find_style
@@ -50,34 +51,20 @@ class Encoder:
     keep_images: bool = True
 
     def __call__(self, example: Example) -> tuple[Example, EncodedPrompt, np.ndarray | None]:
-        prompt = self.processor.encode(
-            example,
-            style=self.style,
-            system=self.system,
-            min_pixels=self.min_pixels,
-            max_pixels=self.max_pixels,
-            max_prompt_tokens=self.max_prompt_tokens,
-            prefill=self._prefill,
-        )
+        prompt = self.processor.encode(example, **self._settings, max_prompt_tokens=self.max_prompt_tokens)
         response = self._response(example, prompt) if self.responses else None
         return (example if self.keep_images else dataclasses.replace(example, images=(), videos=())), prompt, response
 
     def measure(self, example: Example) -> Shape:
         """What this example needs of a batch, for a fraction of the price of encoding it."""
-        return self.processor.measure(
-            example,
-            style=self.style,
-            system=self.system,
-            min_pixels=self.min_pixels,
-            max_pixels=self.max_pixels,
-            prefill=self._prefill,
-        )
+        return self.processor.measure(example, **self._settings)
 
     @property
-    def _prefill(self) -> str:
-        """How a response begins; a reference response says it itself."""
-        style = find_style(self.style) if isinstance(self.style, str) else self.style
-        return "" if self.responses else style.prefill
+    def _settings(self) -> dict[str, Any]:
+        """What `encode` and `measure` are both given. A reference response holds its beginning itself."""
+        style = find_style(self.style)
+        pixels = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        return {"style": style, "system": self.system, **pixels, "prefill": "" if self.responses else style.prefill}
 
     def _response(self, example: Example, prompt: EncodedPrompt) -> np.ndarray:
         if example.trace is None:
@@ -235,13 +222,7 @@ class PromptIterator:
         self._identity |= {"group": group, "selection": selection}
         self._need = Needs(source, encoder, known=known)
         self._steps: Any = step_indices(
-            len(source),
-            batch_size,
-            seed=seed,
-            epochs=epochs,
-            drop=remainder == "drop",
-            group=group,
-            need=self._need,
+            len(source), batch_size, seed=seed, epochs=epochs, drop=remainder == "drop", group=group, need=self._need
         )
         self._prepare = _Prepare(source, encoder, batch_size, process_index, process_count, self._need, agree=False)
         self._pad = _Pad(Buckets(), encoder.processor.pad_id)
@@ -294,9 +275,9 @@ class PromptIterator:
         self.close()
         self._taken = int(state["batches_taken"])
 
-    def try_first(self) -> None:
-        """Prepares the first batch, here and now, and forgets it: what is wrong with every example shows at once."""
-        self._pad(self._prepare(self._steps[0]))
+    def try_first(self) -> Batch:
+        """Prepares the first batch here and now, without taking it: what is wrong with every example shows at once."""
+        return self._pad(self._prepare(self._steps[0]))
 
     def needs(self, batches: int) -> Iterator[Shape]:
         """What each of the first `batches` whole batches needs, over all processes; touches no state of the iterator.

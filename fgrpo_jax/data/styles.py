@@ -46,6 +46,7 @@ class PromptStyle:
         return "\n".join(line for line in lines if line)
 
 
+# fmt: off
 STYLES = {
     # The layout of the paper's evaluation prompt, in our own words.
     "paper": PromptStyle(
@@ -54,30 +55,23 @@ STYLES = {
             "your reasoning speaks of an object, point at it right after its name with its box in pixels of the image, "
             "as in <bbox>[x1,y1,x2,y2]</bbox>. Then give your final answer between <answer> and </answer>."
         ),
-        question="Question: {question}",
-        options="Options:",
+        question="Question: {question}", options="Options:",
         request="Answer with the letter and the text of the right option.",
         open_request="Answer in as few words as you can.",
     ),
     # As few tokens as possible, for small policies whose format comes from their training.
     "tiny": PromptStyle(system="Think, then answer.", question="{question}", options="", request="", open_request=""),
-    # Qwen2.5-VL as released, under its own default system turn: the answer alone,
+    # Qwen2.5-VL as released, under its own default system turn: the answer alone.
     "direct": PromptStyle(
-        system="",
-        question="{question}",
-        options="Options:",
+        system="", question="{question}", options="Options:", dialect="direct",
         request="Answer with the letter of the right option and nothing else.",
         open_request="Answer with a word or a short phrase and nothing else.",
-        dialect="direct",
     ),
-    # and reasoning in free text before it.
+    # The same, with reasoning in free text before it.
     "cot": PromptStyle(
-        system="",
-        question="{question}",
-        options="Options:",
+        system="", question="{question}", options="Options:", dialect="cot",
         request="Reason step by step. Then end with a line 'Answer: ' and the letter of the right option.",
         open_request="Reason step by step. Then end with a line 'Answer: ' and your answer in as few words as you can.",
-        dialect="cot",
     ),
     # ViGoRL-Spatial (Sarch et al. 2025): steps anchored in points, the answer is the text of the option.
     "vigorl": PromptStyle(
@@ -87,11 +81,7 @@ STYLES = {
             "and consider other solutions before you decide. Then give the text of the option that you choose between "
             "<answer> and </answer>; where none is certain, choose the likeliest."
         ),
-        question="{question}",
-        options="Options:",
-        request="",
-        open_request="",
-        dialect="vigorl",
+        question="{question}", options="Options:", request="", open_request="", dialect="vigorl",
     ),
     # TreeVGR (Wang et al. 2025): boxes between <box> tags, a letter, and a response whose <think> is given.
     "treevgr": PromptStyle(
@@ -101,37 +91,29 @@ STYLES = {
             "with its bounding box in pixels between <box> and </box>, as in <box>[x1,y1,x2,y2]</box>. Keep strictly "
             "to this form."
         ),
-        question="{question}",
-        options="Options:",
-        request="Answer with the letter of the right option.",
-        open_request="Answer in as few words as you can.",
-        prefill="<think>",
-        dialect="treevgr",
+        question="{question}", options="Options:", request="Answer with the letter of the right option.",
+        open_request="Answer in as few words as you can.", prefill="<think>", dialect="treevgr",
     ),
     # VLM-R1 (Shen et al. 2025): no system turn of its own, the tags are asked for after the question.
     "vlm_r1": PromptStyle(
-        system="",
-        question="{question}",
-        options="Options:",
-        request=(
-            "First write your reasoning between <think> and </think> tags, then the letter of the right option between "
-            "<answer> and </answer> tags."
-        ),
-        open_request=(
-            "First write your reasoning between <think> and </think> tags, then the final answer between <answer> and "
-            "</answer> tags."
-        ),
-        dialect="vlm_r1",
+        system="", question="{question}", options="Options:", dialect="vlm_r1",
+        request="First write your reasoning between <think> and </think> tags, then the letter of the right option "
+                "between <answer> and </answer> tags.",
+        open_request="First write your reasoning between <think> and </think> tags, then the final answer between "
+                     "<answer> and </answer> tags.",
     ),
 }
+# fmt: on
 
 
-def find_style(name: str) -> PromptStyle:
-    """The preset of this name, or the style in a JSON file: an object with the fields of `PromptStyle`.
+def find_style(name: str | PromptStyle) -> PromptStyle:
+    """The preset of this name, or the style in a JSON file (an object with the fields of `PromptStyle`), or itself.
 
     Raises:
       ValueError: no such preset or file, or a file with other fields; names the nearest or the missing one.
     """
+    if isinstance(name, PromptStyle):
+        return name
     if name.endswith(".json"):
         return _from_file(Path(name))
     if name not in STYLES:

@@ -97,4 +97,5 @@ def _judged(signals: Signals, seen: Mapping[str, np.ndarray], row: int) -> Answe
         "spatial_grounding": defined("spatial", "spatial_mask"),
         "box_iou": defined("iou", "spatial_mask"),
         "judge_failed": int(seen["judge_failed"][row, 0]),
+        "judge_abstained": int(seen["judge_abstained"][row, 0]),
     }

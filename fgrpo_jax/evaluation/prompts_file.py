@@ -27,7 +27,8 @@ from tqdm import tqdm
 from fgrpo_jax.data import buckets
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import decode_image
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.reading.dialects import read_boxes
 from fgrpo_jax.records import Example, PromptBatch, Video

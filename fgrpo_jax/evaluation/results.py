@@ -82,6 +82,7 @@ def of_set(name: str, answers: Sequence[Answer], *, resamples: int = RESAMPLES) 
         "unparsed": sum(not answer["answered"] for answer in answers),
         "truncated": int(sum(answer["truncated"] for answer in answers)),
         "judge_failed": sum(answer["judge_failed"] for answer in answers),
+        "judge_abstained": sum(answer.get("judge_abstained", 0) for answer in answers),
         "extractor_failed": sum(answer.get("extractor_failed", 0) for answer in answers),
         "units_not_whole": sum(len(unit) != how.size for unit in units),
     }

@@ -167,6 +167,7 @@ def notes(found: Sequence[SetResult], protocol: Mapping[str, Any]) -> list[str]:
             ("truncated", "answers were cut off"),
             ("extractor_failed", "answers the extractor could not read, and rules have"),
             ("judge_failed", "judgements failed and are out of inconsistency"),
+            ("judge_abstained", "judgements the rules left open, and are out of inconsistency"),
             ("units_not_whole", "units are not whole and are out of the official accuracy"),
         ):
             if result.counts[what]:

@@ -3,7 +3,7 @@
 Two dialects exist: hub checkpoints are flat (`hidden_size` at the top, `rope_scaling`), transformers 5 nests
 `text_config` with `rope_parameters`. A field that is absent takes the default of the transformers config class, because
 that is what the reference reads; those differ from the released checkpoints (text eps 1e-5, tokens_per_second 4).
-Floor 0: imports nothing of the package and no jax.
+It imports nothing of the package, and no jax.
 """
 
 from __future__ import annotations

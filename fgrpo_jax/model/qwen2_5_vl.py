@@ -91,13 +91,10 @@ class Model:
         leaves, structure = jax.tree.flatten(self.specs)
         return jax.tree.unflatten(structure, [value.astype(dtype) for value in layers.draw(key, leaves)])
 
-    def _bind(self, params: Params) -> Qwen2_5VL:
-        graph, state = _declared(self.config)
-        return nnx.merge(graph, _fill(state, params))
-
     def modules(self, params: Params) -> Qwen2_5VL:
         """The modules with these weights in them, to run a part of the model by itself."""
-        return self._bind(params)
+        graph, state = _declared(self.config)
+        return nnx.merge(graph, _fill(state, params))
 
     def encode(
         self,
@@ -120,7 +117,7 @@ class Model:
         m, i, p = vision.valid.shape
         if m * i * p == 0:
             return jnp.zeros((m, 0, self.config.text.hidden_size), self.compute_dtype)
-        tower = self._bind(params).visual
+        tower = self.modules(params).visual
         settings: dict[str, Any] = {"dtype": self.compute_dtype, "remat": self.remat, "mesh": self.mesh}
         return tower(vision, done=done, stages=slice(first, stop), **settings)
 
@@ -129,7 +126,7 @@ class Model:
 
         `features` [M, I·F, D] feed the tokens whose `image_slot` is not negative.
         """
-        text = self._bind(params).text
+        text = self.modules(params).text
         x = meshes.looked_up(text.embed(prompts.tokens, dtype=self.compute_dtype), self.mesh)
         if features.shape[1]:
             rows = jnp.take_along_axis(features, jnp.maximum(prompts.image_slot, 0)[..., None], axis=1)
@@ -156,7 +153,7 @@ class Model:
           prefix: KV of `prefix()`.
           prefix_mask: bool [M, S], the prompts' mask.
         """
-        text = self._bind(params).text
+        text = self.modules(params).text
         x = meshes.looked_up(text.embed(tokens, dtype=self.compute_dtype), self.mesh)
         positions = next_position[:, None, None] + jnp.arange(tokens.shape[2])
         positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
@@ -181,7 +178,7 @@ class Model:
           places: where rows stand that are not those of [M, G] in order (`Places`); tokens and cache then have the
             shapes [R, 1] and [L, R, 1, K, Tmax, H], next_position [R].
         """
-        text = self._bind(params).text
+        text = self.modules(params).text
         x = text.embed(tokens, dtype=self.compute_dtype)
         length = jax.tree.leaves(cache)[-1].shape[-2]  # of values: keys may be turned
         t = jnp.asarray(t, jnp.int32)
@@ -198,7 +195,7 @@ class Model:
             return prefix, cache
         # A reshape inside the loop would be fused with the write, and the whole cache written twice a step.
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), cache)
-        return self._bind(params).text.unroll(prefix), flat
+        return self.modules(params).text.unroll(prefix), flat
 
     def leave(self, cache: Any, *, rows: tuple[int, int]) -> Any:
         """The cache of rows [A, W] after the loop in the shape of before."""

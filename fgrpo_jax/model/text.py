@@ -125,7 +125,7 @@ class Embedding(nnx.Module):
 
 @jax.custom_vjp
 def _rows(table: jax.Array, tokens: jax.Array) -> jax.Array:
-    """table[tokens], whose gradient is summed in float32: bfloat16 would lose what a frequent token is told."""
+    """table[tokens], whose gradient is summed in float32: bfloat16 would lose most of a frequent token's sum."""
     return table[tokens]
 
 

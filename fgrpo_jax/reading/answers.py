@@ -20,7 +20,8 @@ _ENDS = string.punctuation + " "
 _MARKUP = re.compile(r"</?(?:answer|think)>|[*`$_]|\\(?:text|mathrm|textbf)\b")
 _CUE = re.compile(
     r"(?:\b(?:answer|option|choice)(?:\s{1,3}(?:is|would\sbe|must\sbe|should\sbe))?(?:\s{0,3}:)?\s{1,3}|\\boxed\s?\{)"
-    r"(?P<no>not\s{1,3})?(?:(?:the\s{1,3})?(?:option|choice|letter)\s{1,3})?"
+    r"(?P<no>not\s{1,3})?(?:(?:the\s{1,3})?(?:option|choice|letter)\s{1,3})?",
+    re.IGNORECASE,
 )
 _DENIAL = re.compile(
     r"(?:\bnot|n't|cannot|\bnever|\bneither|\bnor|\brather than|\binstead of|\bno longer|\bruled? out|\bexcludes?)"
@@ -70,14 +71,11 @@ def same_answer(given: str | None, gold: str) -> bool:
 def stated(text: str) -> str | None:
     """What an open text says the answer is: 'so the answer is 12.' -> '12'; the last such place, None without one."""
     tail = _clean(text[-_LONGEST_ANSWER:])
-    cues = list(_CUE_ANY_CASE.finditer(tail))
+    cues = list(_CUE.finditer(tail))
     if not cues:
         return None
     rest = tail[cues[-1].end() :].lstrip(" :")
     return re.split(r"[\n}]|[.!?](?=\s|$)", rest, maxsplit=1)[0].strip() or None
-
-
-_CUE_ANY_CASE = re.compile(_CUE.pattern, re.IGNORECASE)
 
 
 def choose(text: str | None, options: Sequence[str]) -> int | None:
@@ -116,15 +114,15 @@ def _by_value(whole: str, texts: Sequence[str]) -> int | None:
     if number is not None:
         equal = [index for index, text in enumerate(texts) if number_in(text) == number]
         return equal[0] if len(equal) == 1 else None
-    said = yes_or_no(whole) if set(texts) == {"yes", "no"} else None
-    return texts.index(said) if said else None
+    answer = yes_or_no(whole) if set(texts) == {"yes", "no"} else None
+    return texts.index(answer) if answer else None
 
 
 # Each of these looks for one kind of commitment: (the option or None, whether the text leaves it open on purpose).
 def _cued(tail: str, texts: Sequence[str]) -> tuple[int | None, bool]:
     """The option that the last 'answer is ..' names; 'answer is not A' names the other one of two."""
     found, denied = None, False
-    for cue in _CUE_ANY_CASE.finditer(tail):
+    for cue in _CUE.finditer(tail):
         named = _named_at(tail[cue.end() : cue.end() + 120], texts)
         if named is not None:
             denied = cue["no"] is not None

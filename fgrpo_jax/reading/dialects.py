@@ -12,14 +12,7 @@ import math
 import re
 from typing import Literal
 
-from fgrpo_jax.reading.frames import (
-    FRAMES_OF_BOXES,
-    Point,
-    convert_box,
-    convert_boxes_in_text,
-    convert_point,
-    convert_points_in_text,
-)
+from fgrpo_jax.reading.frames import FRAMES_OF_BOXES, Point, convert_box, convert_boxes_in_text, convert_points_in_text
 from fgrpo_jax.records import Box, ImageSize
 
 Form = Literal["tags", "direct", "cot"]
@@ -37,7 +30,7 @@ class Dialect:
       prefilled: the prompt ends in '<think>', so a response starts inside the block.
       notation: how a box is written.
       points: whether '(x, y)' in the reasoning is a point.
-      frame: of its boxes and points, a name of `data.frames.FRAMES_OF_BOXES`.
+      frame: of its boxes and points, a name of `reading.frames.FRAMES_OF_BOXES`.
       boxes_in_answer: boxes of the answer count as well as those of the reasoning.
 
     Raises:
@@ -140,11 +133,8 @@ def spans(text: str, *, dialect: Dialect) -> list[tuple[int, int]]:
 
 def points_at(text: str, *, dialect: Dialect) -> bool:
     """Whether a sentence holds a box or a point, or what is meant to be one."""
-    return _opening(dialect) in text or (dialect.points and _POINT.search(text) is not None)
-
-
-def _opening(dialect: Dialect) -> str:
-    return {"bbox": "<bbox>", "box": "<box>", "json": "bbox", "sot": "<sot>"}[dialect.notation]
+    opening = {"bbox": "<bbox>", "box": "<box>", "json": "bbox", "sot": "<sot>"}[dialect.notation]
+    return opening in text or (dialect.points and _POINT.search(text) is not None)
 
 
 # ------------------------------------------------------------------------------------------------------ between frames
@@ -153,15 +143,6 @@ def boxes_in(boxes: tuple[Box, ...], size: ImageSize, *, dialect: Dialect, dst: 
     if dialect.frame == dst:
         return boxes
     return tuple(convert_box(box, size, src=dialect.frame, dst=dst) for box in boxes)
-
-
-def points_in(
-    points: tuple[Point, ...], size: ImageSize, *, dialect: Dialect, dst: str = "processed"
-) -> tuple[Point, ...]:
-    """The same of points."""
-    if dialect.frame == dst:
-        return points
-    return tuple(convert_point(point, size, src=dialect.frame, dst=dst) for point in points)
 
 
 def text_in(text: str, size: ImageSize, *, dialect: Dialect, dst: str) -> str:

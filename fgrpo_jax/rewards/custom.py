@@ -2,17 +2,13 @@
 
     config.rewards.custom.politeness = "my_pkg.rewards:politeness"
 
-names it by its import path; the name then is a signal like any other: `config.rewards.weights.politeness = 0.2` makes
-it part of the reward, a constraint with `signal = "politeness"` bounds its mean. The function, plain or async, is
-called
+names it by its import path, and is then a signal like any other. The function, plain or async, is called as
 
     politeness(examples=[...], texts=[...], parsed=[...], metadata=[...])
 
 with lists of one length, an entry a response: `records.Example`, text, `parsing.Parsed`, `Metadata`. None masks a
-response: it enters no mean, no multiplier and no advantage. All else that is no finite number of the declared range
-(`signal`) is an error that names function and example, as is any exception. docs/rewards.md has examples.
-
-Plain functions may be called from several threads. Async ones share one event loop, a limited number at a time.
+response. All else that is no finite number of the declared range (`signal`) is an error, as is any exception.
+docs/rewards.md has examples. Plain functions may be called from several threads; async ones share one event loop.
 """
 
 from __future__ import annotations
@@ -55,7 +51,7 @@ class Metadata:
       size: of the first image, as published and as the policy saw it; boxes of the text are in the latter's pixels.
       tokens: length, EOS included; NaN when unknown.
       finished: it ended by itself; None when unknown.
-      judged: what the built-in signals say of it: accuracy, format, consistent, semantic, spatial, ..
+      judged: what the built-in signals found: accuracy, format, consistent, semantic, spatial and the others.
     """
 
     prompt: int
@@ -104,14 +100,8 @@ class Custom:
     @property
     def signal(self) -> Signal:
         """The entry that stands beside `SIGNALS`."""
-        declared, name = self.declared, self.name
-        return Signal(
-            declared.about,
-            declared.low,
-            declared.high,
-            read=lambda judged: judged.custom.get(name, NAN),
-            correct_only=declared.correct_only,
-        )
+        declared, read = self.declared, lambda judged: judged.custom.get(self.name, NAN)
+        return Signal(declared.about, declared.low, declared.high, read, correct_only=declared.correct_only)
 
 
 async def gather(awaitables: Iterable[Awaitable[T]], *, limit: int) -> list[T]:
@@ -162,7 +152,7 @@ def _imported(module: str, at: str) -> Any:
             ) from error
         raise ValueError(f"{at}: importing '{module}' failed: it needs '{missing}', which is not installed") from error
     except Exception as error:  # whatever a module of somebody else's does when it is imported
-        raise ValueError(f"{at}: importing '{module}' failed: {_said(error)}") from error
+        raise ValueError(f"{at}: importing '{module}' failed: {_described(error)}") from error
 
 
 def _attribute(module: Any, function: str, at: str) -> Any:
@@ -199,17 +189,9 @@ class Responses:
     parsed: list[Parsed]
     metadata: list[Metadata]
 
-    def of(self, prompt: int) -> Responses:
-        """Those to one prompt."""
-        rows = [row for row, one in enumerate(self.metadata) if one.prompt == prompt]
-        return Responses(*([values[row] for row in rows] for values in self._lists()))
-
     def arguments(self) -> dict[str, Any]:
         """Keywords of a call; the lists are the callee's own."""
-        return dict(zip(ARGUMENTS, map(list, self._lists()), strict=True))
-
-    def _lists(self) -> tuple[list[Any], ...]:
-        return self.examples, self.texts, self.parsed, self.metadata
+        return {name: list(getattr(self, name)) for name in ARGUMENTS}
 
     def __str__(self) -> str:
         ids = list(dict.fromkeys(example.id for example in self.examples))
@@ -247,23 +229,18 @@ class CustomRewards:
         """What the functions of these names say of each response, NaN where they say None.
 
         Raises:
-          ValueError: a function raised, took too long, or returned what is no list of numbers or None of its range;
-            names the function and the example, or the batch.
+          ValueError: a function raised, took too long, or returned what is no list of numbers or None of its range.
+            It names the function, and the response or the batch; of an exception, its line as well.
         """
         if not responses.texts:
             return {name: [] for name in names}
         chosen = [self.functions[name] for name in names]
-        waiting = {custom.name: self._begin(custom, responses) for custom in chosen if _is_async(custom)}
-        out = {}
+        under_way = {custom.name: self._begin(custom, responses) for custom in chosen if _is_async(custom)}
         try:
-            for custom in chosen:
-                result = waiting[custom.name].result if custom.name in waiting else None
-                found = self._checked(custom, responses, result or (lambda c=custom: self._called(c, responses)))
-                out[custom.name] = found
+            return {custom.name: self._called(custom, responses, under_way.get(custom.name)) for custom in chosen}
         finally:
-            for future in waiting.values():
+            for future in under_way.values():
                 future.cancel()
-        return out
 
     def close(self) -> None:
         """Ends the event loop, if one was needed. Harmless when called again."""
@@ -275,33 +252,19 @@ class CustomRewards:
             if not thread.is_alive():
                 loop.close()
 
-    def _called(self, custom: Custom, responses: Responses) -> Any:
-        if _is_async(custom):
-            return self._begin(custom, responses).result()
-        return custom.declared.function(**responses.arguments())
-
-    def _checked(self, custom: Custom, responses: Responses, call: Callable[[], Any]) -> list[float]:
+    def _called(self, custom: Custom, responses: Responses, under_way: Future[Any] | None) -> list[float]:
+        """The checked result of a function: of the call of it that is under way, or of one made here."""
         function = f"reward function '{custom.path}'"
         try:
-            result = call()
+            found = custom.declared.function(**responses.arguments()) if under_way is None else under_way.result()
         except _Late as error:
             raise ValueError(
                 f"{function} took more than {self._timeout:g} s for {responses}; ask less of it, return None for what "
                 "is late, or raise config.rewards.custom_timeout"
             ) from error
         except Exception as error:  # a function of somebody else's may raise anything
-            raise ValueError(f"{function} failed on {self._blamed(custom, responses)}: {_said(error)}") from error
-        return _numbers(custom, responses, result)
-
-    def _blamed(self, custom: Custom, responses: Responses) -> str:
-        """The first example whose responses fail by themselves, or the batch when none does."""
-        for prompt in dict.fromkeys(one.prompt for one in responses.metadata):
-            alone = responses.of(prompt)
-            try:
-                self._called(custom, alone)
-            except Exception:  # as above; what it says was seen before
-                return f"example {alone.examples[0].id!r} ({len(alone.texts)} responses)"
-        return f"{responses}, but on none of them alone"
+            raise ValueError(f"{function} failed on {responses}: {_described(error)}") from error
+        return _numbers(custom, responses, found)
 
     def _begin(self, custom: Custom, responses: Responses) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._awaited(custom, responses), self._running_loop())
@@ -356,21 +319,21 @@ def _number(custom: Custom, responses: Responses, row: int, value: Any) -> float
         return NAN
     declared = custom.declared
     which = f"response {responses.metadata[row].member} to example {responses.examples[row].id!r}"
-    said = f"reward function '{custom.path}' returned {value!r} for {which}"
+    returned = f"reward function '{custom.path}' returned {value!r} for {which}"
     if not isinstance(value, numbers.Real | np.bool_):
-        raise ValueError(f"{said}, a {type(value).__name__}; return a number, or None where it does not apply")
+        raise ValueError(f"{returned}, a {type(value).__name__}; return a number, or None where it does not apply")
     number = float(value)
     if not math.isfinite(number) or abs(number) > LARGEST:
-        raise ValueError(f"{said}, which is not finite in float32; return None where it does not apply")
+        raise ValueError(f"{returned}, which is not finite in float32; return None where it does not apply")
     if not declared.low <= number <= declared.high:
         raise ValueError(
-            f"{said}, outside its declared range [{declared.low:g}, {declared.high:g}]; correct the function or the "
-            "range in @signal"
+            f"{returned}, outside its declared range [{declared.low:g}, {declared.high:g}]; correct the function or "
+            "the range in @signal"
         )
     return number
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """The error with the place it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
@@ -387,14 +350,14 @@ def batch(
 ) -> Responses:
     """M prompts with G responses each, flat: all of the first prompt, then all of the second."""
     places = [(row, member) for row, group in enumerate(texts) for member in range(len(group))]
-    metadata = [
-        Metadata(row, member, sizes[row], one.length, None if math.isnan(one.truncated) else one.truncated == 0, one)
-        for row, member in places
-        for one in (judged[row][member],)
-    ]
     return Responses(
         examples=[examples[row] for row, _ in places],
         texts=[texts[row][member] for row, member in places],
         parsed=[parsed[row][member] for row, member in places],
-        metadata=metadata,
+        metadata=[_metadata(row, member, judged[row][member], sizes[row]) for row, member in places],
     )
+
+
+def _metadata(prompt: int, member: int, judged: Judged, size: ImageSize) -> Metadata:
+    finished = None if math.isnan(judged.truncated) else judged.truncated == 0
+    return Metadata(prompt, member, size, tokens=judged.length, finished=finished, judged=judged)

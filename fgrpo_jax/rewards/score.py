@@ -8,7 +8,7 @@
 | spatial_grounding | CIoU under the best assignment | the example has gold boxes |
 
 and whatever else `fgrpo_jax.rewards.signals` and functions of the user's own (`rewards.custom`) name. Who judges is
-`rewards.judges.dispatch`; a judgement that failed is masked and counted, never a 0.
+`rewards.judges.dispatch`; a judgement that failed or was left open is masked and counted, never a 0.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class RewardConfig:
       ciou_mapping: 'clamp' or 'shift', see grounding.pair_score.
       dedupe_boxes: whether a box predicted twice counts once in N of Eq. 1.
       no_claim: R_S of a right answer whose reasoning makes no scored claim: 'masked', or 'zero'.
-      prefilled: the prompt ends in '<think>', so responses start inside the block.
       dialect: how responses are written.
       window, overlong_cache: most tokens of a response, and over how many of them the signal 'overlong' falls to −1.
       custom: further signals, made by functions of the user's own.
@@ -63,7 +62,6 @@ class RewardConfig:
     ciou_mapping: str = "clamp"
     dedupe_boxes: bool = False
     no_claim: str = "masked"
-    prefilled: bool = False
     dialect: Dialect = PAPER
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     window: int = 0
@@ -81,30 +79,6 @@ class RewardConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}; known: {known}")
-
-
-def judge_one(
-    example: Example,
-    text: str,
-    size: ImageSize,
-    *,
-    config: RewardConfig,
-    judges: Dispatcher | None = None,
-    length: float = NAN,
-    finished: bool | None = None,
-) -> Judged:
-    """Judges one response to an example whose first image has this size.
-
-    Args:
-      judges: who judges; the rules when left out.
-      length, finished: tokens of the response, EOS included, and whether it ended by itself; left out when unknown.
-    """
-    parsed = parse(text, prefilled=config.prefilled, dialect=config.dialect)
-    judges = Dispatcher() if judges is None else judges
-    (opinion,) = judges.judge([Case(example, parsed, size)])
-    judged = _judged(example, parsed, size, opinion, config=config, length=length, finished=finished)
-    responses = custom.batch([example], [[text]], [[parsed]], [[judged]], sizes=[size])
-    return _rewarded([[judged]], responses, config=config, measures=())[0][0]
 
 
 def _judged(
@@ -140,6 +114,7 @@ def _judged(
         unread=opinion.unread,
         answered=answer_index(parsed, example.options) is not None if example.options else parsed.answer is not None,
         failures=opinion.failures,
+        abstentions=opinion.abstentions,
         malformed=parsed.malformed,
         boxes=len(parsed.boxes),
         words=len(parsed.think.split()),
@@ -160,11 +135,11 @@ def _rewarded(
     signals, wanted = config.signals, {name for name, weight in config.weights.items() if weight}
     names = sorted((wanted | {measure.signal for measure in measures}) - set(SIGNALS))
     found = config.custom.values(responses, names) if config.custom is not None and names else {}
-    told = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    own = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
     row = itertools.count()
 
     def rewarded(one: Judged) -> Judged:
-        one = dataclasses.replace(one, custom=told[next(row)]) if told else one
+        one = dataclasses.replace(one, custom=own[next(row)]) if own else one
         return dataclasses.replace(one, task=one.task + _weighed(one, config.weights, signals))
 
     return [[rewarded(one) for one in group] for group in judged]
@@ -215,7 +190,7 @@ def score(
       texts: M lists of G responses, decoded without special tokens.
       sizes: M sizes of `examples[m].images[0]`.
       config: reward settings.
-      judges: who judges; the rules when left out.
+      judges: who judges; the pre-check of free text alone when left out, which knows no scene.
       encoded: the M prompts as the policy saw them, for judges that can use them.
       everyone: ask a model about wrong answers too (evaluation); else only where the verdict counts for a signal.
       measures: the signals that constraints are put on, in the order of the leading axis of `values` and `mask`.
@@ -226,41 +201,28 @@ def score(
       Signals with numpy leaves, and diagnostics: float32 [M, G] 'consistent', 'semantic', 'spatial', 'iou' of *all*
       responses, right or wrong (0 where bool [M, G] 'consistent_mask', 'semantic_mask', 'spatial_mask' is False); bool
       [M, G] 'answered', 'judged' (every sentence has a verdict), 'no_claim' (judged, but without a scored claim); int32
-      [M, G] 'sentences' (with a verdict), 'skipped', 'incorrect', 'unread', 'malformed', 'judge_failed'; and float32
-      [M, G] 'custom/NAME' of signals of the user's own, NaN where they do not apply.
+      [M, G] 'sentences' (with a verdict), 'skipped', 'incorrect', 'unread', 'malformed', 'judge_failed',
+      'judge_abstained'; and float32 [M, G] 'custom/NAME' of signals of the user's own, NaN where they do not apply.
 
     Raises:
       ValueError: lengths that differ, an unknown signal, or an example without a valid answer.
     """
     _require_known([measure.signal for measure in measures], "constraints", config.signals)
-    groups = {len(group) for group in texts}
-    if not len(examples) == len(texts) == len(sizes) or len(groups) > 1:
-        raise ValueError(
-            f"{len(examples)} examples, {len(texts)} groups of {sorted(groups)} texts, {len(sizes)} sizes: "
-            "need as many of each, and groups of one size"
-        )
-
-    parsed = [[parse(text, prefilled=config.prefilled, dialect=config.dialect) for text in group] for group in texts]
+    _require_groups(examples, texts, sizes)
+    parsed = [[parse(text, dialect=config.dialect) for text in group] for group in texts]
     counting = {right: _counting(config, measures, right=right, everyone=everyone) for right in (True, False)}
-    opinions = (Dispatcher() if judges is None else judges).judge(
-        [
-            Case(
-                example,
-                one,
-                sizes[row],
-                None if encoded is None else encoded[row],
-                kinds=counting[task.accuracy(one, example) > 0],
-            )
-            for row, example in enumerate(examples)
-            for one in parsed[row]
-        ]
-    )
-    found = iter(opinions)
+    prompts = [None] * len(examples) if encoded is None else encoded
+    cases = [
+        Case(example, one, size, prompt, kinds=counting[task.accuracy(one, example) > 0])
+        for example, size, prompt, group in zip(examples, sizes, prompts, parsed, strict=True)
+        for one in group
+    ]
+    found = iter((Dispatcher() if judges is None else judges).judge(cases))
 
     def judge(row: int, column: int) -> Judged:
-        told: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
-        told |= {} if finished is None else {"finished": bool(finished[row, column])}
-        return _judged(examples[row], parsed[row][column], sizes[row], next(found), config=config, **told)
+        known: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
+        known |= {} if finished is None else {"finished": bool(finished[row, column])}
+        return _judged(examples[row], parsed[row][column], sizes[row], next(found), config=config, **known)
 
     judged = [[judge(row, column) for column in range(len(group))] for row, group in enumerate(texts)]
     judged = _rewarded(
@@ -269,6 +231,15 @@ def score(
     leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format", "accuracy")}
     leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures, config.signals)
     return Signals(**leaves), _diagnostics(judged)
+
+
+def _require_groups(examples: Sequence[Any], texts: Sequence[Sequence[str]], sizes: Sequence[Any]) -> None:
+    groups = {len(group) for group in texts}
+    if not len(examples) == len(texts) == len(sizes) or len(groups) > 1:
+        raise ValueError(
+            f"{len(examples)} examples, {len(texts)} groups of {sorted(groups)} texts, {len(sizes)} sizes: "
+            "need as many of each, and groups of one size"
+        )
 
 
 _SIGNALS: Mapping[Kind, str] = {"consistency": "consistency", "semantic": "semantic_grounding"}
@@ -335,4 +306,5 @@ _COUNTS = {
     "unread": lambda one: one.unread,
     "malformed": lambda one: one.malformed,
     "judge_failed": lambda one: one.failures,
+    "judge_abstained": lambda one: one.abstentions,
 }

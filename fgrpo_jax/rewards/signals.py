@@ -34,7 +34,8 @@ class Judged:
       verdicts: of the sentences that have one, () when nobody looked.
       unread: sentences that could not be read.
       answered: an answer could be read.
-      failures: judgements that came back without a verdict (masked and counted, never 0).
+      failures: judgements that a model was asked for and did not give (masked and counted, never 0).
+      abstentions: judgements that the rules left open with no model behind them (likewise).
       malformed: <bbox> tags without a box.
       boxes: boxes of the reasoning, the repeated and degenerate ones too.
       words: words of the reasoning.
@@ -57,6 +58,7 @@ class Judged:
     unread: int
     answered: bool
     failures: int
+    abstentions: int
     malformed: int
     boxes: int
     words: int

@@ -18,15 +18,24 @@ from fgrpo_jax.records import Example, PromptBatch, Rollouts, Signals
 
 @dataclasses.dataclass(frozen=True)
 class Collected:
-    """Prompts of this process with what was drawn and earned; numpy leaves."""
+    """Prompts of this process with what was drawn and earned; numpy leaves.
+
+    Attributes:
+      texts: [M][G], the responses.
+      diagnostics: of `rewards.score.score`.
+      placed: the prompts on the devices; None where they are not there.
+      replaced: how many groups stand in the place of dead ones.
+    """
 
     examples: Sequence[Example]
     encoded: Sequence[EncodedPrompt]
     prompts: PromptBatch
     rollouts: Rollouts
-    texts: Sequence[Sequence[str]]  # [M][G]
+    texts: Sequence[Sequence[str]]
     signals: Signals
-    seen: dict[str, np.ndarray]  # diagnostics of `rewards.score`
+    diagnostics: dict[str, np.ndarray]
+    placed: Any = None
+    replaced: int = 0
 
     def with_groups(self, rows: np.ndarray, other: Collected, others: np.ndarray, *, data: PromptIterator) -> Collected:
         """This batch with its groups `rows` replaced by the groups `others` of another, padded to one shape again."""
@@ -54,7 +63,8 @@ class Collected:
             rollouts=first(self.rollouts, other.rollouts),
             texts=pick(self.texts, other.texts),
             signals=Signals(**first(flat, {name: getattr(other.signals, name) for name in flat}), **second),
-            seen=first(self.seen, other.seen),
+            diagnostics=first(self.diagnostics, other.diagnostics),
+            replaced=self.replaced + len(rows),
         )
 
     def lines(self, step: int, lam: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -102,7 +112,10 @@ def everywhere(values: Any) -> np.ndarray:
     return mine[None] if jax.process_count() == 1 else np.asarray(multihost_utils.process_allgather(mine))
 
 
-SUMMED = ("sampler/tokens", "sampler/tokens_per_second", "rollout/dead_groups", "rollout/resampled", "judge/failed")
+SUMMED = (
+    *("sampler/tokens", "sampler/tokens_per_second", "rollout/dead_groups", "rollout/resampled"),
+    *("judge/failed", "judge/abstained"),
+)
 """Metrics that count what a process has of its own; of those named *_max the largest is taken, of others the mean."""
 
 

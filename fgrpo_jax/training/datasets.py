@@ -13,10 +13,7 @@ from fgrpo_jax.data.sets import mix
 from fgrpo_jax.data.sets.catalogue import SetSource, open_set
 from fgrpo_jax.data.sets.choices import SettledSource
 from fgrpo_jax.data.sets.mix import Member, MixSource
-from fgrpo_jax.data.sources import First, Source, WorldSource
-from fgrpo_jax.world.world import default_families, with_captions
-
-WORLD_SIZE = 1_000_000  # examples of a split of the built-in world; it has no end of its own
+from fgrpo_jax.data.sources import First, Source
 
 
 def source(config: Config, split: str, *, traces: bool = False, size: int | None = None) -> Source:
@@ -31,28 +28,28 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
     """
     data = config.data
     if data.source == "world":
-        world = data.world
-        families = dict(world.families) or default_families(world.difficulty)
-        if traces and config.sft.describe:
-            families = with_captions(families, config.sft.describe)
-        return WorldSource(
-            difficulty=world.difficulty,
-            families=families,
-            flawed=world.flawed,
-            flaws={
-                "contradicts_right": world.flaws.contradicts_right,
-                "lucky": world.flaws.lucky,
-                "wrong_box": world.flaws.wrong_box,
-                "false_claim": world.flaws.false_claim,
-            },
-            yes_no=world.yes_no,
-            seed=world.seed,
-            split=split,
-            with_trace=traces,
-            size=WORLD_SIZE if size is None else size,
-        )
+        return _world(config, split, traces=traces, size=size)
     whole = _mix(config, split) if data.source == mix.NAME else _set(config, data.source, data.path, split)
     return whole if size is None else First(whole, size)
+
+
+def _world(config: Config, split: str, *, traces: bool, size: int | None) -> Source:
+    """The built-in world. It is imported here alone, so that without its folder every other source still works."""
+    from fgrpo_jax.world.examples import World, WorldSource
+    from fgrpo_jax.world.traces import FlawMix
+
+    section = config.data.world
+    world = World(
+        section.difficulty,
+        families=dict(section.families) or None,
+        flawed=section.flawed,
+        flaws=FlawMix(**dataclasses.asdict(section.flaws)),
+        yes_no=section.yes_no,
+        split_seed=section.seed,
+        captions=config.sft.describe if traces else 0.0,
+    )
+    whole = WorldSource(world, split, with_trace=traces)
+    return whole if size is None else dataclasses.replace(whole, size=size)
 
 
 def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +12,22 @@ import jax.numpy as jnp
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config.sections import WORKDIR, Config, JudgeSection
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.sentences import Trivial
+from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.cache import Cache
-from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher, Oracle
 from fgrpo_jax.rewards.judges.extraction import Extractor
-from fgrpo_jax.rewards.judges.local import LocalJudge, tower
+from fgrpo_jax.rewards.judges.local import LocalJudge
 from fgrpo_jax.rewards.judges.protocol import Judge
-from fgrpo_jax.rewards.judges.scorer import SharedTower, VerdictScorer
+from fgrpo_jax.rewards.judges.scorer import VerdictScorer
 from fgrpo_jax.rewards.judges.settings import Server
 from fgrpo_jax.training import setup
 from fgrpo_jax.training.scoring import Scorer
 from fgrpo_jax.weights import importer
-from fgrpo_jax.world.oracle import Oracle
 
 if TYPE_CHECKING:
     from fgrpo_jax.rewards.judges.server import ServerJudge
@@ -43,12 +43,15 @@ def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir:
     Raises:
       ValueError: the judge is not there, or not as the section says.
     """
-    oracle = Oracle(box_iou_correct=config.rewards.box_iou_correct, unread=section.unread)
+    oracle = _oracle(config, section) if _asks_about_the_world(config) else None
     trivial = Trivial(prefixes=section.trivial_prefixes, words=section.visual_words)
     settings: dict[str, Any] = {"oracle": oracle, "precheck": section.precheck, "trivial": trivial}
     if not section.asks_a_model:
         return Dispatcher(**settings, sentences=section.backend == "rules")
-    model = _server_judge(section) if section.backend == "server" else _local_judge(config, policy, section)
+    if section.backend == "server":
+        model: Judge = _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
+    else:
+        model = _local_judge(config, policy, section)
     identity, frame = model.identity, section.frame
     store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
     return Dispatcher(
@@ -57,6 +60,33 @@ def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir:
         model=model,
         store=store,
         key=lambda request: prompts.fingerprint(request, identity, frame=frame),
+    )
+
+
+def _asks_about_the_world(config: Config) -> bool:
+    return config.data.source == "world" or any(name.partition(":")[0] == "world" for name in config.eval.sets)
+
+
+def _oracle(config: Config, section: JudgeSection) -> Oracle:
+    """Who knows what holds in the scenes of the built-in world."""
+    from fgrpo_jax.world import oracle  # nothing else here needs that world
+
+    return oracle.Oracle(box_iou_correct=config.rewards.box_iou_correct, unread=section.unread)
+
+
+def masked_by_rules(section: JudgeSection, examples: Sequence[Example], *, at: str) -> str | None:
+    """What to say at the start where the rules are asked about questions of which they know nothing but the text.
+
+    Args:
+      examples: some of the questions.
+      at: where the section stands, such as 'config.judge'.
+    """
+    if section.backend != "rules" or any(one.query is not None or one.scene is not None for one in examples):
+        return None
+    return (
+        "the rules know nothing of these questions but their text: consistency counts only where a reasoning clearly "
+        "commits itself to an option, semantic grounding not at all; the rest is masked and counted as abstained. Set "
+        f"{at}.backend to 'local' or 'server' for a model that judges it too (docs/judges.md)"
     )
 
 
@@ -86,40 +116,13 @@ def _local_judge(config: Config, policy: setup.Policy, section: JudgeSection) ->
     )
 
 
-def shared_tower(
-    policy: setup.Policy, params: Any, judges: Dispatcher, *, trained: Collection[str]
-) -> SharedTower | None:
-    """What encodes the images of rollouts for sampler and judge; None where the judge must do so by itself.
-
-    The two have one tower where no step of training changes the policy's, both are equal bit for bit, and compute in
-    the same dtype. Only a run of one process has the image tokens of all its rollouts at hand.
-
-    Args:
-      params: the starting policy.
-      trained: paths of the parameters that training changes.
-    """
-    judge = judges.model
-    if not isinstance(judge, LocalJudge) or jax.process_count() > 1:
-        return None
-    mine, theirs = policy.model, judge.scorer.model
-    moves = any(path.startswith("visual/") for path in trained)
-    alike = mine.config.vision == theirs.config.vision and mine.compute_dtype == theirs.compute_dtype
-    if moves or not alike or tower(params) != tower(judge.scorer.params):
-        return None
-    return SharedTower(mine, judge.scorer.bank, mesh=policy.mesh)
-
-
 def compilations(judges: Dispatcher) -> int:
     """Programs that a judge in this process has compiled."""
     return judges.model.scorer.compilations if isinstance(judges.model, LocalJudge) else 0
 
 
-def _server_judge(section: JudgeSection) -> Judge:
-    """The judge behind an endpoint, which was seen to be there."""
-    return _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
-
-
 def _endpoint(server: Server, *, frame: str, concurrency: int) -> ServerJudge:
+    """A client of an endpoint, which was seen to be there."""
     try:
         from fgrpo_jax.rewards.judges.server import ServerJudge  # an extra: it needs aiohttp
     except ImportError as error:

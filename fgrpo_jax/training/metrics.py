@@ -1,4 +1,4 @@
-"""Names and numbers of what a run reports, and the writer of TensorBoard events.
+"""Names and numbers of what a run reports.
 
 One row a rollout step. Every name is in every row; a value that is undefined (no applicable rollout, a constraint
 switched off) is None and becomes JSON null, never NaN and never left out.
@@ -7,37 +7,34 @@ switched off) is None and becomes JSON null, never NaN and never left out.
 from __future__ import annotations
 
 import math
-import os
-import struct
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from fgrpo_jax.records import Rollouts, Signals
+from fgrpo_jax.rewards.judges.tally import METRICS as JUDGING
 
 Row = dict[str, float | int | None]
 
 PER_CONSTRAINT = ("mean", "applicable", "lambda", "violation", "saturated")
 
+_REWARDS = ("reward/task", "reward/accuracy", "reward/format")
+
 _COMMON = (
-    "reward/task",
-    "reward/accuracy",
-    "reward/format",
-    "loss/policy",
-    "loss/kl",
-    "sampler/logp_diff_max",
-    "sampler/logp_diff_mean",
-    "sampler/tokens",
-    "sampler/tokens_per_second",
+    *("loss/policy", "loss/kl"),
+    *("sampler/logp_diff_max", "sampler/logp_diff_mean", "sampler/tokens", "sampler/tokens_per_second"),
     "judge/failed",
-    "optim/grad_norm",
-    "optim/skipped",
-    "optim/moved_share",
-    "compile/count",
-    "time/rollout",
-    "time/reward",
-    "time/learner",
-    "time/data",
+    *("optim/grad_norm", "optim/skipped", "optim/moved_share", "compile/count"),
+    *("time/rollout", "time/reward", "time/learner", "time/data"),
+    *("loss/total", "policy/entropy", "policy/clip_share", "rollout/length", "rollout/truncated", "judge/no_claim"),
+    *JUDGING,
+    *("data/padding_waste", "data/padding_waste_patches"),
+    *("rollout/dead_groups", "rollout/resampled"),
 )
+
+IMPORTANCE = ("importance/mean", "importance/max", "importance/capped_share", "importance/ess")
+"""In every row of a run that corrects for its sampler; in none of the others."""
 
 VOLATILE = (
     *("time/*", "*tokens_per_second", "compile/count"),
@@ -47,17 +44,18 @@ VOLATILE = (
 """Names, as patterns, that differ between two runs of the same seed on the same machine."""
 
 
-def train_names(constraints: Sequence[str], *, extra: Iterable[str] = ()) -> tuple[str, ...]:
+def train_names(constraints: Sequence[str], *, importance: bool = False, custom: Iterable[str] = ()) -> tuple[str, ...]:
     """The keys of a row of metrics.jsonl, in order.
 
     Args:
       constraints: names of all constraints, in force or not.
-      extra: further names a door reports; declared once here so that no row lacks them.
+      importance: whether the run corrects for its sampler.
+      custom: names of the user's own signals.
     """
     per_constraint = [f"constraint/{name}/{what}" for name in constraints for what in PER_CONSTRAINT]
     shares = [f"advantage/share/{name}" for name in ("task", *constraints)]
-    names = ("step", *_COMMON[:3], *per_constraint, *shares, *_COMMON[3:], *extra)
-    return tuple(dict.fromkeys(names))
+    own = [f"reward/custom/{name}" for name in custom]
+    return ("step", *_REWARDS, *per_constraint, *shares, *_COMMON, *(IMPORTANCE if importance else ()), *own)
 
 
 def number(value: Any) -> float | int | None:
@@ -77,6 +75,37 @@ def violation(mean: float | None, threshold: float, *, direction: str) -> float 
     return threshold - mean if direction == ">=" else mean - threshold
 
 
+def of_rollouts(rollouts: Rollouts, signals: Signals) -> dict[str, Any]:
+    """Means over the rollouts of a step; numpy leaves."""
+    return {
+        "reward/task": signals.task.mean(),
+        "reward/accuracy": signals.accuracy.mean(),
+        "reward/format": signals.format.mean(),
+        "rollout/length": rollouts.mask.sum(-1).mean(),
+        "rollout/truncated": 1.0 - rollouts.finished.mean(),
+    }
+
+
+def of_learner(figures: Mapping[str, Any], constraints: Sequence[Any]) -> dict[str, Any]:
+    """The figures of a learner step by their names in a row.
+
+    Args:
+      figures: scalars by their names; arrays 'advantage/share' [1 + C] and 'constraint/*' [C].
+      constraints: of the config, in the order of the arrays.
+    """
+    out: dict[str, Any] = {"advantage/share/task": figures["advantage/share"][0]}
+    for index, constraint in enumerate(constraints):
+        applicable = int(figures["constraint/applicable"][index])
+        mean = float(figures["constraint/mean"][index]) if applicable else None
+        name = f"constraint/{constraint.name}"
+        out[f"{name}/mean"], out[f"{name}/applicable"] = mean, applicable
+        out[f"{name}/lambda"] = figures["constraint/lambda"][index]
+        out[f"{name}/saturated"] = figures["constraint/saturated"][index]
+        out[f"{name}/violation"] = violation(mean, constraint.threshold, direction=constraint.direction)
+        out[f"advantage/share/{constraint.name}"] = figures["advantage/share"][1 + index]
+    return out | {name: value for name, value in figures.items() if np.ndim(value) == 0}
+
+
 def row(names: Sequence[str], values: Mapping[str, Any]) -> Row:
     """All `names` in order, those without a value as None.
 
@@ -85,7 +114,7 @@ def row(names: Sequence[str], values: Mapping[str, Any]) -> Row:
     """
     unknown = [name for name in values if name not in names]
     if unknown:
-        raise ValueError(f"metric '{unknown[0]}' is not declared; pass it as an extra name to train_names")
+        raise ValueError(f"metric '{unknown[0]}' is not declared; add it to train_names")
     return {name: number(values.get(name)) for name in names}
 
 
@@ -101,78 +130,3 @@ def postfix(current: Mapping[str, Any], shown: Mapping[str, str]) -> dict[str, s
         value = current.get(name)
         texts[label] = "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
     return texts
-
-
-# -------------------------------------------------------------------------------------------------------------- writers
-class TensorBoardWriter:
-    """Scalars as a TensorBoard event file, written by hand so that no TensorBoard is needed to run.
-
-    The format is a sequence of TFRecords (length, crc, data, crc) of `Event` protocol buffers; a scalar needs four
-    fields of it: wall_time = 1 (double), step = 2 (int64), file_version = 3 (string), summary = 5 (Summary.value = 1
-    with tag = 1 and simple_value = 2).
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]):
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        # The time orders the files of a resumed run; TensorBoard reads them all and lets the later one win.
-        self._file = (folder / f"events.out.tfevents.{time.time_ns() // 1000:d}.{os.getpid()}").open("wb")
-        self._record(_field(3, b"brain.Event:2"))
-
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes the finite scalars of `values` at `step`."""
-        present = {tag: number(value) for tag, value in values.items() if tag != "step"}
-        body = b"".join(
-            _field(1, _field(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
-            for tag, value in present.items()
-            if value is not None
-        )
-        self._record(b"\x10" + _varint(step) + _field(5, body))
-
-    def _record(self, event: bytes) -> None:
-        data = b"\x09" + struct.pack("<d", time.time()) + event
-        length = struct.pack("<Q", len(data))
-        self._file.write(length + _masked_crc(length) + data + _masked_crc(data))
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _field(index: int, payload: bytes) -> bytes:
-    """A length-delimited protocol buffer field."""
-    return _varint(index << 3 | 2) + _varint(len(payload)) + payload
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)  # CRC-32C (Castagnoli), reflected
-        table.append(byte)
-    return tuple(table)
-
-
-_CRC = _crc_table()
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C of `data`, as TFRecord files carry it."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFFFFFF
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = crc32c(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -152,12 +152,10 @@ def compile_ahead(
     step: Any,
     state: Any,
     reference: Any,
-    tower: Any = None,
 ) -> None:
     """Compiles sampler and learner step for every shape, with a progress bar.
 
     Args:
-      tower: what encodes images before the sampler is called (`judging.shared_tower`); None where the sampler does.
       sampler, step: the run's `Sampler` and `Learner.step`.
       state, reference: what the learner step is called with; neither is touched.
     """
@@ -167,6 +165,5 @@ def compile_ahead(
     filtered = config.algorithm.filter_dead
     signals = abstract_signals(len(config.constraints), count, group, mesh, filtered=filtered)
     for shape in tqdm(shapes, desc="compiling", unit="shape", leave=False):
-        part = abstract_prompts(config.rollout.batch_prompts, shape, split)
-        sampler.compile(state.params, part, features=None if tower is None else tower.compile(state.params, part))
+        sampler.compile(state.params, abstract_prompts(config.rollout.batch_prompts, shape, split))
         step.lower(state, reference, abstract_prompts(count, shape, split), rollouts, signals).compile()

@@ -6,22 +6,19 @@ stays on-policy. Results are those of scoring the parts one after another, bit f
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 
-from fgrpo_jax.config.sections import JudgeSection
 from fgrpo_jax.data.prompts import EncodedPrompt
+from fgrpo_jax.reading.dialects import Dialect
 from fgrpo_jax.records import Example, Rollouts, Signals
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
-from fgrpo_jax.rewards.judges.tally import Counts, FailureGuard, NoClaimWatch
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
-from fgrpo_jax.training.collect import everywhere
 
 Scored = tuple[Signals, dict[str, np.ndarray]]
 Score = Callable[..., Scored]
@@ -53,6 +50,11 @@ class Scorer:
         if measures is not None:
             self._settings["measures"] = measures
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="score") if judges.overlaps else None
+
+    @property
+    def dialect(self) -> Dialect:
+        """How responses are written."""
+        return self._config.dialect
 
     def submit(
         self,
@@ -98,54 +100,10 @@ def joined(parts: Sequence[Scored]) -> Scored:
     second = [{name: getattr(signals, name) for name in ("values", "mask")} for signals, _ in parts]
     flat = jax.tree.map(lambda *xs: np.concatenate(xs), *first)
     rows = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *second)  # constraint arrays [C, M, G]
-    return Signals(**flat, **rows), jax.tree.map(lambda *xs: np.concatenate(xs), *[seen for _, seen in parts])
+    return Signals(**flat, **rows), jax.tree.map(lambda *xs: np.concatenate(xs), *[found for _, found in parts])
 
 
-def custom_means(seen: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+def custom_means(diagnostics: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """'reward/custom/NAME' of a step's row: the mean over responses that the user's signal applies to, None of none."""
-    found = {name: values for name, values in seen.items() if name.startswith("custom/")}
+    found = {name: values for name, values in diagnostics.items() if name.startswith("custom/")}
     return {f"reward/{name}": None if np.isnan(v).all() else float(np.nanmean(v)) for name, v in found.items()}
-
-
-class Watch:
-    """Looks at the judging of each step: its metrics, a warning when claims vanish, and when it fails too often.
-
-    Attributes:
-      trouble: why the run should not go on; None while it may.
-    """
-
-    def __init__(self, section: JudgeSection) -> None:
-        self._section = section
-        self._failures = FailureGuard(most=section.max_failure_rate, least=section.min_failures, window=section.window)
-        self._no_claim = NoClaimWatch()
-        self._told = False
-        self.trouble: str | None = None
-
-    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Takes up the rows of metrics of the steps before a restart, without warning of them again."""
-        for row in rows:
-            self._no_claim.add(row["judge/no_claim"])
-
-    def step(self, counts: Counts, seen: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The values under 'judge/' of a step's row.
-
-        Args:
-          counts: of all judging of the step.
-          seen: diagnostics of the batch as first drawn.
-        """
-        judged, silent = int(seen["judged"].sum()), int(seen["no_claim"].sum())
-        share = silent / judged if judged else None
-        if said := self._no_claim.add(share):
-            warnings.warn(said, stacklevel=2)
-        if self._section.asks_a_model:  # all processes stop together, so all must know of all
-            failed, asked = everywhere([counts.failed, counts.model]).sum(axis=0).tolist()
-            self.trouble = self._failures.add(failed, asked)
-        if counts.error and not self._told:
-            self._told = True
-            warnings.warn(
-                f"{counts.failed} judgements failed and are masked, most of them: {counts.error}", stacklevel=2
-            )
-        if self.trouble is not None and counts.error:
-            self.trouble += f", most of them now: {counts.error}"
-        failures = {"judge/failed": int(seen["judge_failed"].sum()), "judge/no_claim": share}
-        return {**failures, **counts.metrics()}

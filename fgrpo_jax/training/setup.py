@@ -17,7 +17,7 @@ from fgrpo_jax.config.sections import Config
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
-from fgrpo_jax.data.prompts import Processor
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sources import Source
 from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig

@@ -110,7 +110,7 @@ def write_hf(
         the generation config becomes 1.0: the policy was trained without one.
       shard_bytes: a file is closed before it grows beyond this.
       process: (k, n): of every n files this process writes the k-th; process 0 writes what is not weights.
-      progress: told the bytes of every tensor, or part of it, that is written.
+      progress: called with the bytes of every tensor, or part of it, that is written.
     """
     target, dtype, every = Path(folder), np.dtype(dtype), leaves(model)
     number, count = process
@@ -126,7 +126,7 @@ def write_hf(
                 jobs = [(leaf, rows) for leaf in every for rows in _groups(leaf, stored) if _wanted(leaf, rows, places)]
                 list(pool.map(lambda job: _write_rows(job[0], job[1], stored, dtype, places, progress), jobs))
             for place in {place.path: place for place in places.values()}.values():
-                with _told(f"{place.path.name} could not be written"):
+                with _disk_errors(f"{place.path.name} could not be written"):
                     page_cache.to_disk(place.handle)
         if number == 0:
             if len(files) > 1:
@@ -179,14 +179,14 @@ def _write_rows(
         pieces = [(leaf.names[0], block, rows.start)]
     for name, piece, first in pieces:
         place = places[name]
-        with _told(f"tensor {name!r} could not be written into {place.path.name}"):
+        with _disk_errors(f"tensor {name!r} could not be written into {place.path.name}"):
             _write_piece(leaf, piece, place, first, dtype)
         progress(piece.size * dtype.itemsize)
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Errors of the disk say what they kept from being written, and what to do."""
+def _disk_errors(what: str) -> Iterator[None]:
+    """Adds to errors of the disk what they kept from being written, and what to do."""
     try:
         yield
     except OSError as error:

@@ -1,11 +1,11 @@
-"""Hugging Face safetensors folders in and out, derived from what each weight declares of itself.
+"""A Hugging Face safetensors folder into params, derived from what each weight declares of itself.
 
 Two namings are read: the hub's (`model.layers.N`, `visual.*`) and the in-memory one of newer transformers
-(`model.language_model.layers.N`, `model.visual.*`). The hub's is written. Nothing is skipped: a tensor that is unknown,
+(`model.language_model.layers.N`, `model.visual.*`). Nothing is skipped: a tensor that is unknown,
 missing, duplicate or mis-shaped is an error with its name and file, before anything is read.
 
 Tensors go a block at a time from the mapped files into the arrays of their devices, and a process reads only its part.
-No whole tensor is copied on the host on the way, let alone the model. `weights_out` is the way back.
+No whole tensor is copied on the host on the way, let alone the model. `exporter` is the way back.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ import jax
 import numpy as np
 
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
-from fgrpo_jax.weights.exporter import save_hf
 from fgrpo_jax.weights.leaves import BLOCK, THREADS, TILE, Leaf, Progress, hub_name, ignore, leaves, move
-from fgrpo_jax.weights.shards import INDEX, SINGLE, Shards, Tensor
-
-__all__ = ["INDEX", "SINGLE", "Source", "load_hf", "save_hf"]
+from fgrpo_jax.weights.shards import Shards, Tensor
 
 Index = tuple[slice, ...]
 
@@ -201,7 +198,7 @@ def load_hf(
       model: says which tensors there must be.
       dtype: of the result; bfloat16 from bfloat16 is bit-exact.
       shardings: pytree of `jax.sharding.Sharding` like the params; None puts them on the default device.
-      progress: told the bytes of every tensor, or part of it, that has arrived.
+      progress: called with the bytes of every tensor, or part of it, that has arrived.
 
     Raises:
       FileNotFoundError: no weights in the folder.

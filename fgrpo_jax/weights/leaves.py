@@ -1,6 +1,6 @@
 """The weights of a model as a checkpoint sees them: paths, names, and blocks of numbers on their way.
 
-Both directions (`weights` reads, `weights_out` writes) are built on what stands here.
+Both directions (`importer` reads, `exporter` writes) are built on what stands here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fgrpo_jax.model.layers import ParamSpec
 from fgrpo_jax.model.qwen2_5_vl import Model
 
 Progress = Callable[[int], object]
-"""Told, from any thread, how many more bytes are done."""
+"""Called, from any thread, with how many more bytes are done."""
 
 THREADS = 4  # tensors in flight
 _RENAMES = (("model.language_model.", "model."), ("model.visual.", "visual."))

@@ -186,7 +186,7 @@ ocp.args.register_with_handler(StreamHandler, for_restore=True)(StreamRestore)
 
 
 class Stored:
-    """The arrays of a checkpoint's params folder, read in parts (`weights_out.Stored`).
+    """The arrays of a checkpoint's params folder, read in parts (`exporter.Stored`).
 
     Args:
       folder: `params/` of a checkpoint step.

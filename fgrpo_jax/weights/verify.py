@@ -23,7 +23,8 @@ from flax import nnx
 
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.model.attention import attend
 from fgrpo_jax.model.config import ModelConfig

@@ -41,6 +41,11 @@ def draw(scene: Scene, difficulty: Difficulty, *, rng: np.random.Generator) -> n
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
+def blank(height: int, width: int) -> np.ndarray:
+    """A black picture, uint8 [height, width, 3], that takes no memory and cannot be written to."""
+    return np.broadcast_to(np.uint8(0), (height, width, 3))
+
+
 @functools.lru_cache(maxsize=32)
 def _backdrop(width: int, height: int, longest: int) -> np.ndarray:
     """int16 [height, width, 3]; the ramp reaches its brightest at `longest` pixels."""

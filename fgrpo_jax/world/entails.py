@@ -150,11 +150,11 @@ class _Argument:
         family, args = self.query.family, self.query.args
         fixed = args[:2] if family == "between" else args[:1]
         candidate = args[len(fixed)] if len(args) > len(fixed) else None
-        said = [pick for claim in self.claims if (pick := self._picked(claim, fixed)) is not None]
+        picks = [pick for claim in self.claims if (pick := self._picked(claim, fixed)) is not None]
         if candidate is not None:
-            return self._candidate(candidate, fixed, said)
-        denied = {name for name, positive in said if not positive}
-        for name, positive in reversed(said):
+            return self._candidate(candidate, fixed, picks)
+        denied = {name for name, positive in picks if not positive}
+        for name, positive in reversed(picks):
             if positive:
                 return self._option(name)
         left = [option for option in self.options if option not in denied]
@@ -183,10 +183,10 @@ class _Argument:
             return None
         return (names[2] if (claim.relation == wanted) != claim.negated else names[0]), False
 
-    def _candidate(self, candidate: str, fixed: Sequence[str], said: Sequence[tuple[str, bool]]) -> int | None:
+    def _candidate(self, candidate: str, fixed: Sequence[str], picks: Sequence[tuple[str, bool]]) -> int | None:
         """Yes/no: 'is this one it?'. Only one can be nearest; several can be between or inside."""
         unique = self.query.family in ("nearest", "farthest")
-        for name, positive in reversed(said):
+        for name, positive in reversed(picks):
             if name == candidate:
                 return self._yes(positive)
             if positive and unique:

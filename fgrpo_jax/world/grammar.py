@@ -279,13 +279,11 @@ def _normal(line: str) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- clauses
-_R = r"(?:R(\d+)|it)"
-_TWO = r"(LEFT|RIGHT|ABOVE|BELOW|LARGER|SMALLER|INSIDE|NEAREST|FARTHEST)"
-_IS = r"(?: is)?( not)?"
+_TWO = "LEFT|RIGHT|ABOVE|BELOW|LARGER|SMALLER|INSIDE|NEAREST|FARTHEST"
 _LOCATION = re.compile(r"R(\d+)( is)?( not)?( AT)? B(\d+)\b")
 _POINTING = re.compile(r"B(\d+) (?:is|shows|CONTAINS|has|marks) R(\d+)\b")
 _JOINT = re.compile(r"(?:and(?: |$))+")
-_AFTER_LOCATION = re.compile(rf" (?:and )?(?:is |(?={_TWO[1:-1]}|BETWEEN))")
+_AFTER_LOCATION = re.compile(rf" (?:and )?(?:is |(?={_TWO}|BETWEEN))")
 
 
 class _Reader:
@@ -314,21 +312,20 @@ class _Reader:
             at = end + (line[end : end + 1] == " ")
         return self.claims
 
-    def _thing(self, index: str | None) -> Thing | None:
+    def thing(self, index: str | None) -> Thing | None:
+        """What a mention means; for 'it', which has no index, the subject so far."""
         return self.subject if index is None else self.symbols.things[int(index)]
 
     def _point(self, match: re.Match[str]) -> str:
-        self.claims.append(Claim("at", (self._known(match[2]),), box=self.symbols.boxes[int(match[1])]))
+        thing = self.symbols.things[int(match[2])]
+        self.claims.append(Claim("at", (thing,), box=self.symbols.boxes[int(match[1])]))
         return "and"
-
-    def _known(self, index: str) -> Thing:
-        return self.symbols.things[int(index)]
 
     def _take_locations(self, line: str) -> str:
         """Records every 'R at B' and leaves what the rest of its clause needs."""
         parts, at = [], 0
         for match in _LOCATION.finditer(line):
-            thing = self._known(match[1])
+            thing = self.symbols.things[int(match[1])]
             self.claims.append(
                 Claim("at", (thing,), negated=match[3] is not None, box=self.symbols.boxes[int(match[5])])
             )
@@ -368,79 +365,65 @@ class _Reader:
     # Handlers of the clause patterns. Each returns whether it could make sense of the match.
     def two_place(self, match: re.Match[str], subject: str | None) -> bool:
         """'R is [not] LEFT [and [not] ABOVE] R'."""
-        thing, other = self._thing(subject), self._thing(match["object"])
+        thing, other = self.thing(subject), self.thing(match["object"])
         relations = ((match["first"], match["not1"]), (match["second"], match["not2"] or match["not1"]))
-        return all(self._relate(thing, relation, no is not None, other) for relation, no in relations if relation)
+        return all(self.relate(thing, relation, other, no=no) for relation, no in relations if relation)
 
-    def _relate(self, thing: Thing | None, relation: str, negated: bool, other: Thing | None) -> bool:
+    def turned(self, match: re.Match[str]) -> bool:
+        """'NEAREST R is [not] R' and 'object LEFT R is [not] R': the subject comes last."""
+        return self.relate(self.thing(match[4]), match[1], self.thing(match[2]), no=match[3])
+
+    def relate(self, thing: Thing | None, relation: str, other: Thing | None, *, no: str | None = None) -> bool:
+        """Records a claim of two things, denied where the line has a word `no` for it."""
         kind = "extreme" if relation in ("NEAREST", "FARTHEST") else "relation"
-        return self._say(kind, thing, other, relation=relation.lower(), negated=negated)
+        return self._say(kind, thing, other, relation=relation.lower(), negated=no is not None)
 
     def between(self, match: re.Match[str], subject: str | None) -> bool:
         """'R is [not] BETWEEN R and R'."""
-        ends = self._known(match["a"]), self._known(match["b"])
-        return self._say("between", self._thing(subject), *ends, negated=match["not1"] is not None)
+        ends = self.thing(match["a"]), self.thing(match["b"])
+        return self._say("between", self.thing(subject), *ends, negated=match["not1"] is not None)
+
+    def nearer(self, match: re.Match[str]) -> bool:
+        """'R is [not] NEARER R than R'."""
+        things = (self.thing(match[name]) for name in ("subject", "a", "b"))
+        return self._say("nearer", *things, relation=match["relation"].lower(), negated=match["not1"] is not None)
+
+    def size(self, match: re.Match[str]) -> bool:
+        """'R is [not] small'."""
+        size = "large" if match["size"] == "big" else match["size"]
+        return self._say("size", self.thing(match["subject"]), relation=size, negated=match["not1"] is not None)
 
     def listed(self, thing: str, number: str | None, none: str | None) -> bool:
         """'there are N R', 'there is R', 'there is no R'."""
-        if none is not None:
-            return self._say("count", self._known(thing), number=0)
-        if number is not None:
-            return self._say("count", self._known(thing), number=self.symbols.numbers[int(number)])
-        return self._say("exists", self._known(thing))
-
-
-def _clause(pattern: str, handle: Callable[[_Reader, re.Match[str]], bool]) -> tuple[re.Pattern[str], Callable]:
-    return re.compile(pattern + r"(?= |$)"), handle
+        if none is None and number is None:
+            return self._say("exists", self.thing(thing))
+        count = 0 if none is not None or number is None else self.symbols.numbers[int(number)]
+        return self._say("count", self.thing(thing), number=count)
 
 
 _OBJECT = r"R(?P<object>\d+)"
-_PREDICATE = rf"(?P<not1>not )?(?P<first>{_TWO[1:-1]})(?: and (?P<not2>not )?(?P<second>{_TWO[1:-1]}))? {_OBJECT}"
+_PREDICATE = rf"(?P<not1>not )?(?P<first>{_TWO})(?: and (?P<not2>not )?(?P<second>{_TWO}))? {_OBJECT}"
 _MIDDLE = r"(?P<not1>not )?BETWEEN R(?P<a>\d+) and R(?P<b>\d+)"
 _SUBJECT = r"(?:R(?P<subject>\d+)|it) is "
 
-_CLAUSES: tuple[tuple[re.Pattern[str], Callable[[_Reader, re.Match[str]], bool]], ...] = (
-    _clause(_SUBJECT + _PREDICATE, lambda r, m: r.two_place(m, m["subject"])),
-    _clause(r"(?:is )?" + _PREDICATE + r"(?! is)", lambda r, m: r.two_place(m, None)),
-    _clause(_SUBJECT + _MIDDLE, lambda r, m: r.between(m, m["subject"])),
-    _clause(r"(?:is )?" + _MIDDLE + r"(?! is)", lambda r, m: r.between(m, None)),
-    _clause(
-        _SUBJECT + r"(not )?(NEARER|FARTHER) R(\d+) than R(\d+)",
-        lambda r, m: r._say(
-            "nearer",
-            r._thing(m["subject"]),
-            r._known(m[4]),
-            r._known(m[5]),
-            relation=m[3].lower(),
-            negated=m[2] is not None,
-        ),
-    ),
-    _clause(
-        _SUBJECT + r"(not )?(small|medium|large|big)",
-        lambda r, m: r._say(
-            "size",
-            r._thing(m["subject"]),
-            relation="large" if m[3] == "big" else m[3],
-            negated=m[2] is not None,
-        ),
-    ),
-    _clause(
-        r"(NEAREST|FARTHEST) R(\d+) is (not )?R(\d+)",
-        lambda r, m: r._relate(r._known(m[4]), m[1], m[3] is not None, r._known(m[2])),
-    ),
-    _clause(
-        r"object (LEFT|RIGHT|ABOVE|BELOW|INSIDE) R(\d+) is (not )?R(\d+)",
-        lambda r, m: r._relate(r._known(m[4]), m[1], m[3] is not None, r._known(m[2])),
-    ),
-    _clause(
-        r"object BETWEEN R(\d+) and R(\d+) is (not )?R(\d+)",
-        lambda r, m: r._say("between", r._known(m[4]), r._known(m[1]), r._known(m[2]), negated=m[3] is not None),
-    ),
-    _clause(r"R(\d+) CONTAINS R(\d+)", lambda r, m: r._relate(r._known(m[2]), "INSIDE", False, r._known(m[1]))),
-    _clause(r"THERE (?:(no) )?(?:N(\d+) )?R(\d+)", lambda r, m: r.listed(m[3], m[2], m[1])),
-    _clause(r"(?:number|count) of R(\d+) is N(\d+)", lambda r, m: r.listed(m[1], m[2], None)),
-    _clause(r"R(\d+) is (?:present|visible)", lambda r, m: r.listed(m[1], None, None)),
-    _clause(r"R(\d+) is not (?:present|visible)", lambda r, m: r.listed(m[1], None, "no")),
-    _clause(r"(?:(no) )?(?:N(\d+) )?R(\d+)", lambda r, m: r.listing and r.listed(m[3], m[2], m[1])),
-    _clause(r"R(\d+)(?! (?!and))", lambda r, m: int(m[1]) in r.boxed),
-)
+_Handler = Callable[[_Reader, re.Match[str]], bool]
+_PATTERNS: tuple[tuple[str, _Handler], ...] = (
+    (_SUBJECT + _PREDICATE, lambda r, m: r.two_place(m, m["subject"])),
+    (r"(?:is )?" + _PREDICATE + r"(?! is)", lambda r, m: r.two_place(m, None)),
+    (_SUBJECT + _MIDDLE, lambda r, m: r.between(m, m["subject"])),
+    (r"(?:is )?" + _MIDDLE + r"(?! is)", lambda r, m: r.between(m, None)),
+    (_SUBJECT + r"(?P<not1>not )?(?P<relation>NEARER|FARTHER) R(?P<a>\d+) than R(?P<b>\d+)", _Reader.nearer),
+    (_SUBJECT + r"(?P<not1>not )?(?P<size>small|medium|large|big)", _Reader.size),
+    (r"(NEAREST|FARTHEST) R(\d+) is (not )?R(\d+)", _Reader.turned),
+    (r"object (LEFT|RIGHT|ABOVE|BELOW|INSIDE) R(\d+) is (not )?R(\d+)", _Reader.turned),
+    (r"object BETWEEN R(?P<a>\d+) and R(?P<b>\d+) is (?P<not1>not )?R(?P<subject>\d+)",
+     lambda r, m: r.between(m, m["subject"])),
+    (r"R(\d+) CONTAINS R(\d+)", lambda r, m: r.relate(r.thing(m[2]), "INSIDE", r.thing(m[1]))),
+    (r"THERE (?:(no) )?(?:N(\d+) )?R(\d+)", lambda r, m: r.listed(m[3], m[2], m[1])),
+    (r"(?:number|count) of R(\d+) is N(\d+)", lambda r, m: r.listed(m[1], m[2], None)),
+    (r"R(\d+) is (?:present|visible)", lambda r, m: r.listed(m[1], None, None)),
+    (r"R(\d+) is not (?:present|visible)", lambda r, m: r.listed(m[1], None, "no")),
+    (r"(?:(no) )?(?:N(\d+) )?R(\d+)", lambda r, m: r.listing and r.listed(m[3], m[2], m[1])),
+    (r"R(\d+)(?! (?!and))", lambda r, m: int(m[1]) in r.boxed),
+)  # fmt: skip
+_CLAUSES = tuple((re.compile(pattern + r"(?= |$)"), handle) for pattern, handle in _PATTERNS)

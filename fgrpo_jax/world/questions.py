@@ -8,22 +8,14 @@ case that is rarer in scenes is not rarer in questions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from fgrpo_jax.reading.frames import area, intersection
+from fgrpo_jax.reading.words import PLURALS
 from fgrpo_jax.records import Query, Scene, SceneObject
-from fgrpo_jax.world.relations import (
-    BETWEEN_WIDTH,
-    OPPOSITE,
-    along,
-    distance,
-    extreme,
-    is_between,
-    is_inside,
-    offset,
-)
+from fgrpo_jax.world.relations import BETWEEN_WIDTH, OPPOSITE, along, distance, extreme, is_between, is_inside, offset
 from fgrpo_jax.world.scenes import Difficulty, name_of, raster
 
 PHRASES = {
@@ -76,34 +68,62 @@ Family = Callable[[Scene, Plan, np.random.Generator, Difficulty], Asked | None]
 
 def sentence(subject: SceneObject, phrase: str, *others: SceneObject) -> str:
     """'The red circle is left of the blue square.'"""
-    return f"The {name_of(subject)} is {phrase} {' and '.join('the ' + name_of(other) for other in others)}."
+    return f"The {name_of(subject)} is {phrase} {_and(others)}."
 
 
-def _two(scene: Scene, rng: np.random.Generator) -> tuple[SceneObject, SceneObject]:
-    first, second = rng.permutation(len(scene.objects))[:2].tolist()
-    return scene.objects[first], scene.objects[second]
+def _shuffled(scene: Scene, rng: np.random.Generator) -> list[SceneObject]:
+    return [scene.objects[place] for place in rng.permutation(len(scene.objects)).tolist()]
 
 
+# ------------------------------------------------------------------------------------------------- kinds of questions
+def _compare(plan: Plan, fact: str, a: SceneObject, b: SceneObject) -> Asked:
+    """Yes/no: does a two-place relation hold of a and b, of which `fact` does?"""
+    right = plan.truth % 2
+    asked = fact if right == 0 else OPPOSITE[fact]
+    text = f"Is the {name_of(a)} {PHRASES[asked]} the {name_of(b)}?"
+    claims = tuple(sentence(a, PHRASES[relation], b) for relation in (asked, OPPOSITE[asked]))
+    return Asked(Query(plan.family, asked, (name_of(a), name_of(b))), text, YES_NO, right, claims, ((a, b),) * 2)
+
+
+def _whether(plan: Plan, thing: SceneObject, phrase: str, fixed: Sequence[SceneObject]) -> Asked:
+    """Yes/no: is the thing where the phrase says, with regard to the fixed objects?"""
+    query = Query(plan.family, plan.family, (*map(name_of, fixed), name_of(thing)))
+    claims = (sentence(thing, phrase, *fixed), sentence(thing, f"not {phrase}", *fixed))
+    text = f"Is the {name_of(thing)} {phrase} {_and(fixed)}?"
+    return Asked(query, text, YES_NO, plan.truth % 2, claims, ((*fixed, thing),) * 2)
+
+
+def _which(plan: Plan, picks: Sequence[SceneObject], phrase: str, fixed: Sequence[SceneObject]) -> Asked:
+    """Choice: which object is where the phrase says? The first of `picks`, and none of the others."""
+    query = Query(plan.family, plan.family, tuple(map(name_of, fixed)))
+    claims = tuple(sentence(pick, phrase, *fixed) for pick in picks)
+    located = tuple((*fixed, pick) for pick in picks)
+    return Asked(query, f"Which object is {phrase} {_and(fixed)}?", tuple(map(name_of, picks)), 0, claims, located)
+
+
+def _and(things: Sequence[SceneObject]) -> str:
+    """'the red circle and the blue square'"""
+    return " and ".join("the " + name_of(thing) for thing in things)
+
+
+# ----------------------------------------------------------------------------------------------------------- families
 def _side_family(relations: tuple[str, str]) -> Family:
     """left_right and above_below: one axis, two objects."""
 
     def ask(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
-        a, b = _two(scene, rng)
-        if abs(offset(relations[0], a.box, b.box)) < difficulty.margin:
+        a, b = _shuffled(scene, rng)[:2]
+        away = offset(relations[0], a.box, b.box)
+        if abs(away) < difficulty.margin:
             return None
-        fact = relations[0] if offset(relations[0], a.box, b.box) > 0 else relations[1]
-        if not plan.yes_no:
-            if relations.index(fact) != plan.truth % 2:
-                return None
-            text = f"Where is the {name_of(a)} relative to the {name_of(b)}?"
-            query = Query(plan.family, relations[0], (name_of(a), name_of(b)))
-            claims = tuple(sentence(a, PHRASES[relation], b) for relation in relations)
-            return Asked(query, text, relations, relations.index(fact), claims, ((a, b),) * 2)
-        right = plan.truth % 2
-        asked = fact if right == 0 else OPPOSITE[fact]
-        text = f"Is the {name_of(a)} {PHRASES[asked]} the {name_of(b)}?"
-        claims = tuple(sentence(a, PHRASES[relation], b) for relation in (asked, OPPOSITE[asked]))
-        return Asked(Query(plan.family, asked, (name_of(a), name_of(b))), text, YES_NO, right, claims, ((a, b),) * 2)
+        fact = relations[0] if away > 0 else relations[1]
+        if plan.yes_no:
+            return _compare(plan, fact, a, b)
+        if relations.index(fact) != plan.truth % 2:
+            return None
+        text = f"Where is the {name_of(a)} relative to the {name_of(b)}?"
+        query = Query(plan.family, relations[0], (name_of(a), name_of(b)))
+        claims = tuple(sentence(a, PHRASES[relation], b) for relation in relations)
+        return Asked(query, text, relations, relations.index(fact), claims, ((a, b),) * 2)
 
     return ask
 
@@ -112,53 +132,37 @@ def _extreme_family(relation: str) -> Family:
     """nearest and farthest: one object against all the others."""
 
     def ask(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
-        reference, *others = (scene.objects[i] for i in rng.permutation(len(scene.objects)).tolist())
+        reference, *others = _shuffled(scene, rng)
         first = others.pop(extreme(relation, reference.box, [other.box for other in others]))
         gaps = [abs(distance(reference.box, x.box) - distance(reference.box, first.box)) for x in others]
         if min(gaps) < difficulty.margin:
             return None
-        phrase, name = PHRASES[relation], name_of(reference)
-        if plan.yes_no:
-            right = plan.truth % 2
-            candidate, other = (first, others[0]) if right == 0 else (others[0], first)
-            text = f"Is the {name_of(candidate)} {phrase} the {name}?"
-            picks, options, args = (candidate, other), YES_NO, (name, name_of(candidate))
-        else:
-            right, text = 0, f"Which object is {phrase} the {name}?"
-            picks = (first, *others[: difficulty.options - 1])
-            options, args = tuple(name_of(pick) for pick in picks), (name,)
-        claims = tuple(sentence(pick, phrase, reference) for pick in picks)
-        located = tuple((reference, pick) for pick in picks)
-        return Asked(Query(plan.family, relation, args), text, options, right, claims, located)
+        if not plan.yes_no:
+            return _which(plan, (first, *others[: difficulty.options - 1]), PHRASES[relation], (reference,))
+        right = plan.truth % 2
+        picks = (first, others[0]) if right == 0 else (others[0], first)
+        query = Query(plan.family, relation, (name_of(reference), name_of(picks[0])))
+        text = f"Is the {name_of(picks[0])} {PHRASES[relation]} the {name_of(reference)}?"
+        claims = tuple(sentence(pick, PHRASES[relation], reference) for pick in picks)
+        return Asked(query, text, YES_NO, right, claims, tuple((reference, pick) for pick in picks))
 
     return ask
 
 
 def _ask_between(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
-    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects)).tolist()]
-    a, b, others = objects[0], objects[1], objects[2:]
+    a, b, *others = _shuffled(scene, rng)
     if distance(a.box, b.box) < 2 * difficulty.margin:
         return None
     middle = [other for other in others if is_between(other.box, a.box, b.box)]
     if not all(_clearly_between_or_not(other, a, b) for other in others):
         return None
-    names = f"the {name_of(a)} and the {name_of(b)}"
+    rest = [other for other in others if other not in middle]
     if plan.yes_no:
-        right = plan.truth % 2
-        pool = middle if right == 0 else [other for other in others if other not in middle]
-        if not pool:
-            return None
-        query = Query(plan.family, "between", (name_of(a), name_of(b), name_of(pool[0])))
-        claims = (sentence(pool[0], "between", a, b), sentence(pool[0], "not between", a, b))
-        text = f"Is the {name_of(pool[0])} between {names}?"
-        return Asked(query, text, YES_NO, right, claims, ((a, b, pool[0]),) * 2)
+        pool = middle if plan.truth % 2 == 0 else rest
+        return _whether(plan, pool[0], "between", (a, b)) if pool else None
     if len(middle) != 1 or len(others) < 2:
         return None
-    picks = middle + [other for other in others if other is not middle[0]][: difficulty.options - 1]
-    query = Query(plan.family, "between", (name_of(a), name_of(b)))
-    claims, located = tuple(sentence(x, "between", a, b) for x in picks), tuple((a, b, x) for x in picks)
-    options = tuple(name_of(pick) for pick in picks)
-    return Asked(query, f"Which object is between {names}?", options, 0, claims, located)
+    return _which(plan, [*middle, *rest[: difficulty.options - 1]], "between", (a, b))
 
 
 def _clearly_between_or_not(other: SceneObject, a: SceneObject, b: SceneObject) -> bool:
@@ -168,7 +172,7 @@ def _clearly_between_or_not(other: SceneObject, a: SceneObject, b: SceneObject) 
 
 
 def _ask_inside(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
-    objects = [scene.objects[i] for i in rng.permutation(len(scene.objects)).tolist()]
+    objects = _shuffled(scene, rng)
     pairs = [(x, y) for x in objects for y in objects if is_inside(x.box, y.box)]
     if not pairs:
         return None
@@ -178,33 +182,19 @@ def _ask_inside(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: 
     if not others:
         return None
     if plan.yes_no:
-        right = plan.truth % 2
-        thing = inner if right == 0 else others[0]
-        query = Query(plan.family, "inside", (name_of(outer), name_of(thing)))
-        claims = (sentence(thing, "inside", outer), sentence(thing, "not inside", outer))
-        text = f"Is the {name_of(thing)} inside the {name_of(outer)}?"
-        return Asked(query, text, YES_NO, right, claims, ((outer, thing),) * 2)
-    picks = [inner, *others[: difficulty.options - 1]]
-    query = Query(plan.family, "inside", (name_of(outer),))
-    claims, located = tuple(sentence(x, "inside", outer) for x in picks), tuple((outer, x) for x in picks)
-    text = f"Which object is inside the {name_of(outer)}?"
-    return Asked(query, text, tuple(name_of(pick) for pick in picks), 0, claims, located)
+        return _whether(plan, inner if plan.truth % 2 == 0 else others[0], "inside", (outer,))
+    return _which(plan, [inner, *others[: difficulty.options - 1]], "inside", (outer,))
 
 
 def _ask_larger(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
-    a, b = _two(scene, rng)
+    a, b = _shuffled(scene, rng)[:2]
     sizes = sorted((area(a.box), area(b.box)))
     if a.size == b.size or sizes[1] < _CLEAR_SIZES * sizes[0]:
         return None
     fact = "larger" if area(a.box) > area(b.box) else "smaller"
-    names = (name_of(a), name_of(b))
     if plan.yes_no:
-        right = plan.truth % 2
-        asked = fact if right == 0 else OPPOSITE[fact]
-        claims = tuple(sentence(a, PHRASES[relation], b) for relation in (asked, OPPOSITE[asked]))
-        text = f"Is the {names[0]} {PHRASES[asked]} the {names[1]}?"
-        return Asked(Query(plan.family, asked, names), text, YES_NO, right, claims, ((a, b),) * 2)
-    asked = ("larger", "smaller")[plan.truth % 2]
+        return _compare(plan, fact, a, b)
+    names, asked = (name_of(a), name_of(b)), ("larger", "smaller")[plan.truth % 2]
     claims = (sentence(a, PHRASES[asked], b), sentence(b, PHRASES[asked], a))
     text = f"Which is {asked}, the {names[0]} or the {names[1]}?"
     return Asked(Query(plan.family, asked, names), text, names, int(asked != fact), claims, ((a, b),) * 2)
@@ -221,15 +211,14 @@ def _ask_counting(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty
     if not fitting:
         return None
     kind = fitting[int(rng.integers(len(fitting)))]
-    located = tuple(kinds[kind])
+    located, numbers = tuple(kinds[kind]), range(1, most + 1)
     if not plan.yes_no:
-        counts = range(1, most + 1)
-        query = Query(plan.family, "count", (kind,))
-        claims = tuple(count_sentence(kind, number) for number in counts)
+        claims = tuple(count_sentence(kind, number) for number in numbers)
         text = f"How many {plural(kind)} are there?"
-        return Asked(query, text, tuple(map(str, counts)), count - 1, claims, (located,) * most)
+        query = Query(plan.family, "count", (kind,))
+        return Asked(query, text, tuple(map(str, numbers)), count - 1, claims, (located,) * most)
     right = plan.truth // most % 2
-    wrong = [number for number in range(1, most + 1) if number != count]
+    wrong = [number for number in numbers if number != count]
     other = wrong[int(rng.integers(len(wrong)))]
     asked, denied = (count, other) if right == 0 else (other, count)
     query = Query(plan.family, "count", (kind, str(asked)))
@@ -240,21 +229,19 @@ def _ask_counting(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty
 
 def plural(kind: str) -> str:
     """'circles', 'crosses', 'red objects'."""
-    if kind == "cross":
-        return "crosses"
-    return f"{kind}s" if kind in ("circle", "square", "triangle", "diamond", "ring") else f"{kind} objects"
+    return PLURALS.get(kind, f"{kind} objects")
 
 
 def count_sentence(kind: str, number: int) -> str:
     """'There are 2 circles.', 'There is 1 red object.'"""
     if number == 1:
-        return f"There is 1 {'cross' if kind == 'cross' else plural(kind)[:-1]}."
+        return f"There is 1 {kind if kind in PLURALS else f'{kind} object'}."
     return f"There are {number} {plural(kind)}."
 
 
 def _ask_compound(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
     """Both axes at once; in rich scenes half of the yes/no questions take the second relation to a third object."""
-    a, b, c = (scene.objects[i] for i in rng.permutation(len(scene.objects))[:3].tolist())
+    a, b, c = _shuffled(scene, rng)[:3]
     if difficulty.cell or not plan.yes_no or plan.truth // 8 % 2:
         c = b
     sides = offset("left", a.box, b.box), offset("above", a.box, c.box)

@@ -1,4 +1,4 @@
-"""Scenes of the built-in world: difficulties, and the random layout of objects. Drawing is in world_drawing."""
+"""Scenes of the built-in world: difficulties, and the random layout of objects. They are drawn in `world.drawing`."""
 
 from __future__ import annotations
 
@@ -53,69 +53,32 @@ class Difficulty:
     answers: str = "letter"
 
 
-_EVERY_FAMILY = (
-    ("left_right", 1.0),
-    ("above_below", 1.0),
-    ("nearest", 1.0),
-    ("farthest", 1.0),
-    ("between", 1.0),
-    ("inside", 1.0),
-    ("larger", 1.0),
-    ("counting", 1.0),
-    ("compound", 1.0),
-)
+_FAMILIES = ("left_right", "above_below", "nearest", "farthest", "between", "inside", "larger", "counting", "compound")
+_EVERY_FAMILY = tuple((name, 1.0) for name in _FAMILIES)
 
-DIFFICULTIES = {
-    "tiny": Difficulty(
-        name="tiny",
-        sides=(84, 112),
-        cell=28,
-        objects=(3, 5),
-        colors=5,
-        shapes=4,
+# fmt: off
+_ALL = (
+    Difficulty(
+        "tiny", sides=(84, 112), cell=28, objects=(3, 5), colors=5, shapes=4, margin=20.0, answers="text",
         sizes=(("small", 14, 14), ("large", 28, 28)),
-        margin=20.0,
-        answers="text",
         # Nothing is inside anything when every object has a cell of its own. Comparing all distances takes a small
         # policy longest to learn, so those families are few.
-        families=(
-            *(("left_right", 3.0), ("above_below", 3.0), ("larger", 2.0), ("counting", 1.0), ("compound", 1.0)),
-            *(("nearest", 0.5), ("farthest", 0.5), ("between", 0.5)),
-        ),
+        families=(("left_right", 3.0), ("above_below", 3.0), ("larger", 2.0), ("counting", 1.0), ("compound", 1.0),
+                  ("nearest", 0.5), ("farthest", 0.5), ("between", 0.5)),
     ),
-    "easy": Difficulty(
-        name="easy",
-        sides=(168, 448),
-        cell=0,
-        objects=(4, 7),
-        colors=7,
-        shapes=5,
+    Difficulty(
+        "easy", sides=(168, 448), cell=0, objects=(4, 7), colors=7, shapes=5, margin=24.0, options=4,
         sizes=(("small", 20, 26), ("medium", 36, 46), ("large", 64, 82)),
-        margin=24.0,
-        families=_EVERY_FAMILY,
-        options=4,
-        overlap=0.2,
-        containers=0.3,
-        clutter=4,
-        noise=2,
+        families=_EVERY_FAMILY, overlap=0.2, containers=0.3, clutter=4, noise=2,
     ),
-    "hard": Difficulty(
-        name="hard",
-        sides=(300, 1000),
-        cell=0,
-        objects=(6, 12),
-        colors=8,
-        shapes=6,
+    Difficulty(
+        "hard", sides=(300, 1000), cell=0, objects=(6, 12), colors=8, shapes=6, margin=30.0, options=4,
         sizes=(("small", 20, 28), ("medium", 42, 60), ("large", 90, 130)),
-        margin=30.0,
-        families=_EVERY_FAMILY,
-        options=4,
-        overlap=0.35,
-        containers=0.4,
-        clutter=14,
-        noise=6,
+        families=_EVERY_FAMILY, overlap=0.35, containers=0.4, clutter=14, noise=6,
     ),
-}  # fmt: skip
+)
+# fmt: on
+DIFFICULTIES = {one.name: one for one in _ALL}
 
 
 def name_of(thing: SceneObject) -> str:
@@ -138,19 +101,19 @@ def make_scene(rng: np.random.Generator, difficulty: Difficulty) -> Scene:
     names = [(COLORS[kind % difficulty.colors], SHAPES[kind // difficulty.colors]) for kind in kinds]
     sizes = rng.integers(0, len(difficulty.sizes), size=count).tolist()
     place = _place_in_cells if difficulty.cell else _place_freely
-    return Scene(width=width, height=height, objects=place(rng, difficulty, width, height, names, sizes))
+    return Scene(width=width, height=height, objects=place(rng, difficulty, (width, height), names, sizes))
+
+
+Names = list[tuple[str, str]]
+"""Colour and shape of each object."""
 
 
 def _place_in_cells(
-    rng: np.random.Generator,
-    difficulty: Difficulty,
-    width: int,
-    height: int,
-    names: list[tuple[str, str]],
-    sizes: list[int],
+    rng: np.random.Generator, difficulty: Difficulty, extent: tuple[int, int], names: Names, sizes: list[int]
 ) -> tuple[SceneObject, ...]:
     """Each object in the middle of a cell of its own."""
-    cell, columns = difficulty.cell, width // difficulty.cell
+    (width, height), cell = extent, difficulty.cell
+    columns = width // cell
     cells = rng.permutation(columns * (height // cell))[: len(names)].tolist()
     objects = []
     for (color, shape), size, where in zip(names, sizes, cells, strict=True):
@@ -161,21 +124,16 @@ def _place_in_cells(
 
 
 def _place_freely(
-    rng: np.random.Generator,
-    difficulty: Difficulty,
-    width: int,
-    height: int,
-    names: list[tuple[str, str]],
-    sizes: list[int],
+    rng: np.random.Generator, difficulty: Difficulty, extent: tuple[int, int], names: Names, sizes: list[int]
 ) -> tuple[SceneObject, ...]:
     """Random places with bounded overlap; objects that find no room in 20 tries are left out."""
     objects: list[SceneObject] = []
     if rng.random() < difficulty.containers:
-        objects.extend(_contained_pair(rng, difficulty, width, height, names))
+        objects.extend(_contained_pair(rng, difficulty, extent, names))
     for (color, shape), size in itertools.islice(zip(names, sizes, strict=True), len(objects), None):
         label, least, most = difficulty.sizes[size]
         for _ in range(20):
-            box = _random_box(rng, int(rng.integers(least, most + 1)), (0, 0, width, height))
+            box = _random_box(rng, int(rng.integers(least, most + 1)), (0, 0, *extent))
             if all(_apart(box, other.box, difficulty.overlap) for other in objects):
                 objects.append(SceneObject(color=color, shape=shape, size=label, box=box))
                 break
@@ -183,14 +141,14 @@ def _place_freely(
 
 
 def _contained_pair(
-    rng: np.random.Generator, difficulty: Difficulty, width: int, height: int, names: list[tuple[str, str]]
+    rng: np.random.Generator, difficulty: Difficulty, extent: tuple[int, int], names: Names
 ) -> list[SceneObject]:
     """A large object and a small one well inside it, named by the first two names (none if the shape can't contain)."""
     (outer_color, outer_shape), (inner_color, inner_shape) = names[:2]
     if outer_shape not in CONTAINERS:
         return []
     (small, small_least, small_most), (large, large_least, large_most) = difficulty.sizes[0], difficulty.sizes[-1]
-    outer = _random_box(rng, int(rng.integers(large_least, large_most + 1)), (0, 0, width, height))
+    outer = _random_box(rng, int(rng.integers(large_least, large_most + 1)), (0, 0, *extent))
     # A circle's inscribed square leaves 15% on every side.
     inset = int(np.ceil(0.15 * (outer[2] - outer[0])))
     room = (outer[0] + inset, outer[1] + inset, outer[2] - inset, outer[3] - inset)

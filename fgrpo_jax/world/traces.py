@@ -62,13 +62,7 @@ def response(sentences: list[str], answer: str) -> str:
 
 
 def write_trace(
-    asked: Asked,
-    shown: tuple[int, ...],
-    scene: Scene,
-    *,
-    flaw: str,
-    rng: np.random.Generator,
-    answers: str = "letter",
+    asked: Asked, shown: tuple[int, ...], scene: Scene, *, flaw: str, rng: np.random.Generator, answers: str = "letter"
 ) -> str:
     """The trace of a question.
 
@@ -147,29 +141,3 @@ def _false_claim(asked: Asked, scene: Scene, rng: np.random.Generator) -> str:
     a, b = pairs[int(rng.integers(len(pairs)))]
     false = [side for side in ("left", "right", "above", "below") if offset(side, a.box, b.box) < 0]
     return sentence(a, PHRASES[false[int(rng.integers(len(false)))]], b)
-
-
-def reword(text: str) -> str:
-    """The same statement or question in other words, by fixed substitutions."""
-    for plain, other in _OTHER_WORDS:
-        text = text.replace(plain, other)
-    return text
-
-
-def reword_reasoning(trace: str) -> str:
-    """A trace with its reasoning in other words; the answer stays as the options have it."""
-    reasoning, end, answer = trace.partition("</think>")
-    return reword(reasoning) + end + answer
-
-
-_OTHER_WORDS = (
-    (" is at <bbox>", " is located at <bbox>"),
-    ("left of", "to the left of"),
-    ("right of", "to the right of"),
-    (" below", " under"),
-    ("nearest to", "closest to"),
-    ("farthest from", "furthest from"),
-    ("larger than", "bigger than"),
-    ("There are ", "I see "),
-    ("There is ", "I see "),
-)

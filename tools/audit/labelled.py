@@ -18,11 +18,11 @@ from fgrpo_jax.reading.frames import area, iou
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.reading.words import COLORS, NUMBERS, SHAPES
 from fgrpo_jax.records import Box, Example, Scene, SceneObject
+from fgrpo_jax.world.examples import World
 from fgrpo_jax.world.questions import PHRASES, count_sentence, plural, sentence
 from fgrpo_jax.world.relations import OPPOSITE, extreme, holds, is_between, offset
 from fgrpo_jax.world.scenes import DIFFICULTIES, name_of
 from fgrpo_jax.world.traces import box_text, letter
-from fgrpo_jax.world.world import World
 
 DIFFICULTY = "easy"  # of the scenes
 KINDS = (

@@ -37,8 +37,8 @@ from fgrpo_jax.rewards.judges import dispatch
 from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement, Kind
 from fgrpo_jax.training import judges, setup
+from fgrpo_jax.world.examples import find_example
 from fgrpo_jax.world.oracle import UNREAD, Oracle
-from fgrpo_jax.world.world import find_example
 
 LABELS, RULES, MODELS = "labels", "rules", ("local", "server")
 

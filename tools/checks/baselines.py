@@ -15,7 +15,6 @@ import numpy as np
 from checks import runs
 from checks.record import Check, at_most, same
 from fgrpo_jax.config import files
-from fgrpo_jax import command
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo import multipliers
 from fgrpo_jax.fgrpo.learner import Learner

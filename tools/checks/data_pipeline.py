@@ -15,9 +15,10 @@ from checks import runs
 from checks.record import Check, above, at_least, at_most, same
 from fgrpo_jax.data.buckets import Buckets, choose
 from fgrpo_jax.data.pipeline import Encoder, Needs, PromptIterator
-from fgrpo_jax.data.prompts import Processor
-from fgrpo_jax.data.sources import Source, WorldSource, outline
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.sources import Source, outline
 from fgrpo_jax.records import Example
+from fgrpo_jax.world.examples import World, WorldSource
 
 SIZE, BATCH, GROUP, EPOCHS = 37, 4, 3, 2
 STOPS = (0, 1, 5, 9, 16)
@@ -54,7 +55,7 @@ def epochs(encoder: Encoder) -> Iterator[Check]:
 
 def stopped(encoder: Encoder, stop: int, *, group: int, workers: int) -> list[list[str]]:
     """Ids of each step, of two processes that were stopped after `stop` steps; whole epochs and some."""
-    source = WorldSource(split="train", difficulty="easy", size=SIZE)
+    source = WorldSource(World("easy"), "train", size=SIZE)
     steps, state, out = -(-EPOCHS * SIZE // BATCH), None, []
     for count in (stop, steps - stop):
         pair = [
@@ -110,7 +111,7 @@ class Alternating:
 
 def padding(encoder: Encoder) -> Iterator[Check]:
     """Padded work of 48 batches of 16 prompts of the easy and the hard world, four shapes, by grouping."""
-    source = Alternating(*(WorldSource(split="train", difficulty=name, size=1024) for name in ("easy", "hard")))
+    source = Alternating(*(WorldSource(World(name), "train", size=1024) for name in ("easy", "hard")))
     waste = {group: padded(source, encoder, group=group) for group in (0, 16)}
     for group, (patches, tokens, _) in waste.items():
         yield at_most(f"pipeline/patches that are padding, group {group}", round(patches, 3), 1.0 if not group else 0.5)

@@ -58,7 +58,9 @@ class Settled:
 def constraints(threshold: tuple[float, ...] = THRESHOLD, **fields: Any) -> tuple[Constraint, ...]:
     """The problem's three, with the paper's settings but for `fields`."""
     named = zip("abc", threshold, DIRECTION, strict=True)
-    return tuple(Constraint(n, t, direction=">=" if d > 0 else "<=", max=MAX, min_applicable=1, **fields) for n, t, d in named)
+    return tuple(
+        Constraint(n, t, direction=">=" if d > 0 else "<=", max=MAX, min_applicable=1, **fields) for n, t, d in named
+    )
 
 
 def best_policy(lam: np.ndarray) -> np.ndarray:

@@ -74,7 +74,6 @@ def _ours(
     import jax
 
     from fgrpo_jax.config import files
-from fgrpo_jax import command
     from fgrpo_jax.config import load as configs
     from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.rollout.sampler import Sampler

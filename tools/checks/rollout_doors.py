@@ -81,9 +81,10 @@ def _one_prompt(context: runs.Context) -> tuple[Any, Any, Any, Any, np.ndarray]:
     import jax
 
     from fgrpo_jax.data.buckets import Buckets
-    from fgrpo_jax.data.prompts import Processor, collate
+    from fgrpo_jax.data.processor import Processor
+    from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.model.qwen2_5_vl import Model
-    from fgrpo_jax.world.world import World
+    from fgrpo_jax.world.examples import World
 
     processor = Processor.load(context.policy)
     model = Model.create(processor.config)

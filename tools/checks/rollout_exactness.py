@@ -55,10 +55,11 @@ class Policy:
         import jax.numpy as jnp
 
         from fgrpo_jax.data.buckets import Buckets
-        from fgrpo_jax.data.prompts import Processor, collate
+        from fgrpo_jax.data.processor import Processor
+        from fgrpo_jax.data.prompts import collate
         from fgrpo_jax.model.qwen2_5_vl import Model
         from fgrpo_jax.weights import importer
-        from fgrpo_jax.world.world import World
+        from fgrpo_jax.world.examples import World
 
         processor = Processor.load(context.policy)
         world = World("tiny")

@@ -85,7 +85,7 @@ def compare(folder: Path, **settings: Any) -> Compared:
     """
     import torch
 
-    from fgrpo_jax.data.prompts import Processor
+    from fgrpo_jax.data.processor import Processor
     from fgrpo_jax.model.qwen2_5_vl import Model
     from fgrpo_jax.rewards.judges.scorer import VerdictScorer
     from fgrpo_jax.weights import importer
@@ -126,9 +126,9 @@ def random_weights(policy: Path, out: Path) -> Path:
     """A folder like the policy's with random weights that look around, so that all verdicts are chosen; made once."""
     import jax
 
-    from fgrpo_jax.data.prompts import Processor
+    from fgrpo_jax.data.processor import Processor
     from fgrpo_jax.model.qwen2_5_vl import Model
-    from fgrpo_jax.weights import importer
+    from fgrpo_jax.weights import exporter
 
     if not out.exists():
         model = Model.create(Processor.load(policy).config)
@@ -137,7 +137,7 @@ def random_weights(policy: Path, out: Path) -> Path:
         for part in (text["embed"], text["layers"]["attn"]["q"], text["layers"]["attn"]["v"]):
             name = "table" if "table" in part else "kernel"
             part[name] = part[name] * 4
-        importer.save_hf(out, params, model, source=policy)
+        exporter.save_hf(out, params, model, source=policy)
     return out
 
 
@@ -172,7 +172,8 @@ def seconds(folder: Path) -> tuple[float, float]:
     import jax
 
     from fgrpo_jax.data.buckets import Buckets
-    from fgrpo_jax.data.prompts import Processor, collate
+    from fgrpo_jax.data.processor import Processor
+    from fgrpo_jax.data.prompts import collate
     from fgrpo_jax.model.qwen2_5_vl import Model
     from fgrpo_jax.rewards.judges.scorer import VerdictScorer
     from fgrpo_jax.rollout.sampler import Sampler

@@ -23,9 +23,9 @@ from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Box, Example, ImageSize
 from fgrpo_jax.rewards import task
 from fgrpo_jax.rewards.score import RewardConfig, score
+from fgrpo_jax.world.examples import World
 from fgrpo_jax.world.grammar import read
 from fgrpo_jax.world.oracle import Oracle
-from fgrpo_jax.world.world import World
 
 SIDES = ("left", "right")
 ANSWERS: Sequence[tuple[str, Sequence[str], int | None]] = (

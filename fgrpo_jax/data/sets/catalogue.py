@@ -13,13 +13,13 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from fgrpo_jax.data.sets import prepared
-from fgrpo_jax.data.sets.published import Entry, Layout, Published, PublishedSource, Skipped
+from fgrpo_jax.data.sets.published import PublishedSource, Skipped
 from fgrpo_jax.data.sets.readers import benchmarks, own, training
-from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published, Rows
 from fgrpo_jax.data.sources import Part, Source
 from fgrpo_jax.records import Example
 
@@ -66,7 +66,7 @@ class SetSpec:
     boxes: bool = False
     note: str = ""
 
-    def read(self, path: pathlib.Path, split: str) -> Iterator[Published | BadRow]:
+    def read(self, path: pathlib.Path, split: str) -> Rows:
         """The rows of a split of the published files, with source and licence filled in."""
         if self.splits and split not in self.splits:
             raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}, not {split!r}")
@@ -85,157 +85,55 @@ _ND = (
 _NC = "CC BY-NC 4.0: for non-commercial use."
 _IMAGES = "The licence is that of the annotations; the images come from other data sets under terms of their own."
 _FIRST = "The right answer is published first: options are shuffled by the question's id."
+_UNKNOWN = "No licence is known here: read the set's own page before passing anything on."
 _OWN = "The licence is that of the one who brings the data."
 
+# fmt: off
 _ALL = (
-    SetSpec(
-        "cv_bench_2d",
-        "benchmark",
-        functools.partial(benchmarks.read_cv_bench, kind="2D"),
-        "Apache-2.0",
-        "nyu-visionx/CV-Bench",
-        splits=("test",),
-        files=("test_2d.parquet",),
-        counts={"test": 1438},
-    ),
-    SetSpec(
-        "cv_bench_3d",
-        "benchmark",
-        functools.partial(benchmarks.read_cv_bench, kind="3D"),
-        "Apache-2.0",
-        "nyu-visionx/CV-Bench",
-        splits=("test",),
-        files=("test_3d.parquet",),
-        counts={"test": 1200},
-    ),
-    SetSpec(
-        "mindcube",
-        "benchmark",
-        benchmarks.read_mindcube,
-        "MIT",
-        "MLL-Lab/MindCube",
-        splits=tuple(benchmarks.MINDCUBE_FILES),
-        files=("data.zip",),
-        archives=("data.zip",),
-        counts={"tinybench": 1050},
-    ),
-    SetSpec(
-        "mmvp",
-        "benchmark",
-        benchmarks.read_mmvp,
-        "MIT",
-        "MMVP/MMVP",
-        splits=("test",),
-        files=("Questions.csv", "MMVP Images/*.jpg"),
-        counts={"test": 300},
-        note="Four labels are corrected: questions 99 (b), 100 (a), 279 (b) and 280 (a).",
-    ),
-    SetSpec(
-        "omnispatial",
-        "benchmark",
-        benchmarks.read_omnispatial,
-        "CC-BY-NC-4.0",
-        "qizekun/OmniSpatial",
-        splits=("test",),
-        files=("OmniSpatial-test.zip",),
-        archives=("OmniSpatial-test.zip",),
-        counts={"test": 1533},
-        note=_NC,
-    ),
-    SetSpec(
-        "realworldqa",
-        "benchmark",
-        benchmarks.read_realworldqa,
-        "CC-BY-ND-4.0",
-        "xai-org/RealworldQA",
-        redistributable=False,
-        splits=("test",),
-        files=("data/*.parquet",),
-        counts={"test": 765},
-        note=_ND,
-    ),
-    SetSpec(
-        "sat_real",
-        "benchmark",
-        benchmarks.read_sat_real,
-        "MIT",
-        "array/SAT",
-        splits=("test",),
-        files=("SAT_test.parquet",),
-        counts={"test": 150 * benchmarks.SAT_ROTATIONS},
-        note=f"{_FIRST} Every question stands in two rotations of its options.",
-    ),
-    SetSpec(
-        "sat",
-        "train",
-        benchmarks.read_sat,
-        "MIT",
-        "array/SAT",
-        splits=("train", "val"),
-        files=("SAT_train.parquet", "SAT_val.parquet"),
-        note=_FIRST,
-    ),
-    SetSpec(
-        "vgr",
-        "train",
-        training.read_vgr,
-        "CC0-1.0",
-        "BytedanceDouyinContent/VGR",
-        splits=("train",),
-        files=("*.parquet", "data/*.parquet"),
-        boxes=True,
-        note=f"{_IMAGES} They are those of LLaVA-NeXT. Boxes are a model's, in 0..1 as published.",
-    ),
-    SetSpec(
-        "viscot",
-        "train",
-        training.read_viscot,
-        "Apache-2.0",
-        "deepcs233/Visual-CoT",
-        splits=("train", "val"),
-        files=("metadata/*.jsonl", "cot_images_tar_split/*"),
-        archives=("cot_images_tar_split/*",),
-        note=f"{_IMAGES} Boxes show where an answer is read and do not serve R_G.",
-    ),
-    SetSpec(
-        "treevgr_rl",
-        "train",
-        training.read_treevgr,
-        "",
-        "HaochenWang/TreeVGR-RL-37K",
-        redistributable=False,
-        splits=("train",),
-        files=("*.parquet", "data/*.parquet", "images/**", "*.zip", "*.tar"),
-        archives=("*.zip", "*.tar"),
-        boxes=True,
-        note=f"No licence is known here: read the set's own page before passing anything on. {_IMAGES}",
-    ),
-    SetSpec(
-        "vigorl",
-        "train",
-        training.read_vigorl,
-        "MIT",
-        "gsarch/vigorl_datasets",
-        splits=("train", "val"),
-        files=("spatial_reasoning.tar", "spatial_reasoning/*_RL.jsonl"),
-        archives=("spatial_reasoning.tar",),
-    ),
-    SetSpec(
-        "geometry3k",
-        "train",
-        training.read_geometry3k,
-        "",
-        "hiyouga/geometry3k",
-        redistributable=False,
-        splits=("train", "validation", "test"),
-        files=("data/*.parquet",),
-        note="No licence is known here: read the set's own page before passing anything on.",
-    ),
+    SetSpec("cv_bench_2d", "benchmark", functools.partial(benchmarks.read_cv_bench, kind="2D"), "Apache-2.0",
+            "nyu-visionx/CV-Bench", splits=("test",), files=("test_2d.parquet",), counts={"test": 1438}),
+    SetSpec("cv_bench_3d", "benchmark", functools.partial(benchmarks.read_cv_bench, kind="3D"), "Apache-2.0",
+            "nyu-visionx/CV-Bench", splits=("test",), files=("test_3d.parquet",), counts={"test": 1200}),
+    SetSpec("mindcube", "benchmark", benchmarks.read_mindcube, "MIT",
+            "MLL-Lab/MindCube", splits=tuple(benchmarks.MINDCUBE_FILES), files=("data.zip",), archives=("data.zip",),
+            counts={"tinybench": 1050}),
+    SetSpec("mmvp", "benchmark", benchmarks.read_mmvp, "MIT",
+            "MMVP/MMVP", splits=("test",), files=("Questions.csv", "MMVP Images/*.jpg"), counts={"test": 300},
+            note="Four labels are corrected: questions 99 (b), 100 (a), 279 (b) and 280 (a)."),
+    SetSpec("omnispatial", "benchmark", benchmarks.read_omnispatial, "CC-BY-NC-4.0",
+            "qizekun/OmniSpatial", splits=("test",), files=("OmniSpatial-test.zip",),
+            archives=("OmniSpatial-test.zip",), counts={"test": 1533}, note=_NC),
+    SetSpec("realworldqa", "benchmark", benchmarks.read_realworldqa, "CC-BY-ND-4.0",
+            "xai-org/RealworldQA", redistributable=False, splits=("test",), files=("data/*.parquet",),
+            counts={"test": 765}, note=_ND),
+    SetSpec("sat_real", "benchmark", benchmarks.read_sat_real, "MIT",
+            "array/SAT", splits=("test",), files=("SAT_test.parquet",), counts={"test": 150 * benchmarks.SAT_ROTATIONS},
+            note=f"{_FIRST} Every question stands in two rotations of its options."),
+    SetSpec("sat", "train", benchmarks.read_sat, "MIT",
+            "array/SAT", splits=("train", "val"), files=("SAT_train.parquet", "SAT_val.parquet"), note=_FIRST),
+    SetSpec("vgr", "train", training.read_vgr, "CC0-1.0",
+            "BytedanceDouyinContent/VGR", splits=("train",), files=("*.parquet", "data/*.parquet"), boxes=True,
+            note=f"{_IMAGES} They are those of LLaVA-NeXT. Boxes are a model's, in 0..1 as published."),
+    SetSpec("viscot", "train", training.read_viscot, "Apache-2.0",
+            "deepcs233/Visual-CoT", splits=("train", "val"), files=("metadata/*.jsonl", "cot_images_tar_split/*"),
+            archives=("cot_images_tar_split/*",),
+            note=f"{_IMAGES} Boxes show where an answer is read and do not serve R_G."),
+    SetSpec("treevgr_rl", "train", training.read_treevgr, "",
+            "HaochenWang/TreeVGR-RL-37K", redistributable=False, splits=("train",),
+            files=("*.parquet", "data/*.parquet", "images/**", "*.zip", "*.tar"), archives=("*.zip", "*.tar"),
+            boxes=True, note=f"{_UNKNOWN} {_IMAGES}"),
+    SetSpec("vigorl", "train", training.read_vigorl, "MIT",
+            "gsarch/vigorl_datasets", splits=("train", "val"),
+            files=("spatial_reasoning.tar", "spatial_reasoning/*_RL.jsonl"), archives=("spatial_reasoning.tar",)),
+    SetSpec("geometry3k", "train", training.read_geometry3k, "",
+            "hiyouga/geometry3k", redistributable=False, splits=("train", "validation", "test"),
+            files=("data/*.parquet",), note=_UNKNOWN),
     SetSpec("nlvr", "train", own.read_nlvr, "CC-BY-4.0", boxes=True),
     SetSpec("vlmevalkit", "format", own.read_vlmevalkit, redistributable=False, note=_OWN),
     SetSpec("jsonl", "format", own.read_jsonl, redistributable=False, boxes=True, note=_OWN),
     SetSpec("parquet", "format", own.read_parquet, redistributable=False, boxes=True, note=_OWN),
 )
+# fmt: on
 
 SETS: Mapping[str, SetSpec] = {spec.name: spec for spec in _ALL}
 

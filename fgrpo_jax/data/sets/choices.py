@@ -13,10 +13,9 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from fgrpo_jax.data.sets.catalogue import SetSource
-from fgrpo_jax.data.sets.published import Entry, Skipped
+from fgrpo_jax.data.sets.catalogue import SetPart, SetSource
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.texts import normal, shuffled
-from fgrpo_jax.data.sources import Part
 from fgrpo_jax.records import Example
 
 MODES = ("keep", "drop", "choices")
@@ -120,14 +119,12 @@ def settle(entries: Sequence[Entry], mode: str) -> Settled:
     return Settled(places, turned, 0, len(entries) - len(places))
 
 
-class SettledSource(Part):
+class SettledSource(SetPart):
     """A set whose open questions are dropped or turned into multiple choice.
 
     Attributes:
       settled: how many were.
     """
-
-    source: SetSource
 
     def __init__(self, source: SetSource, mode: str) -> None:
         self.settled = settle(source.entries, mode)
@@ -140,12 +137,9 @@ class SettledSource(Part):
         return self.settled.apply(super().outline(index), self.places[index])
 
     @property
-    def skipped(self) -> Skipped:
-        return self.source.skipped
-
-    @property
     def entries(self) -> Sequence[Entry]:
-        entries, options = self.source.entries, self.settled.options
+        options = self.settled.options
         return [
-            Entry(entries[p].id, options[p][1], len(options[p][0])) if p in options else entries[p] for p in self.places
+            Entry(entry.id, options[place][1], len(options[place][0])) if place in options else entry
+            for place, entry in zip(self.places, super().entries, strict=True)
         ]

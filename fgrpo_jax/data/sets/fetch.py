@@ -47,31 +47,9 @@ def find(spec: SetSpec, src: str, *, revision: str = "") -> Files:
     if not (src or spec.hub):
         raise ValueError(f"{spec.name} is not on the hub; give its folder with --src")
     name, asked = hub.split(src or spec.hub)
-    if asked and revision not in ("", asked):
-        raise ValueError(f"'{src}' and revision '{revision}' name two revisions; give one")
-    return _fetch(name, revision or asked, spec)
-
-
-def _fetch(name: str, revision: str, spec: SetSpec) -> Files:
-    from huggingface_hub import constants, errors, snapshot_download
-
-    shown = f"data set '{name}'" + (f" at revision '{revision}'" if revision else "")
-    try:
-        patterns = list(spec.files) or None
-        found = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise FileNotFoundError(
-            f"{shown} is no folder here, and the hub does not give it: no such data set or revision, or no access "
-            "(private and gated ones need HF_TOKEN)"
-        ) from error
-    except OSError as error:
-        offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else str(error).splitlines()[0]
-        raise FileNotFoundError(
-            f"{shown} is no folder here, the cache {constants.HF_HUB_CACHE} does not hold it, and the hub is out of "
-            f"reach ({offline}); fetch it where there is a network (hf download --repo-type dataset {name}) and point "
-            "HF_HUB_CACHE at that cache, or give its folder with --src"
-        ) from error
-    return Files(pathlib.Path(found), name, pathlib.Path(found).name)
+    revision = hub.one_revision(src, asked, revision)
+    folder = hub.snapshot(name, revision, spec.files, data=True, remedy="give its folder with --src")
+    return Files(folder, name, folder.name)
 
 
 # ------------------------------------------------------------------------------------------------------------- archives

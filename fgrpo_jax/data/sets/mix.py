@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fgrpo_jax.data.sets.catalogue import SetSource, without_boxes
-from fgrpo_jax.data.sets.published import Entry, Skipped
+from fgrpo_jax.data.sets.published import Skipped
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sources import outline
 from fgrpo_jax.records import Example
 

@@ -24,7 +24,8 @@ import numpy as np
 from etils import epath
 
 from fgrpo_jax.data.images import decode_image, outline_image
-from fgrpo_jax.data.sets.published import Entry, Skipped
+from fgrpo_jax.data.sets.published import Skipped
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.records import Example
 from fgrpo_jax.rows import write_atomically, write_json, write_rows

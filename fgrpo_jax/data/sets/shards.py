@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fgrpo_jax.data.sets import prepared
-from fgrpo_jax.data.sets.published import Published
+from fgrpo_jax.data.sets.readers.layout import Published
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.data.sets.readers.tables import CellImages
 from fgrpo_jax.rows import beside, write_atomically

@@ -64,7 +64,7 @@ class Cache:
                     rows += file.execute(query, some).fetchall()
             except sqlite3.Error as error:
                 self._warn(error)
-        return {bytes(key): Judgement(Verdict(said), how="cache", confidence=sure) for key, said, sure in rows}
+        return {bytes(key): Judgement(Verdict(name), how="cache", confidence=sure) for key, name, sure in rows}
 
     def put(self, key: bytes, judgement: Judgement) -> None:
         """Keeps a verdict, at once and for good.
@@ -80,9 +80,7 @@ class Cache:
         with self._lock:
             file = self._open()
             try:
-                file.execute(
-                    "INSERT OR REPLACE INTO verdicts (key, verdict, confidence, judge) VALUES (?, ?, ?, ?)", row
-                )
+                file.execute(_INSERT, row)
             except sqlite3.Error as error:
                 self._warn(error)
 

@@ -1,9 +1,10 @@
 """Between the scorer and its judges: rules first, then the cache, then a model. Equal requests are asked once.
 
 What rules can decide costs nothing and is asked of every response. A model is asked only where the verdict counts (see
-`Case.kinds`), and not about sentences that claim nothing. A judgement that failed has no verdict all the way to the
-signals, where it is a mask; a response one of whose sentences failed has no semantic grounding, since a share over the
-others would reward sentences that confuse the judge.
+`Case.kinds`), and not about sentences that claim nothing. Without a model, what the rules leave open is an abstention.
+A judgement that failed or was left open has no verdict all the way to the signals, where it is a mask. A response one
+of whose sentences has no verdict has no semantic grounding: a share over the others would reward sentences that confuse
+the judge.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fgrpo_jax.reading.sentences import Trivial
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import prompts
+from fgrpo_jax.rewards.judges.cache import Cache
 from fgrpo_jax.rewards.judges.protocol import Judge, Judgement, Kind, Request
 from fgrpo_jax.rewards.judges.tally import Tally
 
@@ -66,24 +68,13 @@ class Opinion:
 
     @property
     def failures(self) -> int:
-        """Judgements without a verdict."""
+        """Judgements that a model was asked for and did not give."""
         return sum(judgement.failed for judgement in self.judgements)
 
-
-class Store(Protocol):
-    """A cache of verdicts, see `cache.Cache`."""
-
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Judgement]:
-        """The judgements that are known, how='cache'."""
-        ...
-
-    def put(self, key: bytes, judgement: Judgement) -> None:
-        """Keeps a verdict."""
-        ...
-
-    def close(self) -> None:
-        """Closes the file."""
-        ...
+    @property
+    def abstentions(self) -> int:
+        """Judgements that the rules left open with no model behind them."""
+        return sum(judgement.abstained for judgement in self.judgements)
 
 
 class Oracle(Protocol):
@@ -131,7 +122,7 @@ class Dispatcher:
     model: Judge | None = None
     precheck: bool = True
     trivial: Trivial = dataclasses.field(default_factory=Trivial)
-    store: Store | None = None
+    store: Cache | None = None
     key: Callable[[Request], bytes] = no_key
     tally: Tally = dataclasses.field(default_factory=Tally)
     _asked: dict[bytes, Future[Judgement]] = dataclasses.field(default_factory=dict)
@@ -278,11 +269,13 @@ class _Draft:
 
     def filled(self, answers: Iterator[Judgement]) -> Opinion:
         """The opinion, with the next answers in the places of the requests."""
-        told = lambda part: next(answers) if isinstance(part, Request) else part  # noqa: E731
-        consistency = told(self.consistency)
-        return Opinion(
-            consistency, None if self.sentences is None else tuple(map(told, self.sentences)), unread=self.unread
-        )
+
+        def judged(part: Any) -> Any:
+            return next(answers) if isinstance(part, Request) else part
+
+        consistency = judged(self.consistency)  # before the sentences: requests and answers come in that order
+        sentences = None if self.sentences is None else tuple(map(judged, self.sentences))
+        return Opinion(consistency, sentences, unread=self.unread)
 
 
 def _ruled(verdict: Verdict | None) -> Judgement:

@@ -76,10 +76,10 @@ class Extractor:
         """
         turns = [(SYSTEM, wording(example, text)) for example, text in zip(examples, texts, strict=True)]
         asked = list(dict.fromkeys(turns))
-        said = dict(zip(asked, self.model.chat(asked), strict=True))
+        replies = dict(zip(asked, self.model.chat(asked), strict=True))
         out = []
         for example, turn in zip(examples, turns, strict=True):
-            reply, why = said[turn]
+            reply, why = replies[turn]
             out.append(Extracted(None, why) if why else read(reply, options=len(example.options)))
         failed = [one.error for one in out if one.error]
         if len(failed) == len(out) > 1:
@@ -104,13 +104,13 @@ def wording(example: Example, text: str) -> str:
 
 def read(reply: str, *, options: int) -> Extracted:
     """A reply as an answer: a letter of one of `options`, the text of an open answer (0 options), or nothing."""
-    said = re.sub(r"<think>.*?</think>", "", reply, flags=re.DOTALL).strip()
-    if said.strip(" .").upper() == NONE:
+    answer = re.sub(r"<think>.*?</think>", "", reply, flags=re.DOTALL).strip()
+    if answer.strip(" .").upper() == NONE:
         return Extracted(None)
     if not options:
-        return Extracted(said) if said else Extracted(None, "an empty reply")
-    match = re.fullmatch(r"\W{0,3}(?:option |answer:? )?\W{0,3}([A-Z])\W{0,3}", said, flags=re.IGNORECASE)
+        return Extracted(answer) if answer else Extracted(None, "an empty reply")
+    match = re.fullmatch(r"\W{0,3}(?:option |answer:? )?\W{0,3}([A-Z])\W{0,3}", answer, flags=re.IGNORECASE)
     letter = match[1].upper() if match else ""
     if not letter or LETTERS.index(letter) >= options:
-        return Extracted(None, f"no letter of {options} options: {said[:80]!r}")
+        return Extracted(None, f"no letter of {options} options: {answer[:80]!r}")
     return Extracted(letter)

@@ -59,7 +59,7 @@ class Gate:
             self._held = max(self._held, time.monotonic() + seconds)
 
     def answered(self) -> None:
-        """The server said something."""
+        """The server gave an answer."""
         self._in_a_row = 0
 
     def failed(self, why: str) -> None:

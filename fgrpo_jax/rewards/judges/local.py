@@ -2,9 +2,6 @@
 
 The verdict is the word of `VERDICTS` whose first token the model would most likely begin its answer with. A judge sees
 the very pixels the policy saw, cut into the same patches, so boxes in pixels of the processed image are right for both.
-
-What its tower makes of them is read again from the rollout where the two towers are one: frozen in the policy, equal
-bit for bit (`tower`), computed in the same dtype, in a run of one process. Else it encodes the patches itself.
 """
 
 from __future__ import annotations
@@ -20,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Done, Judgement, Kind, Request
@@ -107,8 +105,7 @@ class LocalJudge:
         return judgements
 
     def close(self) -> None:
-        """Forgets image tokens of the rollout, and the weights."""
-        self.scorer.bank.clear()
+        """Forgets the weights."""
         self.scorer.params = None
 
     def _prompt(self, request: Request, shown: dict[int, EncodedPrompt]) -> EncodedPrompt:
@@ -126,18 +123,13 @@ class LocalJudge:
         return prompt
 
 
-def tower(params: Any) -> str:
-    """Fingerprint of a vision tower with its merger: two that have the same compute the same image tokens."""
-    return fingerprint(params["visual"])
-
-
 def fingerprint(params: Any) -> str:
     """Equal for equal weights (dtype, shapes and every bit), on whatever mesh they lie."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     facts = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in leaves]
     sums = jax.device_get([_checksum(leaf) for _, leaf in leaves])
-    said = ";".join(f"{fact} {[int(x) for x in found]}" for fact, found in zip(facts, sums, strict=True))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    described = ";".join(f"{fact} {[int(x) for x in found]}" for fact, found in zip(facts, sums, strict=True))
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
 @jax.jit

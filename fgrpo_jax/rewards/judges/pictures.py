@@ -67,7 +67,6 @@ def _data_url(array: np.ndarray, size: tuple[int, int] | None) -> str:
     if size is not None and size != picture.size and all(size):
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     out = io.BytesIO()
-    picture.save(
-        out, format="PNG", compress_level=1
-    )  # a photograph is hardly smaller at 6, and takes five times as long
+    # A photograph is hardly smaller at level 6, and takes five times as long.
+    picture.save(out, format="PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

@@ -55,8 +55,8 @@ class Judgement:
     """What came of a request.
 
     Attributes:
-      verdict: one of `VERDICTS` of its kind; None when the judge failed or abstained.
-      how: who said so: a 'rule', the 'cache' or the 'model'.
+      verdict: one of `VERDICTS` of its kind; None when a model failed or the rules abstained.
+      how: where the verdict comes from: a 'rule', the 'cache' or the 'model'.
       confidence: 0..1, where the backend knows one.
       tokens_in, tokens_out: of the model for this request; 0 where none ran or it does not say.
       seconds: from asking to the answer, waiting and retries included.
@@ -76,9 +76,14 @@ class Judgement:
             raise ValueError(f"a judgement has a verdict or an error text, got {self.verdict} and {self.error!r}")
 
     @property
+    def abstained(self) -> bool:
+        """Whether rules left it open and nobody else was asked: masked, and counted by itself."""
+        return self.verdict is None and self.how == "rule"
+
+    @property
     def failed(self) -> bool:
-        """Whether there is no verdict: to be masked and counted."""
-        return self.verdict is None
+        """Whether a model was asked and gave no verdict: masked, and counted as a failure."""
+        return self.verdict is None and self.how != "rule"
 
 
 Done = Callable[[int, Judgement], None]

@@ -22,7 +22,8 @@ from jax.sharding import Mesh
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets, Shape, rung
-from fgrpo_jax.data.prompts import EncodedPrompt, Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import PromptBatch
 
@@ -59,96 +60,31 @@ class Choices:
     margin: np.ndarray
 
 
-class FeatureBank:
-    """Image tokens that were computed for prompts already, to be read again instead of encoding the same pixels.
-
-    Prompts are known by their patches, the very object: `dataclasses.replace` of an `EncodedPrompt` keeps it.
-    """
-
-    def __init__(self) -> None:
-        self.arrays: list[jax.Array] = []
-        self._places: dict[int, tuple[int, int]] = {}
-        self._widths: list[int] = []
-        self._kept: list[EncodedPrompt] = []  # an object that is gone might leave its id to another
-
-    def add(self, prompts: Sequence[EncodedPrompt], features: jax.Array, *, slots: int) -> None:
-        """Keeps features [m, I·F, D], I = `slots`, whose first rows are those of the prompts."""
-        self._places |= {id(prompt.patches): (len(self.arrays), row) for row, prompt in enumerate(prompts)}
-        self.arrays.append(features)
-        self._widths.append(features.shape[1] // slots)
-        self._kept.extend(prompts)
-
-    def find(self, prompt: EncodedPrompt) -> tuple[int, int] | None:
-        """(number of the array, row in it) of a prompt's image tokens; None where they are not known."""
-        return self._places.get(id(prompt.patches)) if prompt.patches else None
-
-    def width(self, array: int) -> int:
-        """F, image tokens a slot, of an array."""
-        return self._widths[array]
-
-    def clear(self) -> None:
-        """Forgets everything, and so frees the memory."""
-        self.__init__()
-
-
-class SharedTower:
-    """Encodes the images of rollouts, for the sampler and for a judge with the same tower.
-
-    Args:
-      model: the policy.
-      bank: where the image tokens are kept, those of the last batch alone.
-      mesh: over whose batch axes prompts are split.
-    """
-
-    def __init__(self, model: Model, bank: FeatureBank, *, mesh: Mesh) -> None:
-        self.bank = bank
-        self._program = jax.jit(
-            lambda params, vision: model.encode(params, vision), out_shardings=meshes.batch_sharding(mesh)
-        )
-
-    @property
-    def compilations(self) -> int:
-        """Programs compiled so far: one a batch shape."""
-        return self._program._cache_size()  # type: ignore[attr-defined]
-
-    def encode(self, params: Any, prompts: PromptBatch, encoded: Sequence[EncodedPrompt]) -> jax.Array:
-        """Image tokens [M, I·F, D] of prompts on the devices, to be handed to the sampler.
-
-        Args:
-          encoded: the same prompts on the host, by which the judge will know them.
-        """
-        features = self._program(params, prompts.vision)
-        self.bank.clear()
-        self.bank.add(encoded, features, slots=prompts.vision.patches.shape[1])
-        return features
-
-    def compile(self, params: Any, prompts: PromptBatch) -> jax.ShapeDtypeStruct:
-        """Compiles for these shapes (arrays or ShapeDtypeStructs), and tells what `encode` will give."""
-        lowered = self._program.lower(params, prompts.vision)
-        sharding = lowered.compile().output_shardings
-        return jax.ShapeDtypeStruct(lowered.out_info.shape, lowered.out_info.dtype, sharding=sharding)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Family:
-    """Prompts that begin alike: their numbers, how many tokens they share, and where their image tokens are kept."""
+    """Prompts that begin alike.
+
+    Attributes:
+      members: the numbers of the prompts.
+      shared: tokens that they begin with in common.
+      longest: tokens of a member beyond the shared ones, at most.
+      shape: of the beginning, its images included.
+    """
 
     members: tuple[int, ...]
     shared: int
-    longest: int  # tokens of a member beyond the shared ones, at most
-    need: Shape  # of the beginning, images included; none of them where they are kept
-    array: int  # of the bank; -1 where the images are to be encoded, or there are none
-    row: int
+    longest: int
+    shape: Shape
 
     @property
-    def kind(self) -> tuple[int, bool]:
-        """Families of one kind may stand in one batch: image tokens of one array, or to be computed, or none at all."""
-        return self.array, self.need.images > 0
+    def sees(self) -> bool:
+        """Whether there are images; a batch holds families with images or families without."""
+        return self.shape.images > 0
 
     @property
     def order(self) -> tuple[Any, ...]:
         """Families next to each other in this order waste little."""
-        return self.kind, _members([self]), self.need.patches, self.need.prompt, self.longest
+        return self.sees, _members([self]), self.shape.patches, self.shape.prompt, self.longest
 
 
 class VerdictScorer:
@@ -157,7 +93,6 @@ class VerdictScorer:
     Args:
       model, params, processor: the judge; its weights are already laid out on the mesh.
       mesh: over whose batch axes prompts are split.
-      bank: where image tokens of prompts may lie that this model's tower would compute again; None to encode always.
       tokens: of a batch on each device.
       compiler_options: XLA options of this program alone.
     """
@@ -169,15 +104,12 @@ class VerdictScorer:
         processor: Processor,
         *,
         mesh: Mesh | None = None,
-        bank: FeatureBank | None = None,
         tokens: int = TOKENS,
         compiler_options: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.params, self.processor = model, params, processor
         self.mesh = mesh
-        self.bank = FeatureBank() if bank is None else bank
         self.tokens = tokens
-        self.reused = self.encoded = 0  # shared beginnings with images whose tokens were at hand, or were computed
         self._traces = 0
         self._program = jax.jit(self._score, compiler_options=compiler_options)
 
@@ -247,11 +179,9 @@ class VerdictScorer:
             whole = self._family(prompts, numbers)
             own = [len(prompts[number].tokens) - whole.shared for number in numbers]
             # A part may have more in common, but beginnings of one length fit one batch better.
-            for start, stop in _cuts(own, whole.need.work):
+            for start, stop in _cuts(own, whole.shape.work):
                 part = tuple(numbers[start:stop])
                 found.append(dataclasses.replace(whole, members=part, longest=own[stop - 1]))
-        self.reused += sum(family.array >= 0 for family in found)
-        self.encoded += sum(family.need.images > 0 for family in found)
         return sorted(
             found, key=lambda family: (family.order, prompts[family.members[0]].tokens.tobytes()), reverse=True
         )
@@ -262,18 +192,15 @@ class VerdictScorer:
         for row in rows[1:]:
             apart = np.flatnonzero(row[:shared] != rows[0][:shared])
             shared = int(apart[0]) if len(apart) else shared
-        first = prompts[numbers[0]]
-        array, row = self.bank.find(first) or (-1, 0)
-        need = first.need if array < 0 else Shape(prompt=0, patches=0, images=0, windows=0)
-        need = dataclasses.replace(need, prompt=shared)
-        return _Family(tuple(numbers), shared, max(map(len, rows)) - shared, need, array, row)
+        shape = dataclasses.replace(prompts[numbers[0]].need, prompt=shared)
+        return _Family(tuple(numbers), shared, max(map(len, rows)) - shared, shape)
 
     # ----------------------------------------------------------------------------------------------------- as arrays
     def _batches(self, prompts: Sequence[EncodedPrompt]) -> Iterator[tuple[list[_Family], tuple[Any, ...]]]:
-        """(families, arguments of the program) of a batch each; of one bank array or none, all of them or no image."""
+        """(families, arguments of the program) of a batch each; either all families of a batch have images, or none."""
         left = self._families(prompts)
         while left:
-            same = [family for family in left if family.kind == left[0].kind]
+            same = [family for family in left if family.sees == left[0].sees]
             count = self._count(same[:1], available=len(same))
             count = self._count(same[:count], available=len(same))  # those after the first may be longer
             batch, left = same[:count], left[len(same[:count]) :]
@@ -281,39 +208,30 @@ class VerdictScorer:
 
     def _count(self, families: Sequence[_Family], *, available: int) -> int:
         """Families of a batch of such: as many as the tokens allow, or as are left, by few steps."""
-        need, longest = _joint(families)
+        shape, longest = _joint(families)
         parts = 1 if self.mesh is None else meshes.batch_size(self.mesh)
-        room = int(self.tokens / (need.work + _members(families) * longest))
+        room = int(self.tokens / (shape.work + _members(families) * longest))
         counts = [count for count in COUNTS if count <= max(room, 1)]
         return parts * next((count for count in counts if count * parts >= available), counts[-1])
 
     def _arguments(self, prompts: Sequence[EncodedPrompt], batch: Sequence[_Family], *, rows: int) -> tuple[Any, ...]:
-        """(beginnings, features or None, rows of them, tokens [M, G, T], mask [M, G, T]), `rows` families of them."""
-        need, longest = _joint(batch)
+        """(beginnings, tokens [M, G, T], mask [M, G, T]), `rows` families of them."""
+        shape, longest = _joint(batch)
         beginnings = [_beginning(prompts[family.members[0]], family) for family in batch]
         beginnings += [beginnings[0]] * (rows - len(batch))
         buckets = Buckets(prompt=LENGTHS, patches=PATCHES)
         shared = collate(beginnings, buckets=buckets, pad_id=self.processor.pad_id)
         real = np.arange(rows) < len(batch)
         shared = shared.replace(mask=shared.mask & real[:, None])  # type: ignore[attr-defined]
-        features, places = None, np.zeros(rows, np.int32)
-        if not need.images:  # nothing to encode: no slot instead of an empty one
+        if not shape.images:  # nothing to encode: no slot instead of an empty one
             shared = shared.replace(vision=jax.tree.map(lambda x: x[:, :0], shared.vision))
-        if batch[0].array >= 0:
-            features = self.bank.arrays[batch[0].array]
-            places[: len(batch)] = [family.row for family in batch]
-            slots = np.full(shared.tokens.shape, -1, np.int32)
-            for row, prompt in enumerate(beginnings[: len(batch)]):
-                slots[row, : len(prompt.tokens)] = prompt.image_slot(self.bank.width(batch[0].array))
-            shared = shared.replace(image_slot=slots)
         sizes = (rows, _members(batch), rung(longest, LENGTHS, "tokens of a judge's prompt"))
         tokens, mask = np.full(sizes, self.processor.pad_id, np.int32), np.zeros(sizes, bool)
         for row, family in enumerate(batch):
             for column, number in enumerate(family.members):
                 own = prompts[number].tokens[family.shared :]
                 tokens[row, column, : len(own)], mask[row, column, : len(own)] = own, True
-        shared, places, tokens, mask = self._put((shared, places, tokens, mask))
-        return shared, features, places, tokens, mask
+        return self._put((shared, tokens, mask))
 
     def _put(self, arrays: Any) -> Any:
         return arrays if self.mesh is None else jax.device_put(arrays, meshes.batch_sharding(self.mesh))
@@ -323,8 +241,6 @@ class VerdictScorer:
         self,
         params: Any,
         shared: PromptBatch,
-        features: jax.Array | None,
-        rows: jax.Array,
         tokens: jax.Array,
         mask: jax.Array,
         verdicts: jax.Array,
@@ -333,8 +249,7 @@ class VerdictScorer:
         self._traces += 1
         model = self.model
         with jax.named_scope("judge"):
-            features = model.encode(params, shared.vision) if features is None else features[rows]
-            _, prefix = model.prefix(params, shared, features)
+            _, prefix = model.prefix(params, shared, model.encode(params, shared.vision))
             hidden = model.suffix(
                 params, tokens, mask, shared.next_position, prefix=prefix, prefix_mask=shared.mask
             )  # [M, G, T, D]
@@ -384,18 +299,17 @@ def _fill(logps: np.ndarray, families: Sequence[_Family], found: jax.Array) -> N
 
 def _joint(families: Sequence[_Family]) -> tuple[Shape, int]:
     """(what holds all beginnings, the longest member)."""
-    need = families[0].need
+    shape = families[0].shape
     for family in families[1:]:
-        need = need.join(family.need)
-    return need, max(family.longest for family in families)
+        shape = shape.join(family.shape)
+    return shape, max(family.longest for family in families)
 
 
 def _beginning(prompt: EncodedPrompt, family: _Family) -> EncodedPrompt:
-    """The shared tokens of a family as a prompt of its own; without images where they are kept."""
+    """The shared tokens of a family as a prompt of its own."""
     n = family.shared
     following = prompt.positions[n:]
     assert (following == following[:1] + np.arange(len(following))[:, None]).all(), "a member's tokens are text"
-    kept: dict[str, Any] = {"patches": (), "grids": ()} if not family.need.images else {}
     return dataclasses.replace(
         prompt,
         tokens=prompt.tokens[:n],
@@ -403,5 +317,4 @@ def _beginning(prompt: EncodedPrompt, family: _Family) -> EncodedPrompt:
         next_position=int(prompt.positions[n, 0]),
         image_index=prompt.image_index[:n],
         feature_index=prompt.feature_index[:n],
-        **kept,
     )

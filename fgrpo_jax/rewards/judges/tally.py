@@ -11,19 +11,14 @@ import numpy as np
 
 from fgrpo_jax.rewards.judges.protocol import Judgement
 
-METRICS = (
-    *("judge/share_rule", "judge/share_cache", "judge/share_model", "judge/requests", "judge/failure_rate"),
-    *("judge/latency_p50", "judge/latency_p95", "judge/tokens_in", "judge/tokens_out"),
-)
-"""The names of `Counts.metrics`."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Judgements that counted for a signal, by who made them; all but the first three are of the model alone.
+    """Judgements that counted for a signal, by who made them; all but the first four are of the model alone.
 
     Attributes:
-      rule, cache, model: how many each gave, failed ones too.
+      rule, cache, model: how many came from each, those without a verdict too.
+      abstained: how many the rules left open with no model behind them.
       failed: requests to the model that came back without a verdict.
       seconds: from asking the model to its answer, for each request.
       tokens_in, tokens_out: what the model says it read and wrote.
@@ -33,6 +28,7 @@ class Counts:
     rule: int = 0
     cache: int = 0
     model: int = 0
+    abstained: int = 0
     failed: int = 0
     seconds: tuple[float, ...] = ()
     tokens_in: int = 0
@@ -40,7 +36,7 @@ class Counts:
     error: str = ""
 
     def metrics(self) -> dict[str, float | int | None]:
-        """The figures of METRICS; None where there is nothing to take a share or a percentile of."""
+        """By their names in a row; None where there is nothing to take a share or a percentile of."""
         everything, asked = self.rule + self.cache + self.model, self.model
         shares = {name: getattr(self, name) / everything if everything else None for name in ("rule", "cache", "model")}
         return {
@@ -51,7 +47,12 @@ class Counts:
             "judge/latency_p95": float(np.percentile(self.seconds, 95)) if self.seconds else None,
             "judge/tokens_in": self.tokens_in if self.tokens_in else None,
             "judge/tokens_out": self.tokens_out if self.tokens_out else None,
+            "judge/abstained": self.abstained,
         }
+
+
+METRICS = tuple(Counts().metrics())
+"""The names of `Counts.metrics`."""
 
 
 class Tally:
@@ -77,6 +78,7 @@ class Tally:
             rule=by["rule"],
             cache=by["cache"],
             model=by["model"],
+            abstained=sum(judgement.abstained for judgement in seen),
             failed=sum(judgement.failed for judgement in asked),
             seconds=tuple(judgement.seconds for judgement in asked),
             tokens_in=sum(judgement.tokens_in for judgement in asked),

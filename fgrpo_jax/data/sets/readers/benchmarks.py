@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
-from fgrpo_jax.data.sets.published import Published, asked, letter_or_bad, parsed
 from fgrpo_jax.data.sets.readers import records, tables, texts
-from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Finder, Images, Record
+from fgrpo_jax.data.sets.readers.layout import (
+    Published,
+    Rows,
+    asked,
+    letter_or_bad,
+    lettered,
+    made,
+    parquet_rows,
+    parsed,
+)
+from fgrpo_jax.data.sets.readers.records import Finder, Images, Record
 from fgrpo_jax.data.styles import LETTERS
-from fgrpo_jax.records import Example
-
-Rows = Iterator[Published | BadRow]
-
-
-def made(record: Record, images: Images, **fields: Any) -> Published:
-    """One example; `fields` are those of `Example`."""
-    return Published(Example(images=(), **fields), images, record.place)
 
 
 # ------------------------------------------------------------------------------------------------------------ CV-Bench
@@ -31,28 +31,21 @@ def read_cv_bench(root: pathlib.Path, split: str, *, kind: str) -> Rows:
 
     Answers are written '(C)'. `type`, `task` and `source` become tags: official 2D is the mean over sources.
     """
-    files = records.find_files(
-        root, f"{split}_{kind.lower()}.parquet", f"**/{split}_{kind.lower()}*.parquet", what="CV-Bench"
-    )
-    return parsed(tables.parquet(files, root), functools.partial(_cv_bench, kind=kind))
+    name = f"{split}_{kind.lower()}"
+    parse = functools.partial(_cv_bench, kind=kind)
+    return parquet_rows(root, f"{name}.parquet", f"**/{name}*.parquet", what="CV-Bench", parse=parse)
 
 
 def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
     options, answer = record.texts("choices"), record.text("answer")
-    number = record.need("idx", int, "the entry's number")
+    number = record.require("idx", int, "the entry's number")
     if record.text("type") != kind:
         raise record.bad(f"type {record.fields['type']!r} among the {kind} questions", kind="row of another set")
-    return [
-        made(
-            record,
-            record.images("image"),
-            id=f"cv_bench-{number}",
-            question=texts.plain(record.text("question")),
-            options=options,
-            answer=letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options),
-            tags={key: record.text(key) for key in ("type", "task", "source")},
-        )
-    ]
+    images, question = record.images("image"), texts.plain(record.text("question"))
+    answer = lettered(record, answer, options)
+    tags = {key: record.text(key) for key in ("type", "task", "source")}
+    about = {"id": f"cv_bench-{number}", "question": question, "options": options, "tags": tags}
+    return [made(record, images, **about, answer=answer)]
 
 
 # ------------------------------------------------------------------------------------------------------------ MindCube
@@ -66,28 +59,18 @@ def read_mindcube(root: pathlib.Path, split: str) -> Rows:
     """
     if split not in MINDCUBE_FILES:
         raise ValueError(f"MindCube has the splits {', '.join(MINDCUBE_FILES)}, not {split!r}")
-    (file, *_) = records.find_files(
-        root, f"raw/{MINDCUBE_FILES[split]}", f"**/{MINDCUBE_FILES[split]}", what="MindCube"
-    )
-    top = file.parent.parent if file.parent.name == "raw" else file.parent
-    finder = Finder(top)
+    name = MINDCUBE_FILES[split]
+    (file, *_) = records.find_files(root, f"raw/{name}", f"**/{name}", what="MindCube")
+    finder = Finder(file.parent.parent if file.parent.name == "raw" else file.parent)
 
     def parse(record: Record) -> Sequence[Published]:
         name, answer = record.text("id"), record.text("gt_answer")
         question, options = texts.split_options(record.text("question"))
-        paths = record.need("images", list, "a list of paths")
+        images = finder.all(record.require("images", list, "a list of paths"), record.place)
         categories = record.take("category", list, "a list of texts", default=[])
-        return [
-            made(
-                record,
-                FileImages(tuple(finder.find(str(path), record.place) for path in paths)),
-                id=f"mindcube-{name}",
-                question=question,
-                options=options,
-                answer=letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options),
-                tags={"category": ", ".join(map(str, categories)), "setting": name.partition("_")[0]},
-            )
-        ]
+        tags = {"category": ", ".join(map(str, categories)), "setting": name.partition("_")[0]}
+        about = {"id": f"mindcube-{name}", "question": question, "options": options, "tags": tags}
+        return [made(record, images, **about, answer=lettered(record, answer, options))]
 
     return parsed(records.json_lines(file), parse)
 
@@ -120,15 +103,13 @@ def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
             f"no whole number under 'lndex'; the columns are {list(record.fields)}", kind="missing field"
         ) from error
     _, options = texts.split_options(record.text("Options"))
-    published = record.text("Correct Answer")
-    answer = letter_or_bad(texts.letter(published, options), record, answer=published, options=options)
+    answer = lettered(record, record.text("Correct Answer"), options)
     tags = {"pair": str((number + 1) // 2)}
     if (right := MMVP_CORRECTED.get(number, answer)) != answer:
         tags["published"] = answer
-    if finder is None:
-        images: Images = record.images("image")
-    else:
-        images = FileImages((finder.find(f"MMVP Images/{number}.jpg", record.place),))
+    images: Images = (
+        record.images("image") if finder is None else finder.all([f"MMVP Images/{number}.jpg"], record.place)
+    )
     question = texts.plain(record.text("Question"))
     return [made(record, images, id=f"mmvp-{number}", question=question, options=options, answer=right, tags=tags)]
 
@@ -140,30 +121,23 @@ def read_omnispatial(root: pathlib.Path, split: str) -> Rows:
     Answers are places from 0. An id "N_k" is unique in its task only, and N names the image in the folder of the task:
     several folders hold a '0.png'.
     """
-    (file, *_) = records.find_files(
-        root, "data.json", f"OmniSpatial-{split}/data.json", f"**/OmniSpatial-{split}/data.json", what="OmniSpatial"
-    )
+    usual = f"OmniSpatial-{split}/data.json"
+    (file, *_) = records.find_files(root, "data.json", usual, f"**/{usual}", what="OmniSpatial")
     finder = Finder(file.parent)
 
     def parse(record: Record) -> Sequence[Published]:
         name, task, options = record.text("id"), record.text("task_type"), record.texts("options")
-        place = record.need("answer", int, "the place of the right option, from 0")
+        place = record.require("answer", int, "the place of the right option, from 0")
         if not 0 <= place < len(options):
             raise record.bad(
                 f"answer {place} of {len(options)} options, counted from 0; correct it",
                 kind="answer not among the options",
             )
-        return [
-            made(
-                record,
-                FileImages((finder.find(f"{task}/{name.partition('_')[0]}.png", record.place),)),
-                id=f"omnispatial-{task}-{name}",
-                question=texts.plain(record.text("question")),
-                options=options,
-                answer=LETTERS[place],
-                tags={"task_type": task, "sub_task_type": record.text("sub_task_type")},
-            )
-        ]
+        images = finder.all([f"{task}/{name.partition('_')[0]}.png"], record.place)
+        question, tags = texts.plain(record.text("question")), {"task_type": task}
+        tags["sub_task_type"] = record.text("sub_task_type")
+        about = {"id": f"omnispatial-{task}-{name}", "question": question, "options": options, "tags": tags}
+        return [made(record, images, **about, answer=LETTERS[place])]
 
     return parsed(records.json_list(file), parse)
 
@@ -175,25 +149,20 @@ def read_realworldqa(root: pathlib.Path, split: str) -> Rows:
     Options and an instruction stand inside the question; where there are none, the answer is a word or a number.
     """
     files = records.find_files(root, f"data/{split}-*.parquet", f"**/{split}*.parquet", what="RealWorldQA")
-    first = {file: sum(_rows(before) for before in files[:at]) for at, file in enumerate(files)}
+    number = _numbering(files)
 
     def parse(record: Record) -> Sequence[Published]:
         question, options, answer = asked(record, record.text("question"), answer=record.text("answer"), sure=False)
-        name = f"realworldqa-{first[record.path] + record.number}"
+        name = f"realworldqa-{number(record)}"
         return [made(record, record.images("image"), id=name, question=question, options=options, answer=answer)]
 
     return parsed(tables.parquet(files, root), parse)
 
 
-def _rows(path: pathlib.Path) -> int:
-    """Rows of a Parquet file; 0 where its footer does not read, which the reading reports."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError):
-        return 0
+def _numbering(files: Sequence[pathlib.Path]) -> Callable[[Record], int]:
+    """The number of a record, from 1, over all the files of a set."""
+    first = {file: sum(tables.count_rows(before) for before in files[:at]) for at, file in enumerate(files)}
+    return lambda record: first[record.path] + record.number
 
 
 # ------------------------------------------------------------------------------------------------------------ SAT-Real
@@ -206,7 +175,7 @@ def read_sat_real(root: pathlib.Path, split: str) -> Rows:
     The right answer is published first: options are shuffled by the question's id, then turned. Tags `unit` and
     `rotation` say which belong together; the strict figure needs both right.
     """
-    return parsed(_sat_records(root, split), functools.partial(_sat, prefix="sat_real", rotations=SAT_ROTATIONS))
+    return _sat_rows(root, split, prefix="sat_real", rotations=SAT_ROTATIONS)
 
 
 def read_sat(root: pathlib.Path, split: str) -> Rows:
@@ -214,35 +183,27 @@ def read_sat(root: pathlib.Path, split: str) -> Rows:
 
     The right answer is published first: options are shuffled by the question's id.
     """
-    return parsed(_sat_records(root, split), functools.partial(_sat, prefix=f"sat-{split}", rotations=1))
+    return _sat_rows(root, split, prefix=f"sat-{split}", rotations=1)
 
 
-def _sat_records(root: pathlib.Path, split: str) -> records.Found:
-    files = records.find_files(
-        root, f"SAT_{split}.parquet", f"**/SAT_{split}*.parquet", f"**/{split}-*.parquet", what="SAT"
-    )
-    starts = {file: sum(_rows(before) for before in files[:at]) for at, file in enumerate(files)}
-    for record in tables.parquet(files, root):
-        if isinstance(record, Record):
-            record.fields["row"] = starts[record.path] + record.number
-        yield record
+def _sat_rows(root: pathlib.Path, split: str, *, prefix: str, rotations: int) -> Rows:
+    patterns = (f"SAT_{split}.parquet", f"**/SAT_{split}*.parquet", f"**/{split}-*.parquet")
+    files = records.find_files(root, *patterns, what="SAT")
+    number = _numbering(files)
+    parse = lambda record: _sat(record, unit=f"{prefix}-{number(record)}", rotations=rotations)  # noqa: E731
+    return parsed(tables.parquet(files, root), parse)
 
 
-def _sat(record: Record, *, prefix: str, rotations: int) -> Iterator[Published]:
+def _sat(record: Record, *, unit: str, rotations: int) -> Iterator[Published]:
     answers, right = record.texts("answers"), record.text("correct_answer")
     places = [place for place, answer in enumerate(answers) if answer.strip() == right]
     if len(places) != 1:
         letter_or_bad(None, record, answer=right, options=answers)
-    unit = f"{prefix}-{record.fields['row']}"
     tags = {"question_type": str(record.fields.get("question_type") or "")}
     for rotation in range(rotations):
-        options, letter = texts.shuffled(unit, answers, places[0], rotation=rotation)
-        yield made(
-            record,
-            record.images("image_bytes"),
-            id=unit if rotations == 1 else f"{unit}-r{rotation}",
-            question=texts.plain(record.text("question")),
-            options=options,
-            answer=letter,
-            tags=tags if rotations == 1 else {**tags, "unit": unit, "rotation": str(rotation)},
-        )
+        options, answer = texts.shuffled(unit, answers, places[0], rotation=rotation)
+        images, question = record.images("image_bytes"), texts.plain(record.text("question"))
+        name, more = unit, {}
+        if rotations > 1:
+            name, more = f"{unit}-r{rotation}", {"unit": unit, "rotation": str(rotation)}
+        yield made(record, images, id=name, question=question, options=options, answer=answer, tags={**tags, **more})

@@ -5,22 +5,20 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
+import dataclasses
 import difflib
 import functools
 import json
 import pathlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fgrpo_jax.data.sets.published import Published, check_boxes, letter_or_bad, parsed
-from fgrpo_jax.data.sets.readers import records, tables, texts
-from fgrpo_jax.data.sets.readers.benchmarks import made
-from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Finder, HeldImages, Images, Record
+from fgrpo_jax.data.sets.readers import records, texts
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, check_boxes, letter_or_bad, made, parquet_rows, parsed
+from fgrpo_jax.data.sets.readers.records import FileImages, Finder, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
-from fgrpo_jax.records import Box, Example
-
-Rows = Iterator[Published | BadRow]
+from fgrpo_jax.records import Box
 
 FIELDS = ("id", "images", "question", "options", "answer", "boxes", "source", "trace", "licence", "tags")
 
@@ -50,18 +48,14 @@ def read_parquet(root: pathlib.Path, split: str) -> Rows:
     `images` is a list of paths, of bytes, or of {bytes, path}; `tags` a map, a struct, or JSON text.
     """
     patterns = (f"{split}.parquet", f"{split}-*.parquet", f"data/{split}-*.parquet")
-    files = records.find_files(root, *patterns, what="a set in our Parquet format")
     top = root if root.is_dir() else root.parent
-    for record in tables.parquet(files, top):
-        if isinstance(record, Record):  # a column is there for all rows: null is how a row says that it has none
-            record = Record(
-                record.path,
-                record.number,
-                {key: value for key, value in record.fields.items() if value is not None},
-                record.unit,
-                record.cells,
-            )
-        yield from parsed(iter([record]), functools.partial(_own, root=top))
+
+    def parse(record: Record) -> Sequence[Published]:
+        # A column is there for all rows, so null is how a row says that it has none.
+        fields = {key: value for key, value in record.fields.items() if value is not None}
+        return _own(dataclasses.replace(record, fields=fields), root=top)
+
+    return parquet_rows(root, *patterns, what="a set in our Parquet format", parse=parse)
 
 
 def _own(record: Record, *, root: pathlib.Path | None = None) -> Sequence[Published]:
@@ -70,7 +64,7 @@ def _own(record: Record, *, root: pathlib.Path | None = None) -> Sequence[Publis
             near = difflib.get_close_matches(key, FIELDS, n=1)
             hint = f"did you mean {near[0]!r}" if near else f"the fields are {', '.join(FIELDS)}"
             raise record.bad(f"unknown key {key!r}; {hint}", kind="unknown field")
-    name = record.need("id", str, "a text that is unique in the file")
+    name = record.require("id", str, "a text that is unique in the file")
     options = record.texts("options") if record.fields.get("options") is not None else ()
     images = _own_images(record, record.path.parent if root is None else root)
     boxes = record.fields.get("boxes")
@@ -84,7 +78,7 @@ def _own(record: Record, *, root: pathlib.Path | None = None) -> Sequence[Publis
             record,
             images,
             id=name,
-            question=record.need("question", str, "the question"),
+            question=record.require("question", str, "the question"),
             options=options,
             answer=_own_answer(record, options),
             boxes=gold,
@@ -115,7 +109,7 @@ def _own_images(record: Record, root: pathlib.Path) -> Images:
 
 
 def _own_answer(record: Record, options: tuple[str, ...]) -> str:
-    answer = record.need("answer", str, "the right answer").strip()
+    answer = record.require("answer", str, "the right answer").strip()
     if not answer:
         raise record.bad("'answer' is empty; add the right answer or remove the line", kind="missing field")
     if not options:
@@ -123,14 +117,9 @@ def _own_answer(record: Record, options: tuple[str, ...]) -> str:
     by_text = [letter for letter, option in zip(LETTERS, options, strict=False) if option.strip() == answer]
     by_letter = [letter for letter in LETTERS[: len(options)] if letter == answer]
     found = set(by_text + by_letter)
-    if len(found) != 1:
-        problem = "fits several" if found else "is none"
-        raise record.bad(
-            f"answer {answer!r} {problem} of the options {list(options)}; give the letter "
-            f"A..{LETTERS[len(options) - 1]} or the exact text of one",
-            kind="answer not among the options",
-        )
-    return found.pop()
+    problem = "fits several" if found else "is none"
+    one = found.pop() if len(found) == 1 else None
+    return letter_or_bad(one, record, answer=answer, options=options, problem=problem)
 
 
 def _tags(record: Record) -> dict[str, str]:
@@ -174,17 +163,8 @@ def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> S
     hint = fields.get("hint", "").strip()
     question = texts.plain(record.text("question"))
     tags = {key: fields[key] for key in ("category", "l2-category", "split") if fields.get(key)}
-    return [
-        made(
-            record,
-            images,
-            id=f"{record.path.stem}-{name}",
-            question=f"{hint}\n{question}" if hint not in ("", "nan") else question,
-            options=options,
-            answer=answer,
-            tags=tags,
-        )
-    ]
+    question, name = f"{hint}\n{question}" if hint not in ("", "nan") else question, f"{record.path.stem}-{name}"
+    return [made(record, images, id=name, question=question, options=options, answer=answer, tags=tags)]
 
 
 def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -> Images:
@@ -251,26 +231,19 @@ def read_nlvr(root: pathlib.Path, split: str) -> Rows:
 def _nlvr(
     record: Record, *, split: str, folder: pathlib.Path, found: Mapping[str, Sequence[pathlib.Path]]
 ) -> Sequence[Published]:
-    name = record.need("identifier", str, "the sentence's identifier")
-    sentence = record.need("sentence", str, "the sentence")
-    label = record.need("label", str, "'true' or 'false'").lower()
+    name = record.require("identifier", str, "the sentence's identifier")
+    sentence = record.require("sentence", str, "the sentence")
+    label = record.require("label", str, "'true' or 'false'").lower()
     if label not in ("true", "false"):
         raise record.bad(
             f"label {record.fields['label']!r} is neither 'true' nor 'false'; correct it",
             kind="answer not among the options",
         )
     options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
-    example = Example(
-        id=f"{split}-{name}",
-        images=(),
-        question=f'Is this statement about the image true or false? "{sentence}"',
-        options=options,
-        answer=LETTERS[options.index(label)],
-        boxes=_nlvr_boxes(record),
-        source="nlvr",
-    )
-    image = _nlvr_image(record, name=f"{split}-{name}-0.png", folder=folder, found=found)
-    return [Published(example, FileImages((image,)), record.place)]
+    about = {"id": f"{split}-{name}", "boxes": _nlvr_boxes(record), "source": "nlvr"}
+    images = FileImages((_nlvr_image(record, name=f"{split}-{name}-0.png", folder=folder, found=found),))
+    question, answer = f'Is this statement about the image true or false? "{sentence}"', LETTERS[options.index(label)]
+    return [made(record, images, question=question, options=options, answer=answer, **about)]
 
 
 def _nlvr_image(
@@ -292,7 +265,7 @@ def _nlvr_image(
 
 def _nlvr_boxes(record: Record) -> tuple[Box, ...]:
     boxes: list[Any] = []
-    for place, items in enumerate(record.need("structured_rep", list, "the drawn items of the three boxes")):
+    for place, items in enumerate(record.require("structured_rep", list, "the drawn items of the three boxes")):
         for item in items:
             try:
                 left, top, side = NLVR_BOX_PITCH * place + item["x_loc"], item["y_loc"], item["size"]

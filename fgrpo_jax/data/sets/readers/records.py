@@ -12,7 +12,7 @@ import json
 import pathlib
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from fgrpo_jax.data.styles import LETTERS
@@ -86,7 +86,7 @@ class Record:
     def bad(self, reason: str, *, kind: str) -> BadRow:
         return BadRow(self.place, reason, kind=kind)
 
-    def need(self, key: str, kind: type | tuple[type, ...], what: str) -> Any:
+    def require(self, key: str, kind: type | tuple[type, ...], what: str) -> Any:
         """A required field of the given type."""
         if key not in self.fields:
             raise self.bad(f"no {key!r}; add {what} or remove the {self.unit}", kind="missing field")
@@ -107,14 +107,14 @@ class Record:
     def text(self, *keys: str) -> str:
         """A required text, under the first of several names that is there."""
         key = next((key for key in keys if key in self.fields), keys[0])
-        value = self.need(key, str, "a text").strip()
+        value = self.require(key, str, "a text").strip()
         if not value:
             raise self.bad(f"{key!r} is empty; fill it in or remove the {self.unit}", kind="missing field")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A required list of texts, at most as many as there are letters."""
-        values = self.need(key, list, "a list of texts")
+        values = self.require(key, list, "a list of texts")
         if any(not isinstance(value, str) for value in values) or len(values) > len(LETTERS):
             raise self.bad(
                 f"{key!r} must be at most {len(LETTERS)} texts, got {values!r:.120}", kind="field of a wrong type"
@@ -305,6 +305,10 @@ class Finder:
             where = f"{self._root}{f' in a folder {within!r}' if within else ''}"
             raise BadRow(place, f"image {name!r} is not in {where}; fetch it or remove the row", kind="missing image")
         return found[0]
+
+    def all(self, names: Iterable[object], place: str) -> FileImages:
+        """The images of several published paths."""
+        return FileImages(tuple(self.find(str(name), place) for name in names))
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[pathlib.Path]]:

@@ -104,10 +104,10 @@ class ParquetTable:
 
     def _broken(self, group: int, error: BaseException) -> BadRow:
         first, last = self._starts[group] + 1, self._starts[group + 1]
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return BadRow(
             f"{self.path}, rows {first} to {last}",
-            f"the row group does not read ({said}); fetch the file again",
+            f"the row group does not read ({reason}); fetch the file again",
             kind="corrupt Parquet",
             count=last - first + 1,
         )
@@ -155,10 +155,21 @@ def parquet(paths: Sequence[pathlib.Path], root: pathlib.Path) -> Found:
         try:
             opened = ParquetTable(path, root)
         except (pa.ArrowException, OSError) as error:
-            said = str(error).splitlines()[0]
-            yield BadRow(str(path), f"not a whole Parquet file ({said}); fetch it again", kind="corrupt Parquet")
+            reason = str(error).splitlines()[0]
+            yield BadRow(str(path), f"not a whole Parquet file ({reason}); fetch it again", kind="corrupt Parquet")
             continue
         yield from opened.records()
+
+
+def count_rows(path: pathlib.Path) -> int:
+    """Rows of a Parquet file; 0 where its footer does not read, which the reading reports."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError):
+        return 0
 
 
 @dataclasses.dataclass(frozen=True)

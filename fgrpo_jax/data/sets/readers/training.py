@@ -9,15 +9,14 @@ from __future__ import annotations
 import functools
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from fgrpo_jax.data.sets.published import Published, asked, check_boxes, parsed
-from fgrpo_jax.data.sets.readers import records, tables, texts
-from fgrpo_jax.data.sets.readers.benchmarks import made
-from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Finder, Images, Record
-from fgrpo_jax.records import Box, Example
+from fgrpo_jax.data.sets.readers import records, texts
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, asked, check_boxes, made, parquet_rows, parsed
+from fgrpo_jax.data.sets.readers.records import FileImages, Finder, Images, Record
 
-Rows = Iterator[Published | BadRow]
+PARQUET = ("*.parquet", "data/*.parquet", "**/*.parquet")
+"""Where sets without a fixed layout keep their files."""
 
 
 # ----------------------------------------------------------------------------------------------------------------- VGR
@@ -32,8 +31,7 @@ def read_vgr(root: pathlib.Path, split: str) -> Rows:
     Question and reasoning are the two turns of `conversations`, or columns `question` and `response` with `answer`.
     Regions `<sot>[x1, y1, x2, y2]<eot>` are pseudo boxes in 0..1. The images lie below the same folder.
     """
-    files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="VGR")
-    return parsed(tables.parquet(files, root), functools.partial(_vgr, finder=Finder(root), split=split))
+    return parquet_rows(root, *PARQUET, what="VGR", parse=functools.partial(_vgr, finder=Finder(root), split=split))
 
 
 def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
@@ -41,16 +39,11 @@ def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     answer = _vgr_answer(record, reasoning)
     regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
     question, options, answer = asked(record, asking, answer=answer, sure=False)
-    example = Example(
-        id=f"vgr-{record.path.stem}-{record.number}",  # published ids are those of images, which several rows share
-        images=(),
-        question=question,
-        options=options,
-        answer=answer,
-        boxes=tuple(dict.fromkeys(check_boxes(regions, record, unit=True))) or None,
-        tags={"split": split},
-    )
-    return [Published(example, FileImages((finder.find(record.text("image"), record.place),)), record.place, "unit")]
+    boxes = tuple(dict.fromkeys(check_boxes(regions, record, unit=True))) or None
+    images = finder.all([record.text("image")], record.place)
+    # Published ids are those of images, which several rows share.
+    about = {"id": f"vgr-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
+    return [made(record, images, frame="unit", question=question, options=options, answer=answer, **about)]
 
 
 def _vgr_answer(record: Record, reasoning: str) -> str:
@@ -68,12 +61,12 @@ def _turns(record: Record) -> tuple[str, str]:
     turns = record.fields.get("conversations")
     if turns is None:
         return record.text("question"), record.text("response", "reasoning", "answer")
-    said: dict[str, str] = {}
+    first: dict[str, str] = {}  # what each speaker says in the first exchange
     for turn in turns:
-        said.setdefault(turn["from"], turn["value"])  # the first exchange
-    if not said.get("human") or not said.get("gpt"):
+        first.setdefault(turn["from"], turn["value"])
+    if not first.get("human") or not first.get("gpt"):
         raise record.bad("'conversations' must hold a turn of 'human' and one of 'gpt'", kind="missing field")
-    return said["human"], said["gpt"]
+    return first["human"], first["gpt"]
 
 
 # ---------------------------------------------------------------------------------------------------------- Visual-CoT
@@ -95,17 +88,9 @@ def _viscot(record: Record, *, root: pathlib.Path, finder: Finder, split: str) -
     dataset, name = record.text("dataset"), record.text("image")
     usual = records.inside(root, f"cot/{dataset}/{name}")
     image = usual if usual and usual.is_file() else finder.find(name, record.place, within=dataset)
-    return [
-        made(
-            record,
-            FileImages((image,)),
-            id=f"viscot-{record.path.stem}-{record.number}",
-            question=texts.plain(record.text("question")),
-            options=(),
-            answer=record.text("answer"),
-            tags={"dataset": dataset},
-        )
-    ]
+    name, question = f"viscot-{record.path.stem}-{record.number}", texts.plain(record.text("question"))
+    answer, tags = record.text("answer"), {"dataset": dataset}
+    return [made(record, FileImages((image,)), id=name, question=question, options=(), answer=answer, tags=tags)]
 
 
 # ------------------------------------------------------------------------------------------------------------- TreeVGR
@@ -114,34 +99,27 @@ def read_treevgr(root: pathlib.Path, split: str) -> Rows:
 
     Boxes are pixels of the original image, x1 y1 x2 y2. Images are paths below the same folder, or {bytes, path}.
     """
-    files = records.find_files(root, "*.parquet", "data/*.parquet", "**/*.parquet", what="TreeVGR-RL")
-    return parsed(tables.parquet(files, root), functools.partial(_treevgr, finder=Finder(root), split=split))
+    parse = functools.partial(_treevgr, finder=Finder(root), split=split)
+    return parquet_rows(root, *PARQUET, what="TreeVGR-RL", parse=parse)
 
 
 def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
-    instances = record.need("target_instances", list, "a list of {bbox, name}")
-    boxes: tuple[Box, ...] = check_boxes([dict(instance).get("bbox") for instance in instances], record)
+    instances = record.require("target_instances", list, "a list of {bbox, name}")
+    boxes = check_boxes([dict(instance).get("bbox") for instance in instances], record)
     question, options, answer = asked(record, record.text("problem"), answer=record.text("answer"), sure=False)
-    example = Example(
-        id=f"treevgr_rl-{record.path.stem}-{record.number}",
-        images=(),
-        question=question,
-        options=options,
-        answer=answer,
-        boxes=boxes,
-        tags={"split": split},
-    )
-    return [Published(example, _images_of(record, finder), record.place)]
+    about = {"id": f"treevgr_rl-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
+    images = _images_of(record, finder)
+    return [made(record, images, question=question, options=options, answer=answer, **about)]
 
 
 def _images_of(record: Record, finder: Finder) -> Images:
     """Images of a row that has them as a column of images or as a list of paths."""
     if "images" not in record.fields:
         return record.images("images")
-    paths = record.need("images", list, "a list of paths")
+    paths = record.require("images", list, "a list of paths")
     if any(not isinstance(path, str) for path in paths):
         raise record.bad(f"'images' must be a list of paths, got {paths!r:.100}", kind="field of a wrong type")
-    return FileImages(tuple(finder.find(path, record.place) for path in paths))
+    return finder.all(paths, record.place)
 
 
 # -------------------------------------------------------------------------------------------------------------- ViGoRL
@@ -150,26 +128,17 @@ def read_vigorl(root: pathlib.Path, split: str) -> Rows:
 
     The text is "Question: … Answer Choices: (A) x …", the answer the text of an option.
     """
-    (file, *_) = records.find_files(
-        root, f"spatial_reasoning/*_{split}_RL.jsonl", f"**/*_{split}_RL.jsonl", f"**/*{split}*.jsonl", what="ViGoRL"
-    )
+    patterns = (f"spatial_reasoning/*_{split}_RL.jsonl", f"**/*_{split}_RL.jsonl", f"**/*{split}*.jsonl")
+    (file, *_) = records.find_files(root, *patterns, what="ViGoRL")
     finder = Finder(root)
 
     def parse(record: Record) -> Sequence[Published]:
         key = next((key for key in ("images", "image_paths", "image") if key in record.fields), "images")
-        paths = record.need(key, (list, str), "a list of paths")
+        paths = record.require(key, (list, str), "a list of paths")
         paths = [paths] if isinstance(paths, str) else paths
         question, options, answer = asked(record, record.text("prompt", "problem"), answer=record.text("answer"))
-        return [
-            made(
-                record,
-                FileImages(tuple(finder.find(str(path), record.place) for path in paths)),
-                id=f"vigorl-{split}-{record.number}",
-                question=question,
-                options=options,
-                answer=answer,
-            )
-        ]
+        images, name = finder.all(paths, record.place), f"vigorl-{split}-{record.number}"
+        return [made(record, images, id=name, question=question, options=options, answer=answer)]
 
     return parsed(records.json_lines(file), parse)
 
@@ -177,11 +146,10 @@ def read_vigorl(root: pathlib.Path, split: str) -> Rows:
 # ---------------------------------------------------------------------------------------------------------- geometry3k
 def read_geometry3k(root: pathlib.Path, split: str) -> Rows:
     """Geometry3K as `hiyouga/geometry3k` has it: `data/SPLIT-*.parquet` with images, problem, answer. Open answers."""
-    files = records.find_files(root, f"data/{split}-*.parquet", f"**/{split}*.parquet", what="Geometry3K")
 
     def parse(record: Record) -> Sequence[Published]:
         question, answer = texts.plain(record.text("problem")), record.text("answer")
         name = f"geometry3k-{record.path.stem}-{record.number}"
         return [made(record, record.images("images"), id=name, question=question, options=(), answer=answer)]
 
-    return parsed(tables.parquet(files, root), parse)
+    return parquet_rows(root, f"data/{split}-*.parquet", f"**/{split}*.parquet", what="Geometry3K", parse=parse)

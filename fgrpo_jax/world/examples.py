@@ -1,4 +1,4 @@
-"""The built-in world: spatial questions about drawn scenes, made on the fly, with their whole ground truth.
+"""Examples of the built-in world: spatial questions about drawn scenes, made on the fly, with their whole ground truth.
 
 An example is a function of (difficulty, split, index, seed) and of nothing else. A scene belongs to one split by its
 content (a checksum of what it shows), so that no scene of one split can turn up in another.
@@ -12,12 +12,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fgrpo_jax.data.images import blank
 from fgrpo_jax.records import Example, Scene
-from fgrpo_jax.world.drawing import draw
+from fgrpo_jax.world.drawing import blank, draw
 from fgrpo_jax.world.questions import FAMILIES, Asked, Plan
 from fgrpo_jax.world.scenes import DIFFICULTIES, Difficulty, make_scene
-from fgrpo_jax.world.traces import DONE, NO_FLAW, FlawMix, letter, reword, reword_reasoning, write_trace
+from fgrpo_jax.world.traces import DONE, NO_FLAW, FlawMix, letter, write_trace
 
 SOURCE = "world"
 SPLITS = ("train", "heldout", "validation")
@@ -26,24 +25,9 @@ _ATTEMPTS = 20_000
 _DEFAULT_FLAWS = FlawMix()
 
 
-def default_families(difficulty: str) -> dict[str, float]:
-    """Weights of the question families of a difficulty (no captioning)."""
-    return dict(_difficulty(difficulty).families)
-
-
-def supervised_families(difficulty: str, *, describe: float = 0.25) -> dict[str, float]:
-    """The default mix with a share `describe` of dense captions, for learning to see."""
-    return with_captions(default_families(difficulty), describe)
-
-
-def with_captions(families: Mapping[str, float], share: float) -> dict[str, float]:
-    """The weights with a share, in [0, 1), of tasks that ask to list the scene's objects."""
-    return {**families, "describe": sum(families.values()) * share / (1 - share)}
-
-
 @dataclasses.dataclass(frozen=True)
 class World:
-    """A source of examples.
+    """Every example of every split, by its number.
 
     Attributes:
       difficulty: a key of DIFFICULTIES.
@@ -52,10 +36,11 @@ class World:
       split_seed: seed of everything random.
       flaws: weights of the kinds of flaw.
       yes_no: share of yes/no questions, the others being multiple choice.
-      reworded: share of the examples told in other words.
+      captions: share of tasks that ask to list the scene's objects; supervised training learns to see by them.
 
     Raises:
-      ValueError: an unknown difficulty or family, weights that are negative or all 0, or a share outside [0, 1].
+      ValueError: an unknown difficulty or family, weights that are negative or all 0, or a share outside [0, 1], for
+        `captions` outside [0, 1).
     """
 
     difficulty: str = "tiny"
@@ -64,7 +49,7 @@ class World:
     split_seed: int = 0
     flaws: FlawMix = _DEFAULT_FLAWS
     yes_no: float = 0.5
-    reworded: float = 0.0
+    captions: float = 0.0
 
     def __post_init__(self) -> None:
         spec = _difficulty(self.difficulty)
@@ -76,9 +61,13 @@ class World:
             raise ValueError(f"difficulty {self.difficulty!r} has one object a cell: give family 'inside' weight 0")
         if not families or min(families.values()) < 0 or sum(families.values()) <= 0:
             raise ValueError(f"family weights {families}: need none negative and one above 0")
-        for name in ("flawed", "yes_no", "reworded"):
+        for name in ("flawed", "yes_no"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: need a share in [0, 1]")
+        if not 0 <= self.captions < 1:
+            raise ValueError(f"captions={self.captions}: need a share in [0, 1)")
+        if self.captions:
+            families["describe"] = sum(families.values()) * self.captions / (1 - self.captions)
         object.__setattr__(self, "families", families)
 
     def example(self, index: int, *, split: str = "train", with_trace: bool = True, drawn: bool = True) -> Example:
@@ -97,20 +86,20 @@ class World:
         plan = self._plan(rng)
         scene, asked = _find(spec, plan, split, rng)
         shown = tuple(rng.permutation(len(asked.options)).tolist())
-        other_words = rng.random() < self.reworded
+        rng.random()  # decides nothing; it keeps the clutter and noise that are drawn next as in recorded runs
         trace_rng = self._generator(split, index, stream=1)
         trace, flaw = self._trace(asked, shown, scene, trace_rng) if with_trace else (None, NO_FLAW)
         return Example(
             id=f"{SOURCE}-{self.difficulty}-{self.split_seed}-{split}-{index}",
             images=(draw(scene, spec, rng=rng) if drawn else blank(scene.height, scene.width),),
-            question=reword(asked.text) if other_words else asked.text,
+            question=asked.text,
             options=tuple(asked.options[i] for i in shown),
             answer=letter(shown.index(asked.right)) if shown else DONE,
             boxes=tuple(thing.box for thing in asked.located[asked.right]),
             source=SOURCE,
             scene=scene,
             query=asked.query,
-            trace=reword_reasoning(trace) if other_words and trace is not None else trace,
+            trace=trace,
             flaw=flaw,
         )
 
@@ -129,6 +118,35 @@ class World:
         flaw = self.flaws.draw(rng) if asked.options and rng.random() < self.flawed else NO_FLAW
         answers = _difficulty(self.difficulty).answers
         return write_trace(asked, shown, scene, flaw=flaw, rng=rng, answers=answers), flaw
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldSource:
+    """The first `size` examples of one split of a world, by index (a `data.sources.Source`).
+
+    Attributes:
+      with_trace: whether examples carry reference responses.
+    """
+
+    world: World
+    split: str
+    with_trace: bool = False
+    size: int = 1_000_000
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Example:
+        return self._example(index, drawn=True)
+
+    def outline(self, index: int) -> Example:
+        """The example with an image that has nothing but its size."""
+        return self._example(index, drawn=False)
+
+    def _example(self, index: int, *, drawn: bool) -> Example:
+        if not 0 <= index < self.size:
+            raise IndexError(f"example {index} of a source of {self.size}")
+        return self.world.example(int(index), split=self.split, with_trace=self.with_trace, drawn=drawn)
 
 
 def find_example(id: str) -> Example:

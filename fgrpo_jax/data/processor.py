@@ -1,0 +1,352 @@
+"""The processor of a checkpoint folder: its tokenizer, chat template and pixel limits turn examples into prompts.
+
+The policy speaks of boxes in pixels of the processed first image; whatever is published is rewritten here, once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrpo_jax.data import images
+from fgrpo_jax.data.buckets import Shape
+from fgrpo_jax.data.limits import PixelLimits, read_json
+from fgrpo_jax.data.prompts import EncodedPrompt, needed, stable_id
+from fgrpo_jax.data.styles import PromptStyle, find_style
+from fgrpo_jax.model import rope
+from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.reading.frames import convert_boxes_in_text
+from fgrpo_jax.records import Example, ImageSize, Video
+
+Grid = tuple[int, int, int]
+"""(t, h, w) in patches of an image or a video; t counts pairs of frames."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Processor:
+    """Tokenizer, chat template and image limits of one checkpoint folder.
+
+    Attributes:
+      tokenizer: a fast tokenizer of `transformers`.
+      config: the model's config, for placeholder ids, vocabulary and M-RoPE.
+      eos_ids: any of them ends a completion; the first is the turn's end.
+      pad_id: fills completions after their end; never used to find the end.
+      min_pixels, max_pixels: limits of the processed image area, from the folder.
+      video_pixels: (min, max) of the processed area of a video frame, from the folder; None is that of an image.
+      banned: bool [V], ids that can never be sampled.
+    """
+
+    tokenizer: Any
+    config: ModelConfig
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    min_pixels: int
+    max_pixels: int
+    banned: np.ndarray
+    video_pixels: tuple[int, int] | None = None
+
+    @classmethod
+    def load(cls, folder: str | pathlib.Path) -> Processor:
+        """Reads a checkpoint folder in HF format. Needs neither torch nor torchvision.
+
+        Raises:
+          ValueError: a file is missing, or holds settings this package does not follow.
+        """
+        import transformers  # takes seconds, and only folders need it
+
+        folder = pathlib.Path(folder)
+        _require_files(folder, "tokenizer.json", "tokenizer_config.json", "config.json")
+        limits = PixelLimits.load(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+        if tokenizer.chat_template is None and (folder / "chat_template.json").is_file():
+            tokenizer.chat_template = read_json(folder / "chat_template.json").get("chat_template")
+        if tokenizer.chat_template is None:
+            raise ValueError(f"{folder} has no chat template; copy tokenizer_config.json or chat_template.jinja to it")
+        config = ModelConfig.load(folder)
+        eos_ids = _eos_ids(folder, tokenizer)
+        pad_id = tokenizer.pad_token_id
+        return cls(
+            tokenizer=tokenizer,
+            config=config,
+            eos_ids=eos_ids,
+            pad_id=eos_ids[-1] if pad_id is None else pad_id,
+            min_pixels=limits.image[0],
+            max_pixels=limits.image[1],
+            banned=_banned(tokenizer, config, eos_ids),
+            video_pixels=limits.video,
+        )
+
+    def encode(
+        self,
+        example: Example,
+        *,
+        style: PromptStyle | str = "paper",
+        system: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        max_prompt_tokens: int = 32768,
+        prefill: str = "",
+    ) -> EncodedPrompt:
+        """Chat text, tokens and patches of one question: images, then videos, then the text.
+
+        Args:
+          style: a `PromptStyle` or the name of a preset.
+          system: another system turn than the style's.
+          min_pixels, max_pixels: other limits than the folder's, of images and video frames.
+          prefill: beginning of the answer, such as '<think>'. It is given, not drawn: it ends the prompt, and no
+            rollout repeats it, so put it before a completion's text where the whole answer is wanted.
+
+        Raises:
+          ValueError: the example's text or the prefill holds reserved tokens, placeholders and images differ in number,
+            the prompt is too long, or a video has no frames or no rate.
+        """
+        turns = self._turns(example, style, system)
+        still, moving = self._limits(min_pixels, max_pixels)
+        cut = [images.pixel_patches(image, **still) for image in example.images]
+        cut += [images.video_patches(video.frames, **moving) for video in example.videos]
+        seconds = tuple(_seconds_a_pair(video, name=example.id) for video in example.videos)
+        grids = tuple(grid for _, grid, _ in cut)
+        laid = self._laid_out(*turns, grids, seconds=seconds, prefill=prefill, name=example.id)
+        if len(laid["tokens"]) > max_prompt_tokens:
+            raise ValueError(
+                f"example {example.id!r}: a prompt of {len(laid['tokens'])} tokens "
+                f"({int((laid['image_index'] >= 0).sum())} of images) exceeds max_prompt_tokens {max_prompt_tokens}; "
+                f"raise it, lower max_pixels (now {(moving if example.videos else still)['max_pixels']}) or remove the "
+                "example"
+            )
+        return EncodedPrompt(
+            id=example.id,
+            prompt_id=stable_id(example),
+            patches=tuple(patches for slots, _, _ in cut for patches in slots),
+            grids=grids,
+            sizes=tuple(size for _, _, size in cut),
+            seconds=seconds,
+            **laid,
+        )
+
+    def reworded(self, prompt: EncodedPrompt, *, system: str, user: str, blind: bool = False) -> EncodedPrompt:
+        """Another text about the same images and videos, whose patches are taken over, not cut anew.
+
+        Args:
+          prompt: what `encode` made of an example, maybe with another processor.
+          user: the whole user turn after the images.
+          blind: leave the images out.
+
+        Raises:
+          ValueError: the text holds reserved tokens.
+        """
+        if reserved := self._reserved.search(system + user):
+            raise ValueError(f"example {prompt.id!r}: a turn holds the reserved token {reserved.group()!r}; remove it")
+        if blind:
+            prompt = dataclasses.replace(prompt, patches=(), grids=(), sizes=(), seconds=())
+        laid = self._laid_out(system, user, prompt.grids, seconds=prompt.seconds, name=prompt.id)
+        return dataclasses.replace(prompt, **laid)
+
+    def measure(
+        self,
+        example: Example,
+        *,
+        style: PromptStyle | str = "paper",
+        system: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        prefill: str = "",
+    ) -> Shape:
+        """What `encode` with these arguments would need of a batch, without resizing or cutting an image."""
+        turns = self._turns(example, style, system)
+        still, moving = self._limits(min_pixels, max_pixels)
+        sides = [(1, *images.smart_resize(*image.shape[:2], **still)) for image in example.images]
+        sides += [
+            (-(-len(video.frames) // images.FRAMES), *images.smart_resize(*video.frames.shape[1:3], **moving))
+            for video in example.videos
+        ]
+        grids = [(pairs, height // images.PATCH, width // images.PATCH) for pairs, height, width in sides]
+        _, tokens, _, _ = self._tokens(*turns, grids, videos=len(example.videos), name=example.id)
+        return needed(len(tokens) + len(self._response_ids(prefill, "a prefill")), grids)
+
+    def encode_response(self, trace: str, size: ImageSize | None) -> np.ndarray:
+        """int32 [t]: a reference response in the published frame as completion ids, the turn's end included.
+
+        Args:
+          size: sizes of the first image, into whose processed frame boxes are moved; None without images.
+        """
+        if size is not None:
+            trace = convert_boxes_in_text(trace, size, src="original", dst="processed")
+        return np.append(self._response_ids(trace, "a response"), np.int32(self.eos_ids[0]))
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of completion ids, without special tokens."""
+        ids = [int(index) for index in ids]
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    @functools.cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """What each id of the model's vocabulary says, for stop sequences; b'' where it says nothing."""
+        return _token_bytes(self.tokenizer, vocab=self.config.text.vocab_size)
+
+    def _response_ids(self, text: str, what: str) -> np.ndarray:
+        if reserved := self._reserved.search(text):
+            raise ValueError(f"{what} holds the reserved token {reserved.group()!r}; remove it from {text[:80]!r}")
+        return np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
+
+    @functools.cached_property
+    def _reserved(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, _special_tokens(self.tokenizer).values())))
+
+    def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, str]:
+        """(system turn, user turn) of an example."""
+        style = find_style(style)
+        for text in (example.question, *example.options):
+            if reserved := self._reserved.search(text):
+                raise ValueError(
+                    f"example {example.id!r}: its text holds the reserved token {reserved.group()!r}, which the chat "
+                    "layout would take for its own; remove it"
+                )
+        return style.system if system is None else system, style.user_text(example.question, example.options)
+
+    def _limits(self, min_pixels: int | None, max_pixels: int | None) -> list[dict[str, int]]:
+        """{min_pixels, max_pixels} of images and of video frames: those given, else the folder's."""
+        own = (self.min_pixels, self.max_pixels)
+        return [
+            {
+                "min_pixels": low if min_pixels is None else min_pixels,
+                "max_pixels": high if max_pixels is None else max_pixels,
+            }
+            for low, high in (own, self.video_pixels or own)
+        ]
+
+    def _laid_out(
+        self, system: str, user: str, grids: Sequence[Grid], *, seconds: Sequence[float], name: str, prefill: str = ""
+    ) -> dict[str, Any]:
+        """The fields of an `EncodedPrompt` that follow from its two turns and the grids of its images and videos."""
+        text, tokens, image_index, feature_index = self._tokens(system, user, grids, videos=len(seconds), name=name)
+        if prefill:
+            # By itself, as a reference response is: the two then begin with the same tokens.
+            given = self._response_ids(prefill, "a prefill")
+            text, tokens = text + prefill, np.concatenate([tokens, given])
+            image_index = np.pad(image_index, (0, len(given)), constant_values=-1)
+            feature_index = np.pad(feature_index, (0, len(given)))
+        positions, following = rope.mrope_positions(tokens, grids, self.config, video_seconds=list(seconds))
+        return {
+            "text": text,
+            "tokens": tokens,
+            "positions": np.asarray(positions, np.int32),
+            "next_position": int(following),
+            "image_index": image_index,
+            "feature_index": feature_index,
+        }
+
+    def _tokens(
+        self, system: str, user: str, grids: Sequence[Grid], *, videos: int, name: str
+    ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+        """(chat text, its tokens with each placeholder repeated to its merged tokens, the slot and feature of each)."""
+        content = ["image"] * (len(grids) - videos) + ["video"] * videos
+        parts = [*({"type": kind} for kind in content), {"type": "text", "text": user}]
+        messages = [{"role": "user", "content": parts}]
+        if system:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text, *self._expand(text, grids, content=content, name=name)
+
+    def _expand(
+        self, text: str, grids: Sequence[Grid], *, content: Sequence[str], name: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ids = np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
+        holders = {"image": self.config.image_token_id, "video": self.config.video_token_id}
+        places = np.flatnonzero(np.isin(ids, list(holders.values())))
+        wanted = [holders[kind] for kind in content]
+        if ids[places].tolist() != wanted:
+            kind = next(
+                (kind for kind, holder in holders.items() if (ids == holder).sum() != wanted.count(holder)), "image"
+            )
+            found = f"{(ids == holders[kind]).sum()} {kind} placeholders for {content.count(kind)} {kind}s"
+            raise ValueError(f"example {name!r}: {found}; check the chat template")
+        features = np.array([t * h * w // images.MERGE**2 for t, h, w in grids], np.int32)
+        repeats, visual = np.ones(len(ids), np.int32), np.full(len(ids), -1, np.int32)
+        repeats[places], visual[places] = features, np.arange(len(grids))
+        starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
+        running, visual = np.arange(len(starts)) - starts, np.repeat(visual, repeats)
+        # Of each image or video its first slot and the features of a slot; text, at -1, reads the last entry.
+        first = np.cumsum([0, *(t for t, _, _ in grids)])[[*range(len(grids)), 0]]
+        a_slot = np.array([*(h * w // images.MERGE**2 for _, h, w in grids), 1])
+        slot = np.where(visual < 0, -1, first[visual] + running // a_slot[visual])
+        return np.repeat(ids, repeats), slot.astype(np.int32), (running % a_slot[visual]).astype(np.int32)
+
+
+def _seconds_a_pair(video: Video, *, name: str) -> float:
+    """Seconds from one pair of frames to the next, which is what the model's clock counts."""
+    if not video.fps > 0:
+        raise ValueError(f"example {name!r}: a video of {video.fps} frames a second; give the rate of its frames")
+    return images.FRAMES / video.fps
+
+
+def _special_tokens(tokenizer: Any) -> dict[int, str]:
+    return {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def _banned(tokenizer: Any, config: ModelConfig, eos_ids: tuple[int, ...]) -> np.ndarray:
+    """bool [V]: special tokens that end nothing, placeholders, and ids that the tokenizer does not know."""
+    vocab = config.text.vocab_size
+    if len(tokenizer) > vocab:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model {vocab}; they are not of one checkpoint"
+        )
+    banned = np.arange(vocab) >= len(tokenizer)
+    vision = (config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id)
+    banned[[index for index in (*_special_tokens(tokenizer), *vision) if index is not None and index < vocab]] = True
+    banned[list(eos_ids)] = False
+    return banned
+
+
+def _require_files(folder: pathlib.Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} does not exist; a checkpoint folder in HF format has {', '.join(names)}")
+
+
+def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
+    """EOS ids, the end of a turn first. The released config.json names one, generation_config.json both."""
+    for name in ("generation_config.json", "config.json"):
+        found = read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
+        if found is not None:
+            ids = [int(index) for index in (found if isinstance(found, list) else [found])]
+            return tuple(sorted(dict.fromkeys(ids), key=lambda index: index != tokenizer.eos_token_id))
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{folder} names no eos_token_id; add it to generation_config.json")
+    return (int(tokenizer.eos_token_id),)
+
+
+def _token_bytes(tokenizer: Any, *, vocab: int) -> tuple[bytes, ...]:
+    """What each of `vocab` ids of a byte-level tokenizer says; b'' for special tokens and ids that it does not know.
+
+    Such a tokenizer spells bytes as printable characters: those that are printable in Latin-1 as themselves, the others
+    as the characters from 256 on, in order (Radford et al. 2019).
+
+    Args:
+      tokenizer: a fast tokenizer of `transformers`.
+
+    Raises:
+      ValueError: a token that is no spelling of bytes.
+    """
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [byte for byte in range(256) if byte not in plain]
+    spelled = {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    added = tokenizer.added_tokens_decoder
+    out = [b""] * vocab
+    for index, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        if index in added:
+            out[index] = b"" if added[index].special else str(added[index]).encode()
+        elif token is not None:
+            try:
+                out[index] = bytes(spelled[char] for char in token)
+            except KeyError:
+                raise ValueError(
+                    f"token {index} {token!r} is no spelling of bytes: the tokenizer is not byte-level, as Qwen's are"
+                ) from None
+    return tuple(out)

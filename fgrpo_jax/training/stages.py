@@ -1,0 +1,258 @@
+"""The five stages of a training step: data, rollout, signals, learner, row. Each is a call into one room.
+
+`fgrpo_jax.train.step` calls them in this order. What the rooms make of a config stands in `Parts`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config.sections import Config
+from fgrpo_jax.data.buckets import padding
+from fgrpo_jax.data.pipeline import Batch, PromptIterator
+from fgrpo_jax.fgrpo.learner import Learner
+from fgrpo_jax.fgrpo.optimizer import Flat
+from fgrpo_jax.records import PromptBatch, Signals, TrainState
+from fgrpo_jax.rewards.groups import dead
+from fgrpo_jax.rewards.score import score
+from fgrpo_jax.rollout.generate import Generation, fetched, generate
+from fgrpo_jax.rollout.sampler import Sampler
+from fgrpo_jax.rows import write_rows
+from fgrpo_jax.training import judges, metrics, scoring, setup
+from fgrpo_jax.training.collect import Collected, anywhere, everywhere, redrawn, suffix, together
+from fgrpo_jax.training.guards import Guards
+from fgrpo_jax.training.tensorboard import Board
+
+
+@dataclasses.dataclass
+class Parts:
+    """What the stages of a run work with.
+
+    Attributes:
+      names: the keys of a row of metrics.
+      board: TensorBoard events, while they are written.
+    """
+
+    config: Config
+    workdir: Path
+    policy: setup.Policy
+    data: PromptIterator
+    sampler: Sampler
+    scorer: scoring.Scorer
+    learner: Learner
+    guards: Guards
+    names: tuple[str, ...]
+    board: Board | None = None
+
+    @property
+    def compilations(self) -> int:
+        """Programs of sampler, learner and a judge in this process."""
+        own = self.sampler.compilations + self.learner.step.compilations
+        return own + judges.compilations(self.scorer.judges)
+
+    def saves_after(self, steps: int) -> bool:
+        """Whether a checkpoint is written after so many steps."""
+        every = self.config.checkpoint.every
+        return steps == self.config.num_steps or (every > 0 and steps % every == 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """The prompts of this process for one draw, on the host (numpy leaves) and on the devices."""
+
+    batch: Batch
+    prompts: PromptBatch
+    placed: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Learnt:
+    """What a learner step gave: figures by name, and log-probs [M, G, T] under the policy that entered it."""
+
+    figures: dict[str, Any]
+    logps: np.ndarray
+
+
+class Stages:
+    """The stages of one step, and what they take.
+
+    Attributes:
+      number: of the step, from 0.
+      seconds: of each phase: 'data', 'rollout', 'reward', 'learner'; and of the sampler alone, 'sampling'.
+      tokens: drawn, those of groups that were dropped among them.
+    """
+
+    def __init__(self, parts: Parts, number: int) -> None:
+        self.parts, self.number, self.tokens = parts, number, 0
+        self.seconds = dict.fromkeys(("data", "rollout", "reward", "learner", "sampling"), 0.0)
+
+    @contextlib.contextmanager
+    def clock(self, phase: str) -> Iterator[None]:
+        """Adds the seconds of the block to a phase."""
+        began = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - began
+
+    def data(self, earlier: Sequence[np.ndarray] = ()) -> Prompts:
+        """The next prompts.
+
+        Args:
+          earlier: prompt ids of the draws of this step that came before.
+        """
+        with self.clock("data"):
+            batch = next(self.parts.data)
+            prompts = redrawn(batch.prompts, earlier) if earlier else batch.prompts
+            return Prompts(batch, prompts, self.parts.policy.put(prompts))
+
+    def rollout(self, params: Any, prompts: Prompts) -> Iterator[Generation]:
+        """Rollouts of the prompts, `rollout.batch_prompts` of them at a time, when they are asked for.
+
+        All come from the same parameters, so that training stays on-policy.
+        """
+        config, placed = self.parts.config, prompts.placed
+        size, total = config.rollout.batch_prompts, len(placed.tokens)
+        for start in range(0, total, size):
+            with self.clock("rollout"):
+                part = placed if size == total else jax.tree.map(lambda x, s=start: x[s : s + size], placed)
+                drawn = generate(
+                    self.parts.sampler,
+                    params,
+                    part,
+                    decode=setup.decoder(config, self.parts.policy),
+                    seed=config.seed,
+                    purpose="train",
+                    step=self.number,
+                )
+            self.tokens += drawn.tokens
+            self.seconds["sampling"] += drawn.seconds
+            yield drawn
+
+    def signals(self, prompts: Prompts, rollouts: Iterable[Generation]) -> Collected:
+        """The prompts with their rollouts and what these earn. One part is scored while the next is drawn."""
+        batch, parts, scores, first = prompts.batch, [], [], 0
+        for part in rollouts:
+            rows = slice(first, first + len(part.texts))
+            first = rows.stop
+            examples, encoded = batch.examples[rows], batch.encoded[rows]
+            with self.clock("reward"):  # takes no time where the judge runs beside the sampler
+                scores.append(self.parts.scorer.submit(score, examples, encoded, part.texts, part.rollouts))
+            parts.append(part)
+        with self.clock("reward"):
+            signals, diagnostics = scoring.joined([scored.result() for scored in scores])
+        return Collected(
+            batch.examples,
+            batch.encoded,
+            prompts.prompts,
+            rollouts=jax.tree.map(lambda *xs: np.concatenate(xs), *[part.rollouts for part in parts]),
+            texts=[text for part in parts for text in part.texts],
+            signals=signals,
+            diagnostics=diagnostics,
+            placed=prompts.placed,
+        )
+
+    def without_dead_groups(self, drawn: Collected, draw: Callable[[Sequence[np.ndarray]], Collected]) -> Collected:
+        """The batch with live groups of further prompts in the place of dead ones, under `algorithm.filter_dead`.
+
+        At most `max_resample` draws, each of the next prompts of the data; what is still dead then stays, with
+        advantage 0. All processes draw as long as any of them has dead groups left.
+
+        Args:
+          draw: the first three stages, given the prompt ids of the draws before.
+        """
+        algorithm, batch = self.parts.config.algorithm, drawn
+        if not algorithm.filter_dead:
+            return batch
+        earlier = [everywhere(drawn.prompts.prompt_id)]
+        for _ in range(algorithm.max_resample):
+            rows = np.flatnonzero(self._dead(batch.signals))
+            if not anywhere(np.array(len(rows) > 0)):
+                break
+            more = draw(earlier)
+            earlier.append(everywhere(more.prompts.prompt_id))
+            live = np.flatnonzero(~self._dead(more.signals))
+            if count := min(len(rows), len(live)):
+                batch = batch.with_groups(rows[:count], more, live[:count], data=self.parts.data)
+        return batch
+
+    def _dead(self, signals: Signals) -> np.ndarray:
+        """bool [M], groups of this process that no advantage can be in."""
+        learner, filled = self.parts.learner, self.parts.config.algorithm.masked == "zero_fill"
+        mask = np.ones_like(signals.mask) if filled else np.asarray(signals.mask)
+        reward, values = np.asarray(learner.reward(signals)), np.asarray(signals.values)
+        return dead(reward, values, mask, in_force=learner.in_force)
+
+    def learner(
+        self, state: TrainState, reference: Flat, batch: Collected, *, drawn: Collected
+    ) -> tuple[TrainState, Learnt]:
+        """One compiled step: advantages with λ(t), the updates of the policy, λ(t+1). The state is donated.
+
+        Args:
+          batch: what is learnt from.
+          drawn: the batch as first drawn, to which the multipliers answer.
+        """
+        put = self.parts.policy.put
+        with self.clock("learner"):
+            prompts = put(batch.prompts) if batch.placed is None else batch.placed
+            signals = self._put_signals(batch.signals, drawn.signals)
+            state, figures, logps = self.parts.learner.step(state, reference, prompts, put(batch.rollouts), signals)
+            return state, Learnt(jax.device_get(figures), fetched(logps))
+
+    def _put_signals(self, signals: Signals, drawn: Signals) -> Signals:
+        """Signals on the mesh; constraint arrays [C, M, G] have the prompt axis second.
+
+        Args:
+          drawn: those of the batch as first drawn, which travel too where dead groups are replaced.
+        """
+        policy, put = self.parts.policy, jax.make_array_from_process_local_data
+        second = jax.sharding.NamedSharding(policy.mesh, jax.sharding.PartitionSpec(None, meshes.BATCH_AXES))
+        flat = policy.put({"task": signals.task, "accuracy": signals.accuracy, "format": signals.format})
+        rows: dict[str, Any] = {"values": signals.values, "mask": signals.mask}
+        if self.parts.config.algorithm.filter_dead:
+            rows |= {"drawn_values": drawn.values, "drawn_mask": drawn.mask}
+        return Signals(**flat, **{name: put(second, row) for name, row in rows.items()})
+
+    def row(self, batch: Collected, learnt: Learnt, *, drawn: Collected) -> metrics.Row:
+        """The row of metrics, over all processes; and W/rollouts/STEP.jsonl, and a prompt for TensorBoard.
+
+        Args:
+          batch: what was learnt from.
+          drawn: the batch as first drawn, of which the means are.
+
+        Raises:
+          ValueError: sampler and learner run two models.
+        """
+        parts, config, seconds = self.parts, self.parts.config, self.seconds
+        values: dict[str, Any] = {"step": self.number + 1, "compile/count": parts.compilations}
+        values |= {"sampler/tokens": self.tokens, "sampler/tokens_per_second": self.tokens / seconds["sampling"]}
+        values |= metrics.of_rollouts(drawn.rollouts, drawn.signals)
+        values |= metrics.of_learner(learnt.figures, config.constraints)
+        values |= {"rollout/dead_groups": int(self._dead(batch.signals).sum()), "rollout/resampled": batch.replaced}
+        values |= scoring.custom_means(drawn.diagnostics)
+        values |= parts.guards.judging(parts.scorer.judges.tally.take(), drawn.diagnostics)
+        values |= parts.guards.logps(batch.rollouts, learnt.logps)
+        parts.guards.saturation(learnt.figures["constraint/saturated"])
+        waste = padding(batch.prompts)
+        values |= {"data/padding_waste": waste["tokens"], "data/padding_waste_patches": waste["patches"]}
+        values |= {f"time/{phase}": seconds[phase] for phase in ("data", "rollout", "reward", "learner")}
+        if config.log.rollouts:
+            self._write_rollouts(batch, learnt.figures["constraint/lambda"])
+        if parts.board is not None and parts.saves_after(self.number + 1):
+            first = (batch.examples[0], batch.encoded[0], batch.texts[0][0])
+            parts.board.example(self.number + 1, *first, dialect=parts.scorer.dialect)
+        return metrics.row(parts.names, together(values))
+
+    def _write_rollouts(self, batch: Collected, lam: np.ndarray) -> None:
+        """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned, those learnt from."""
+        names = [constraint.name for constraint in self.parts.config.constraints]
+        lines = batch.lines(self.number + 1, dict(zip(names, map(float, lam), strict=True)))
+        file = self.parts.workdir / "rollouts" / f"{self.number + 1:06d}{suffix()}.jsonl"
+        write_rows(file, lines)
