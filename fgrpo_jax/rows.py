@@ -1,7 +1,7 @@
 """What commands leave on disk: files that are whole or absent, JSON rows that survive a kill, folders with one owner.
 
-Every command that can be killed and started again writes through this module, and nothing else writes beside and
-renames, cuts a half-written line, or decides whether a folder belongs to the run that is starting.
+Every command that can be killed and started again writes through this module. HF folders alone, which several processes
+fill together, appear by rules of their own (`weights.hub_folder`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def beside(path: Path, *, ending: str = "tmp") -> Iterator[Path]:
     if place.is_dir():
         shutil.rmtree(place)
     yield place
-    if path.is_dir():  # a folder takes the place of an empty one alone
+    if place.is_dir() and path.is_dir():  # renaming replaces a file, but no folder that holds something
         shutil.rmtree(path)
     place.replace(path)
 

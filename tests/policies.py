@@ -15,6 +15,7 @@ import small_tokenizer as tokenizers
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
+from fgrpo_jax.config.sections import MeshSection
 from fgrpo_jax.data.styles import STYLES
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -115,6 +116,6 @@ def config(hf: Path, **fields: Any) -> configs.Config:
 def policy(config: configs.Config, mesh: jax.sharding.Mesh | None = None) -> setup.Policy:
     """`setup.policy` on one device (tests run with eight), or on `mesh`."""
     mesh = meshes.make_mesh(devices=jax.devices()[:1]) if mesh is None else mesh
-    on_all = dataclasses.replace(config, mesh=configs.MeshSection(data=-1, fsdp=1, tensor=1))
+    on_all = dataclasses.replace(config, mesh=MeshSection(data=-1, fsdp=1, tensor=1))
     policy = setup.policy(on_all)
     return dataclasses.replace(policy, mesh=mesh, model=dataclasses.replace(policy.model, mesh=mesh))

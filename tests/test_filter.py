@@ -115,6 +115,18 @@ def test_other_settings_are_refused(quick, finished, folder):
     assert code == 1 and "rollout.temperature: 1.0 → 0.5" in err
 
 
+def test_overwrite_removes_the_accuracies_of_other_settings_and_nothing_else(tmp_path):
+    nobody = difficulty.Difficulty(tmp_path, None, None, None)  # whoever answers, claiming asks nobody
+    nobody.claim({"a": 1}, overwrite=False)
+    for name in (difficulty.ACCURACIES, subsets.KEPT, "notes"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="a: 1 → 2\nuse another --workdir"):
+        nobody.claim({"a": 2}, overwrite=False)
+    nobody.claim({"a": 2}, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", difficulty.SETTINGS]
+    assert json.loads((tmp_path / difficulty.SETTINGS).read_text()) == {"a": 2}
+
+
 def test_other_weights_are_refused(quick, finished, folder, tmp_path):
     path, _ = finished
     code, _, err = runs.run(door, path.parent, policies.write(tmp_path / "other", seed=1), **FIELDS)

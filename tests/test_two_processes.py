@@ -30,7 +30,7 @@ def start(*args: object, count: int = 2) -> list[subprocess.Popen[str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": f"{here.parent}:{here}", "XLA_FLAGS": QUICK}
+    environment = os.environ | {"PYTHONPATH": f"{here.parent}:{here.parent}/tools:{here}", "XLA_FLAGS": QUICK}
     return [
         subprocess.Popen(
             [sys.executable, str(here / "two_processes.py"), *map(str, (index, count, port, *args))],

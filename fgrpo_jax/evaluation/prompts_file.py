@@ -7,7 +7,8 @@ A file of prompts is JSONL, one object a line:
 `prompt` is required; `images` are paths relative to the file, before the prompt in the turn; `id` is part of the
 sampling key and must be unique (the number of the line stands in for it); `system` adds a system turn. Everything is
 read and measured before the first token is drawn, and what is wrong is named by file and line. Answers are written as
-they come to OUT.part, from which the same command goes on after a kill; OUT appears whole, at the end.
+they come to OUT.part, from which the same command goes on after a kill (OUT.settings.json says what it must have been
+drawn with); OUT appears whole, at the end, and alone.
 """
 
 from __future__ import annotations

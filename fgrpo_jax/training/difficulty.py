@@ -32,7 +32,17 @@ from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rollout.generate import generate
 from fgrpo_jax.rollout.sampler import Sampler
-from fgrpo_jax.rows import Row, append_rows, read_rows, require_same, resume_rows, write_json, write_rows
+from fgrpo_jax.rows import (
+    Row,
+    append_rows,
+    barrier,
+    read_rows,
+    require_same,
+    resume_rows,
+    this_process,
+    write_json,
+    write_rows,
+)
 from fgrpo_jax.training import setup
 from fgrpo_jax.training.collect import everywhere
 from fgrpo_jax.training.scoring import Scorer
@@ -65,16 +75,17 @@ class Difficulty:
         Raises:
           ValueError: it holds the accuracies of other settings.
         """
-        stored = self.folder / SETTINGS
-        if overwrite and jax.process_index() == 0:
-            for name in (SETTINGS, ACCURACIES, subsets.KEPT, subsets.SUMMARY):
-                (self.folder / name).unlink(missing_ok=True)
-        if stored.is_file():
+        stored, process = self.folder / SETTINGS, this_process()
+        if stored.is_file() and not overwrite:
             what = f"{self.folder} holds the accuracies of other settings"
             remedy = "use another --workdir, the same settings to go on, or --overwrite to start afresh"
             require_same(stored, settings, what=what, remedy=remedy)
-        elif jax.process_index() == 0:
+        barrier("filter looked at", process)  # before the first process changes what the others decide by
+        if process[0] == 0:
+            for name in (ACCURACIES, subsets.KEPT, subsets.SUMMARY) if overwrite else ():
+                (self.folder / name).unlink(missing_ok=True)
             write_json(stored, settings)
+        barrier("filter claimed", process)
 
     def answers(self, params: Callable[[], Any], sampler: Sampler, needs: np.ndarray, encoder: Encoder) -> list[Row]:
         """A row a prompt: those that are in the folder, and then the others, appended batch by batch.
