@@ -13,7 +13,8 @@ from bench_rollout import timed
 from checks import runs
 from checks.record import Check, above
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.processor import Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges.scorer import VerdictScorer
