@@ -16,7 +16,7 @@ from fgrpo_jax.world.drawing import PALETTE, shape_mask
 from fgrpo_jax.world.examples import World, split_of
 from fgrpo_jax.world.relations import distance, holds, is_between, is_inside, offset
 from fgrpo_jax.world.scenes import DIFFICULTIES, name_of
-from fgrpo_jax.world.traces import FlawMix
+from fgrpo_jax.world.settings import FlawMix
 
 SMALL = {"tiny": 150, "easy": 30, "hard": 8}
 

@@ -14,6 +14,7 @@ from fgrpo_jax.fgrpo.settings import Algorithm, Constraint, Dtype, Lora, Optimiz
 from fgrpo_jax.fields import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, AtLeast, field
 from fgrpo_jax.rewards.judges.settings import Server
 from fgrpo_jax.rollout.settings import Sampling
+from fgrpo_jax.world.settings import FlawMix
 
 CONSTRAINT_NAMES = ("consistency", "semantic_grounding", "spatial_grounding")
 """The paper's constraints, R_C, R_S and R_G. Their names are an interface: metrics and checkpoints have them."""
@@ -36,23 +37,13 @@ class ModelSection:
 
 
 @dataclasses.dataclass(frozen=True)
-class FlawsSection:
-    """Weights of the kinds of flaw."""
-
-    contradicts_right: float = field(0.3, "Sound reasoning, then another answer.", NOT_NEGATIVE)
-    lucky: float = field(0.4, "A false claim, then the right answer all the same.", NOT_NEGATIVE)
-    wrong_box: float = field(0.15, "An object pointed at in a wrong place.", NOT_NEGATIVE)
-    false_claim: float = field(0.15, "A false sentence beside the right ones.", NOT_NEGATIVE)
-
-
-@dataclasses.dataclass(frozen=True)
 class WorldSection:
     """The built-in world."""
 
     difficulty: Literal["tiny", "easy", "hard"] = field("tiny", "How large, crowded and varied the scenes are.")
     families: Mapping[str, float] = field(dict, "Weight of each question family. Empty is the world's own mix.", NOT_NEGATIVE)
     flawed: float = field(0.28, "Share of reference traces that are flawed on purpose, in supervised training.", FRACTION)
-    flaws: FlawsSection = field(FlawsSection, "Weights of the kinds of flaw.")
+    flaws: FlawMix = field(FlawMix, "Weights of the kinds of flaw.")
     yes_no: float = field(0.5, "Share of yes/no questions. The others are multiple choice.", FRACTION)
     seed: int = field(0, "Of the world itself: runs with another `seed` are tried on the same questions.", AtLeast(0))
 

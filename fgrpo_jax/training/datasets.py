@@ -36,14 +36,13 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
 def _world(config: Config, split: str, *, traces: bool, size: int | None) -> Source:
     """The built-in world. It is imported here alone, so that without its folder every other source still works."""
     from fgrpo_jax.world.examples import World, WorldSource
-    from fgrpo_jax.world.traces import FlawMix
 
     section = config.data.world
     world = World(
         section.difficulty,
         families=dict(section.families) or None,
         flawed=section.flawed,
-        flaws=FlawMix(**dataclasses.asdict(section.flaws)),
+        flaws=section.flaws,
         yes_no=section.yes_no,
         split_seed=section.seed,
         captions=config.sft.describe if traces else 0.0,

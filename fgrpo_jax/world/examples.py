@@ -16,7 +16,8 @@ from fgrpo_jax.records import Example, Scene
 from fgrpo_jax.world.drawing import blank, draw
 from fgrpo_jax.world.questions import FAMILIES, Asked, Plan
 from fgrpo_jax.world.scenes import DIFFICULTIES, Difficulty, make_scene
-from fgrpo_jax.world.traces import DONE, NO_FLAW, FlawMix, letter, write_trace
+from fgrpo_jax.world.settings import FlawMix
+from fgrpo_jax.world.traces import DONE, NO_FLAW, letter, write_trace
 
 SOURCE = "world"
 SPLITS = ("train", "heldout", "validation")

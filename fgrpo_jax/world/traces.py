@@ -8,8 +8,6 @@ A trace points at the objects it speaks of, states the fact that decides the que
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from fgrpo_jax.reading.frames import iou
@@ -21,29 +19,6 @@ from fgrpo_jax.world.scenes import name_of
 
 NO_FLAW = "none"
 DONE = "done"  # the answer of a captioning trace
-
-
-@dataclasses.dataclass(frozen=True)
-class FlawMix:
-    """Weights of the kinds of flaw among flawed traces.
-
-    Attributes:
-      contradicts_right: sound reasoning, and a final answer that contradicts it (so a wrong one).
-      lucky: a false claim that entails another option, and the right answer all the same.
-      wrong_box: right claim and answer, but one object is pointed at in a wrong place.
-      false_claim: right claim and answer, and one more sentence about the image that is false.
-    """
-
-    contradicts_right: float = 0.3
-    lucky: float = 0.4
-    wrong_box: float = 0.15
-    false_claim: float = 0.15
-
-    def draw(self, rng: np.random.Generator) -> str:
-        """One kind at random by these weights."""
-        kinds = [field.name for field in dataclasses.fields(self)]
-        weights = np.array([getattr(self, kind) for kind in kinds], dtype=np.float64)
-        return kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
 
 
 def box_text(box: Box) -> str:

@@ -23,7 +23,7 @@ PARSING = Nodes(
         "forms": "test_parsing.py::test_form_is_right test_parsing.py::test_form_is_wrong",
         "random texts in every dialect": (
             "test_parsing.py::test_nothing_raises test_rewards_dialects.py::test_any_text_in_any_dialect "
-            "test_sentences.py::test_reading_is_total_and_steady"
+            "test_sentences.py::test_reading_is_total"
         ),
         "boxes and points through every pair of frames and back": (
             "test_frames.py::test_boxes_and_points_come_back_to_the_pixel "
@@ -38,10 +38,7 @@ PARSING = Nodes(
 LABELLED = Nodes(
     "labelled",
     {
-        "kappa and abstentions": "test_labelled.py::test_the_rules_agree_with_the_labels_where_they_decide",
-        "pre-check without the structured question": (
-            "test_labelled.py::test_without_the_structured_question_the_rules_are_right_where_they_decide"
-        ),
+        "pre-check without the structured question": ("test_labelled.py::test_the_pre_check_is_right_where_it_decides"),
         "the audit's command": "test_audit.py::test_the_built_in_set_reaches_the_bound",
     },
 )
