@@ -17,6 +17,7 @@ from fgrpo_jax.config import load as configs
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES, Config
 from fgrpo_jax.configs import default, nlvr, qwen3b, qwen7b, tiny
 from fgrpo_jax.fgrpo.settings import Constraint
+from fgrpo_jax.world.settings import FlawMix
 
 ROOT = Path(__file__).parent.parent
 FILES = {"default": default, "tiny": tiny, "nlvr": nlvr, "qwen3b": qwen3b, "qwen7b": qwen7b}
@@ -496,6 +497,7 @@ def test_every_config_leaf_is_read() -> None:
         "measured": ("constraints", "signal"),
         "body": ("server", "extra"),
     }
+    found |= {("flaws", field.name) for field in dataclasses.fields(FlawMix)}  # its `draw` goes through them all
     found |= {leaf for name, leaf in derived.items() if any(field == name for _, field in found)}
     unread = sorted(leaves() - found)
     assert not unread, f"config fields nobody reads: {['.'.join(filter(None, leaf)) for leaf in unread]}"

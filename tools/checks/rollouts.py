@@ -30,7 +30,7 @@ LAYOUTS = Nodes(
         "after another step, by a new sampler": "test_sampler.py::test_a_resumed_step_repeats_exactly",
         "compacted": "test_compaction.py::test_fewer_places_a_prompt_change_nothing",
         "layers unrolled, cache in blocks": (
-            "test_sampler_model.py::test_unrolled_layers_compact_and_stream_alike "
+            "test_sampler_model.py::test_unrolled_layers_compact_alike "
             "test_sampler_model.py::test_layers_one_by_one_and_cache_by_blocks_draw_the_same"
         ),
         "eight devices, no weight gathered while decoding": (
