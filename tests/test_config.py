@@ -17,6 +17,7 @@ from fgrpo_jax.config import load as configs
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES, Config
 from fgrpo_jax.configs import default, nlvr, qwen3b, qwen7b, tiny
 from fgrpo_jax.fgrpo.settings import Constraint
+from fgrpo_jax.rows import leaves as paths_of
 from fgrpo_jax.world.settings import FlawMix
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +74,7 @@ def test_hyperparameters_are_the_papers(name: str) -> None:
 def test_the_reference_is_that_of_the_declarations() -> None:
     page = (ROOT / "docs" / "config.md").read_text()
     assert page == reference.markdown(), "python -m fgrpo_jax.config.reference > docs/config.md"
-    fields = effects.leaves(schema.plain(default.get_config()))
+    fields = paths_of(schema.plain(default.get_config()))
     assert len(fields) > 150
     named = {name for name in fields if not name.startswith("constraints.")}
     assert [name for name in sorted(named) if f"| `{name}`" not in page] == []
@@ -265,7 +266,7 @@ def test_what_a_change_of_a_field_may_change_stands_in_one_table() -> None:
     assert effects.effects("algorithm.kl_coef") == ("steps",)
     assert effects.effects("rollout.top_p") == ("steps", "answers", "filter")
     assert effects.effects("data.path") == effects.effects("eval.judge.server.url") == ()
-    fields = effects.leaves(schema.plain(tiny.get_config()))
+    fields = paths_of(schema.plain(tiny.get_config()))
     for pattern, _ in effects.TABLE:  # none is there for a field that is not
         entries = ("data.mix.*.path", "eval.paths.*")
         assert pattern in entries or any(fnmatch.fnmatchcase(name, pattern) for name in fields), pattern
