@@ -3,11 +3,7 @@
     python tools/check.py main           in a quarter of an hour on two cores
     python tools/check.py main --full    first the long runs, whose figures `main` reads from docs/checks/main.json
     python tools/check.py house          the tree itself: sizes, circles, an installation, how fast the commands answer
-    python tools/check.py rollouts       the rollout engine alone, in a quarter of an hour
-    python tools/check.py learner        the compiled step, in a quarter of an hour
-    python tools/check.py signals        parsing, judges and their reliability, in a quarter of an hour
-    python tools/check.py data           readers, pipeline, metrics, bad data, in a quarter of an hour
-    python tools/check.py weights        checkpoints in and out, in a quarter of an hour on two cores
+    python tools/check.py AREA           rollouts, learner, signals, data, weights: each some quarter of an hour
 
 Each line is {"check": …, "value": …, "bound": …, "ok": …}. The exit code is 0 when all of them hold, 1 when any does
 not or could not be tried (`"ok": null`, with the reason as its value; --skip=GROUP leaves a group out on purpose).

@@ -19,10 +19,6 @@ JUDGE: dict[str, Any] = {
     "judge.backend": "server",
     "judge.precheck": False,  # else the rules decide most of it
     "judge.server.model": scripted_judge.MODEL,
-    "judge.server.timeout": 2.5,
-    "judge.server.deadline": 30.0,
-    "judge.server.backoff": 0.05,
-    "judge.server.retries": 2,
 }
 
 
