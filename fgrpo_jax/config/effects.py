@@ -9,6 +9,8 @@ import fnmatch
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from fgrpo_jax.rows import leaves
+
 Effect = Literal["steps", "answers", "filter", "data"]
 """steps: what a training step computes. answers: those of an evaluation, and judgements of them. filter: accuracies
 that `filter` measures. data: which training examples there are, wherever they lie and however they are shown."""
@@ -92,14 +94,3 @@ def resume_free(config: Mapping[str, Any]) -> Callable[[str], bool]:
     """
     steady = config["optim"]["schedule"] == "constant"
     return lambda path: STEPS not in effects(path) or (path == "num_steps" and steady)
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{dotted path: value} of nested mappings."""
-    out: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            out.update(leaves(value, f"{prefix}{name}."))
-        else:
-            out[f"{prefix}{name}"] = value
-    return out
