@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
         for name, source in sets.items():
             spent = Spent()
             file = answering.answers_on_file(config, name, folder=folder, policy=named.identity)
-            work = {"scorer": scorer, "spent": spent, "extractor": extractor}
+            work: dict[str, Any] = {"scorer": scorer, "spent": spent, "extractor": extractor}
             answers = answering.answer_set(config, policy, lambda: named.params, sampler, source, file, **work)
             found.append(results.of_set(name, answers, resamples=config.eval.resamples))
             tqdm.write(f"{name}: {spent.line()}")

@@ -131,9 +131,7 @@ def _sampler(args: argparse.Namespace, processor: Processor, dtype: Any) -> Samp
 def _check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that would not be read."""
     if args.video and args.fps is None:
-        raise ValueError(
-            "--video=DIR needs --fps=RATE, the frames a second of that folder: the model counts in seconds"
-        )
+        raise ValueError("--video=DIR needs --fps=RATE, the frames a second of the folder: the model counts in seconds")
     if args.prompts is None:
         if args.out is not None:
             raise ValueError("--out is for --prompts=FILE; a single --prompt is printed, with --json as one line")

@@ -33,8 +33,14 @@ def judged_answers(config: configs.Config, batch: Batch, drawn: Generation, scor
         parsed = parse(text, dialect=dialect)
         by_rules = _read(example, parsed)
         answer = {
-            **{"id": example.id, "source": example.source, "tags": dict(example.tags), "question": example.question},
-            **{"options": list(example.options), "gold": example.answer, "text": text, "read": by_rules},
+            "id": example.id,
+            "source": example.source,
+            "tags": dict(example.tags),
+            "question": example.question,
+            "options": list(example.options),
+            "gold": example.answer,
+            "text": text,
+            "read": by_rules,
             **_judged(signals, diagnostics, row),
             "tokens": int(drawn.rollouts.mask[row, 0].sum()),
             "truncated": float(not drawn.rollouts.finished[row, 0]),

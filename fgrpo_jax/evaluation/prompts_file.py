@@ -79,20 +79,16 @@ def encode(
 
 def samples(drawn: Generation, prompt: int = 0) -> list[dict[str, Any]]:
     """The samples of one prompt, ready for JSON. Boxes are as the text says them: pixels of the processed image."""
+    ids, logprob = drawn.ids, drawn.logprob
     return [
-        {
-            "text": text,
-            "tokens": drawn.ids(prompt, g),
-            "logprob": drawn.logprob(prompt, g),
-            "boxes": read_boxes(text)[0],
-        }
+        {"text": text, "tokens": ids(prompt, g), "logprob": logprob(prompt, g), "boxes": read_boxes(text)[0]}
         for g, text in enumerate(drawn.texts[prompt])
     ]
 
 
 # ---------------------------------------------------------------------------------------------------- a file of them
 def read_questions(file: Path, *, system: str = "") -> list[Question]:
-    """The questions of a JSONL file; `system` is of the rows that name none. A ValueError names file, line and remedy."""
+    """The questions of a JSONL file; `system` is of rows that name none. A ValueError names file, line and remedy."""
     # Only newlines break lines: splitlines would also split at U+2028 in a text.
     lines = [(n, line) for n, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1) if line.strip()]
     if not lines:
@@ -114,7 +110,7 @@ def _question(line: str, file: Path, number: int, system: str) -> Question:
         raise ValueError(f"{place} is not JSON ({error.msg}); write one object a line") from error
     if not isinstance(row, dict):
         raise ValueError(f'{place} is no JSON object; write {{"prompt": ...}}')
-    for key in row.keys() - FIELDS:
+    for key in (key for key in row if key not in FIELDS):
         near = difflib.get_close_matches(key, FIELDS, n=1)
         hint = f"did you mean {near[0]!r}" if near else f"the fields are {', '.join(FIELDS)}"
         raise ValueError(f"{place}: unknown key {key!r}; {hint}")
