@@ -163,12 +163,8 @@ def training_batches(config: Config, policy: Policy) -> PromptIterator:
     """Prompts for rollouts: what the filters leave, shuffled by the run's seed, without end."""
     made, data = encoder(config, policy), config.data
     chosen = selection.select(config, source(config, data.train_split), made)
-    order: dict[str, Any] = {
-        "seed": config.seed,
-        "group": data.buckets.group,
-        "known": chosen.known,
-        "selection": chosen.digest,
-    }
+    order: dict[str, Any] = {"seed": config.seed, "group": data.buckets.group}
+    order |= {"known": chosen.known, "selection": chosen.digest}
     return batches(config, chosen.source, made, batch_size=data.prompts_per_step, workers=data.workers, **order)
 
 
@@ -185,7 +181,8 @@ def supervised_batches(
     config: Config, policy: Policy, *, split: str, repeat: bool, limit: int | None = None
 ) -> PromptIterator:
     """Prompts with reference responses: shuffled without end (`repeat`), or the first `limit` once, filled up."""
-    order = {"seed": config.seed, "workers": config.data.workers} if repeat else {"epochs": 1, "remainder": "pad"}
+    endless, once = {"seed": config.seed, "workers": config.data.workers}, {"epochs": 1, "remainder": "pad"}
+    order: dict[str, Any] = endless if repeat else once
     traces, made = source(config, split, traces=True, size=limit), encoder(config, policy, responses=True)
     return batches(config, traces, made, batch_size=config.sft.batch, **order)
 
