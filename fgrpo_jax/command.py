@@ -1,6 +1,6 @@
 """What every command has in common: flags, a config with overrides, and errors a person can act on.
 
-A door is a module with `main(args)` and, at its end, `raise SystemExit(doors.run(main, parser()))`. Flags of the form
+A command is a module with `main(args)` that ends in `raise SystemExit(command.run(main, parser()))`. Flags of the form
 `--config=FILE --config.a.b=v` are taken out of the command line first and become `args.config`; argparse has the rest.
 A mistake of the user's (bad value, missing file) ends in one clear message and exit code 1, a fault of ours in a
 traceback. FGRPO_TRACEBACK=1 shows the traceback in both cases.
@@ -14,59 +14,42 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 PACKAGE = Path(__file__).parent
 
 
 def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> argparse.ArgumentParser:
-    """An argument parser with the flags that several doors share.
+    """An argument parser with the flags that several commands share.
 
     Args:
-      doc: the door's docstring; its first line is the summary.
-      config: the door takes --config=FILE and --config.a.b=v.
-      workdir: the door takes --workdir and --overwrite.
+      doc: the command's docstring, which --help shows.
+      config: it takes --config=FILE and --config.a.b=v.
+      workdir: it takes --workdir and --overwrite.
     """
-    out = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    out = argparse.ArgumentParser(description=doc, formatter_class=raw, allow_abbrev=False)
+    add = out.add_argument
     if config:
-        out.add_argument(
-            "--config",
-            required=True,
-            help="a config by name (tiny, qwen3b) or file, NAME:BASE to build on another; --config.a.b=v sets a field",
-        )
+        about = "a config by name (tiny, qwen3b) or file, NAME:BASE to build on another; --config.a.b=v sets a field"
+        add("--config", required=True, help=about)
     if workdir:
-        out.add_argument(
-            "--workdir", required=True, type=Path, help="folder of the run; an unfinished run in it goes on"
-        )
-        out.add_argument(
-            "--overwrite", action="store_true", help="delete the run that is in the workdir and start afresh"
-        )
+        add("--workdir", required=True, type=Path, help="folder of the run; an unfinished run in it goes on")
+        add("--overwrite", action="store_true", help="delete the run that is in the workdir and start afresh")
     return out
 
 
 def add_policy(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """Adds --hf and --revision, which name a checkpoint (`fgrpo_jax.data.hub.find`)."""
-    parser.add_argument(
-        "--hf",
-        required=required,
-        metavar="DIR_OR_ID",
-        help="checkpoint: a folder in HF format, a hub id (OWNER/NAME) or 'shipped'",
-    )
+    about = "checkpoint: a folder in HF format, a hub id (OWNER/NAME) or 'shipped'"
+    parser.add_argument("--hf", required=required, metavar="DIR_OR_ID", help=about)
     parser.add_argument("--revision", default="", help="branch, tag or commit of a hub id (default: main)")
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """Adds --distributed, by which several processes become one run (`join`)."""
-    parser.add_argument(
-        "--distributed",
-        nargs="?",
-        const="",
-        metavar="HOST:PORT,COUNT,INDEX",
-        help="be one of several processes with one mesh over all their devices; alone it asks SLURM, Open MPI, "
-        "Kubernetes or Cloud TPU who they are, else: coordinator, number of processes, which of them this is",
-    )
+    about = "be one of several processes with one mesh over all their devices; alone it asks SLURM, Open MPI, "
+    about += "Kubernetes or Cloud TPU who they are, else: coordinator, number of processes, which of them this is"
+    parser.add_argument("--distributed", nargs="?", const="", metavar="HOST:PORT,COUNT,INDEX", help=about)
 
 
 def join(where: str) -> None:
@@ -74,16 +57,12 @@ def join(where: str) -> None:
 
     Args:
       where: 'HOST:PORT,COUNT,INDEX', or '' to find out from the cluster.
-
-    Raises:
-      ValueError: not of that form, or there is no cluster that says it.
     """
     import jax  # not needed to read a command line
 
     coordinator, *numbers = where.split(",") if where else (None,)
-    if where and not (
-        len(numbers) == 2 and all(number.isdecimal() for number in numbers) and int(numbers[1]) < int(numbers[0])
-    ):
+    decimal = len(numbers) == 2 and all(number.isdecimal() for number in numbers)
+    if where and not (decimal and int(numbers[1]) < int(numbers[0])):
         raise ValueError(
             f"--distributed={where}: expected HOST:PORT,COUNT,INDEX such as 10.0.0.1:8476,4,0 with INDEX below COUNT"
         )
@@ -99,13 +78,9 @@ def join(where: str) -> None:
 def run(
     main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
-    """Parses the command line, runs `main` and returns the exit code: 0, 1 on a user's mistake, 130 when interrupted.
-
-    `main` may return an exit code of its own.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Runs `main` on the command line; returns the exit code: its own or 0, 1 on a mistake, 130 when interrupted."""
     try:
-        rest, overrides = _split(argv)
+        rest, overrides = _split(sys.argv[1:] if argv is None else argv)
         args = parser.parse_args(rest)
         if overrides and "config" not in args:
             parser.error(f"this command takes no config, got {overrides[0]}")
@@ -147,11 +122,5 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _is_users(error: BaseException) -> bool:
     """Whether a person can act on the message: raised by this package on purpose, or about a file."""
-    return isinstance(error, OSError) or _is_below(PACKAGE, error.__traceback__)
-
-
-def _is_below(folder: Path, trace: TracebackType | None) -> bool:
-    innermost = None
-    while trace is not None:
-        innermost, trace = trace, trace.tb_next
-    return innermost is not None and folder in Path(innermost.tb_frame.f_code.co_filename).parents
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, OSError) or PACKAGE in Path(innermost.f_code.co_filename).parents

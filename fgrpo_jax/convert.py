@@ -49,11 +49,9 @@ class Policy:
 
 
 def folder_dtype(folder: Path) -> str:
-    """The dtype of the weights in an HF folder, read from the headers of its safetensors files.
+    """The dtype of the weights in an HF folder, from the headers of its safetensors files.
 
-    Raises:
-      FileNotFoundError: no safetensors files.
-      ValueError: a broken header, or several dtypes (converting would change some of them unseen).
+    Several dtypes are a ValueError: converting would change some of them unseen.
     """
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"no safetensors files in {folder}; give a folder in HF format")
@@ -70,17 +68,12 @@ def folder_dtype(folder: Path) -> str:
 def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False) -> Path:
     """Writes the policy of an HF folder as step 0 of a new checkpoints folder; returns the step's folder.
 
-    Tensors go from the mapped files into the checkpoint a layer at a time: the model is never in memory.
+    Tensors go from the mapped files into the checkpoint a layer at a time: the model is never in memory. Nothing is
+    written where a tensor is not the model's, and nothing is kept where the disk gets full.
 
     Args:
       dtype: of the stored parameters; None keeps that of the folder.
       show: a progress bar on stderr.
-
-    Raises:
-      FileNotFoundError: no HF folder there.
-      FileExistsError: `out` holds something.
-      OSError: the disk is full.
-      ValueError: tensors that are not the model's, see `weights.load_hf`. Nothing is written then.
     """
     if not (hf / "config.json").is_file():
         raise FileNotFoundError(f"no config.json in {hf}; give a folder in HF format")
@@ -88,7 +81,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
     model = Model.create(ModelConfig.load(hf))
     kind = np.dtype(jnp.dtype(dtype or folder_dtype(hf)))
     source = importer.Source(hf, model)
-    total = checkpoint_bytes(source, kind)
+    total = sum(math.prod(leaf.spec.shape) for leaf in source.leaves) * kind.itemsize
     hub_folder.require_room(out, total)
 
     def read(leaf: Leaf, start: int, stop: int) -> np.ndarray:
@@ -106,11 +99,6 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
     return out.absolute() / step
 
 
-def checkpoint_bytes(source: importer.Source, dtype: np.dtype) -> int:
-    """Bytes of the arrays of a checkpoint."""
-    return sum(math.prod(leaf.spec.shape) for leaf in source.leaves) * dtype.itemsize
-
-
 def _save(folder: Path, policy: Policy, hf: Path, out: Path) -> Path:
     checkpoints = checkpoint.Checkpoints(folder, keep=1)
     try:
@@ -119,9 +107,8 @@ def _save(folder: Path, policy: Policy, hf: Path, out: Path) -> Path:
         # Tensorstore raises a ValueError whatever went wrong; only a full disk is a person's to mend.
         if not any(words in str(error) for words in _FULL):
             raise
-        raise OSError(
-            errno.ENOSPC, f"{out} could not be written, nothing of it is kept: {str(error)[:300]}; free some room"
-        ) from error
+        message = f"{out} could not be written, nothing of it is kept: {str(error)[:300]}; free some room"
+        raise OSError(errno.ENOSPC, message) from error
     finally:
         checkpoints.close()
 
@@ -165,9 +152,8 @@ def main(args: argparse.Namespace) -> int:
         return 0
     if args.verify and not verified(folder):
         return 1
-    if args.out is None:
-        return 0
-    print(f"wrote {convert(folder, args.out, dtype=args.dtype, show=True)}")
+    if args.out is not None:
+        print(f"wrote {convert(folder, args.out, dtype=args.dtype, show=True)}")
     return 0
 
 

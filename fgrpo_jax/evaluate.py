@@ -29,14 +29,18 @@ from fgrpo_jax.data.styles import find_style
 from fgrpo_jax.evaluation import answering, comparing, paper, results, tables
 from fgrpo_jax.evaluation.answering import Spent
 from fgrpo_jax.evaluation.results import SetResult
-from fgrpo_jax.rows import write_atomically, write_json
+from fgrpo_jax.rows import write_json
 from fgrpo_jax.training import datasets, judges, setup
 from fgrpo_jax.training.policy import Named
 
 
 def main(args: argparse.Namespace) -> None:
     """Evaluates one policy and writes what it answered."""
-    _refuse_training_run(args.workdir)
+    if (args.workdir / "eval" / "before.jsonl").exists() or (args.workdir / "metrics.jsonl").exists():
+        raise ValueError(
+            f"{args.workdir} is the workdir of a training run, whose held-out results would be overwritten; give "
+            "another --workdir"
+        )
     named = Named.of(args, door="evaluate")
     config, policy, folder = named.config, named.policy, args.workdir / "eval"
     meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
@@ -55,35 +59,20 @@ def main(args: argparse.Namespace) -> None:
         for name, source in sets.items():
             spent = Spent()
             file = answering.answers_on_file(config, name, folder=folder, policy=named.identity)
-            answers = answering.answer_set(
-                config,
-                policy,
-                lambda: named.params,
-                sampler,
-                source,
-                file,
-                scorer=scorer,
-                spent=spent,
-                extractor=extractor,
-            )
+            work: dict[str, Any] = {"scorer": scorer, "spent": spent, "extractor": extractor}
+            answers = answering.answer_set(config, policy, lambda: named.params, sampler, source, file, **work)
             found.append(results.of_set(name, answers, resamples=config.eval.resamples))
             tqdm.write(f"{name}: {spent.line()}")
     if jax.process_index() == 0:
-        who = {"judge": scorer.judges.about, "extractor": extractor.about if extractor else {"backend": "rules"}}
-        report(folder, found, protocol(config, policy, named.identity, **who))
+        who = {"extractor": extractor.about if extractor else {"backend": "rules"}, "judge": scorer.judges.about}
+        report(folder, found, protocol(config, named.identity, **who))
 
 
 # ----------------------------------------------------------------------------------------------------- what is reported
-def protocol(
-    config: configs.Config,
-    policy: setup.Policy,
-    named: Mapping[str, Any],
-    *,
-    judge: Mapping[str, str],
-    extractor: Mapping[str, str],
-) -> dict[str, Any]:
-    """What moves scores, as it stands in every result file."""
-    sampling, style = config.rollout, find_style(config.data.prompt)
+def protocol(config: configs.Config, named: Mapping[str, Any], **who: Mapping[str, str]) -> dict[str, Any]:
+    """What moves scores, as it stands in every result file; `who` reads answers and judges."""
+    style = find_style(config.data.prompt)
+    sampling = {name: getattr(config.rollout, name) for name in ("top_p", "top_k", "min_p", "repetition_penalty")}
     return {
         "policy": dict(named),
         "prompt": config.data.prompt,
@@ -93,17 +82,10 @@ def protocol(
         "max_prompt_tokens": config.data.max_prompt_tokens,
         "max_new_tokens": setup.eval_window(config),
         "temperature": config.eval.temperature,
-        "sampling": {
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "repetition_penalty": sampling.repetition_penalty,
-            "seed": config.eval.seed,
-        },
+        "sampling": {**sampling, "seed": config.eval.seed},
         "compute_dtype": config.model.compute_dtype,
         "param_dtype": config.model.param_dtype,
-        "extractor": dict(extractor),
-        "judge": dict(judge),
+        **{name: dict(about) for name, about in who.items()},
         "resamples": config.eval.resamples,
         "version": __version__,
     }
@@ -115,26 +97,14 @@ def report(folder: Path, found: Sequence[SetResult], settings: Mapping[str, Any]
     summary = tables.summary(found, label="this run")
     broken_down = [grid for result in found if (grid := tables.groups(result))]
     grids = [*([summary] if len(found) > 1 or len(summary.body) > 1 else []), *map(tables.details, found), *broken_down]
-    said = [*tables.notes(found, settings), *([paper.about()] if len(summary.body) > len(found) else [])]
-    listed = "\n".join(f"- {note}" for note in said)
-    write_atomically(folder / "results.md", "\n\n".join([*(grid.markdown() for grid in grids), listed]) + "\n")
-    comment = "\n".join(f"% {note}" for note in said)
-    write_atomically(folder / "results.tex", "\n\n".join([comment, *(grid.latex() for grid in grids)]) + "\n")
-    print("\n\n".join(grid.text() for grid in (grids if len(found) == 1 else [summary])))
-    print("\n" + "\n".join(said))
+    notes = [*tables.notes(found, settings), *([paper.about()] if len(summary.body) > len(found) else [])]
+    tables.write(folder, "results", grids, notes)
+    tables.show(grids if len(found) == 1 else [summary], notes)
     print(f"answers, results.json, results.md and results.tex are in {folder}")
 
 
-def _refuse_training_run(workdir: Path) -> None:
-    if (workdir / "eval" / "before.jsonl").exists() or (workdir / "metrics.jsonl").exists():
-        raise ValueError(
-            f"{workdir} is the workdir of a training run, whose held-out results would be overwritten; give another "
-            "--workdir"
-        )
-
-
 def parser() -> argparse.ArgumentParser:
-    """Flags of this door."""
+    """Flags of this command."""
     out = command.parser(__doc__, config=True)
     out.add_argument("--workdir", required=True, type=Path, help="folder for answers and results")
     command.add_policy(out)
@@ -144,9 +114,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """The door, or with 'compare' as its first word the comparison of evaluated runs."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["compare"]:
+    """The command, or with 'compare' as its first word the comparison of evaluated runs."""
+    given = sys.argv[1:] if argv is None else argv
+    if list(given[:1]) == ["compare"]:
         return command.run(comparing.main, comparing.parser(), given[1:])
     return command.run(main, parser(), given)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,18 +39,11 @@ def export(
     """Writes the policy of a checkpoint as an HF folder, whole or not at all; returns the checkpoint that was taken.
 
     Args:
-      source: anything `checkpoint.resolve` takes.
-      out: must not exist, or be empty.
+      source, out: anything `checkpoint.resolve` takes, and a folder that is empty or not there.
       dtype: of the tensors; None keeps that of the checkpoint.
       shard_bytes: a file of weights is closed before it grows beyond this.
       process: (k, n): n processes that share a file system write the folder together, this is the k-th.
       show: a progress bar on stderr.
-
-    Raises:
-      FileNotFoundError: no checkpoint there.
-      FileExistsError: `out` holds something.
-      OSError: the disk is full; names the tensor.
-      ValueError: the checkpoint's arrays are not those of its own config.json.
     """
     hub_folder.require_new(out)
     page_cache.keep_freed()
@@ -61,16 +55,8 @@ def export(
     stored = streams.Stored(found / "params", [leaf.path for leaf in leaves(model)])
     total = sum(math.prod(leaf.spec.shape) for leaf in leaves(model)) * kind.itemsize
     with bar(total // process[1], "export") if show else tqdm(disable=True) as progress:
-        write_hf(
-            out,
-            stored,
-            model,
-            dtype=kind,
-            source=files,
-            shard_bytes=shard_bytes,
-            process=process,
-            progress=progress.update,
-        )
+        how: dict[str, Any] = {"shard_bytes": shard_bytes, "process": process, "progress": progress.update}
+        write_hf(out, stored, model, dtype=kind, source=files, **how)
     return found
 
 
@@ -92,9 +78,8 @@ def main(args: argparse.Namespace) -> None:
     process = (args.process_index, args.process_count)
     if not 0 <= process[0] < process[1]:
         raise ValueError(f"--process_index is {process[0]}; give 0 … {process[1] - 1} for --process_count={process[1]}")
-    found = export(
-        args.checkpoint, args.out, dtype=args.dtype, shard_bytes=args.shard_gb * 1e9, process=process, show=True
-    )
+    size = args.shard_gb * 1e9
+    found = export(args.checkpoint, args.out, dtype=args.dtype, shard_bytes=size, process=process, show=True)
     print(f"wrote {args.out} from {found}")
 
 

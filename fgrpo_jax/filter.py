@@ -36,8 +36,13 @@ def main(args: argparse.Namespace) -> None:
     named = Named.of(args, door="train")
     config, policy = named.config, named.policy
     meshes.require_divisible(policy.mesh, config__data__difficulty__batch_prompts=config.data.difficulty.batch_prompts)
-    whole = datasets.source(config, config.data.train_split)
-    tried = _tried(config, whole)
+    whole, first = datasets.source(config, config.data.train_split), config.data.difficulty.examples
+    if config.data.source == "world" and not first:
+        raise ValueError(
+            "the built-in world has no end; say how many of its examples are tried: "
+            "--config.data.difficulty.examples=1000"
+        )
+    tried = First(whole, first) if first else whole
     encoder = setup.encoder(config, policy)
     order, needs, long = _order(config, tried, encoder)
     data, weights = selection.description(config, whole), named.identity["fingerprint"]
@@ -47,16 +52,6 @@ def main(args: argparse.Namespace) -> None:
     if jax.process_index() == 0:
         who = {"hf": named.identity["name"], "revision": named.identity["revision"], "weights": weights}
         print(found.write(rows, {"data": data, "policy": who, "examples": len(tried), "too_long": long}))
-
-
-def _tried(config: Config, whole: Source) -> Source:
-    first = config.data.difficulty.examples
-    if config.data.source == "world" and not first:
-        raise ValueError(
-            "the built-in world has no end; say how many of its examples are tried: "
-            "--config.data.difficulty.examples=1000"
-        )
-    return First(whole, first) if first else whole
 
 
 def _order(config: Config, source: Source, encoder: Encoder) -> tuple[np.ndarray, np.ndarray, int]:
@@ -78,7 +73,7 @@ def _order(config: Config, source: Source, encoder: Encoder) -> tuple[np.ndarray
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of this door."""
+    """Flags of this command."""
     out = command.parser(__doc__, config=True, workdir=True)
     command.add_policy(out)
     out.add_argument("--checkpoint", type=Path, help="a policy as a checkpoint: one, or a run's folder for its newest")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import read_frames
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import collate
-from fgrpo_jax.evaluation.prompts_file import Answers, ask_all, encode, read_questions, samples, settings_of
+from fgrpo_jax.evaluation.prompts_file import Answers, ask_all, encode, read_questions, samples
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.frames import convert_box
 from fgrpo_jax.records import Box, ImageSize, PromptBatch, Video
@@ -41,38 +42,40 @@ from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.rollout.stopping import StopTable
 from fgrpo_jax.weights import importer
 
+SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "min_new_tokens")
+"""Flags with the names of fields of `Sampling`."""
+
 DTYPES = ("float32", "bfloat16", "float16")
 UNROLLED_BYTES = 2**30
 """Weights at most this large are copied out of their stacks before the decode loop, on CPU (`Model.unrolled`)."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of this door."""
+    """Flags of this command."""
     out = command.parser(__doc__)
     command.add_policy(out, required=True)
-    out.add_argument("--image", action="append", default=[], metavar="FILE", help="an image; repeat for several")
-    out.add_argument("--video", action="append", default=[], metavar="DIR", help="a folder of frames; needs --fps")
-    out.add_argument("--fps", type=float, help="frames a second of every --video")
+    add = out.add_argument
+    add("--image", action="append", default=[], metavar="FILE", help="an image; repeat for several")
+    add("--video", action="append", default=[], metavar="DIR", help="a folder of frames; needs --fps")
+    add("--fps", type=float, help="frames a second of every --video")
     asked = out.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", help="text of the user turn, after images and videos")
     asked.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL file of prompts; needs --out")
-    out.add_argument("--out", type=Path, metavar="FILE", help="JSONL file to write, with --prompts")
-    out.add_argument("--batch", type=_positive, default=8, help="prompts of --prompts drawn at once (default 8)")
-    out.add_argument("--system", default="", help="text of a system turn; without it, what the template does by itself")
-    out.add_argument("--num", type=_positive, default=1, help="samples to draw (default 1)")
-    out.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (default 1)")
-    out.add_argument("--top_k", type=int, default=0, help="only the k likeliest tokens; 0 is all (default)")
-    out.add_argument("--top_p", type=float, default=1.0, help="only the likeliest tokens of this mass (default 1: all)")
-    out.add_argument("--min_p", type=float, default=0.0, help="only tokens this share as likely as the likeliest")
-    out.add_argument("--min_new_tokens", type=int, default=0, help="no end before so many tokens (default 0)")
-    out.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="ends a completion; repeat for several"
-    )
-    out.add_argument("--prefill", default="", metavar="TEXT", help="how the answer begins; samples go on from there")
-    out.add_argument("--max_new_tokens", type=_positive, default=256, help="completion tokens at most (default 256)")
-    out.add_argument("--seed", type=_seed, default=0, help="same seed, same samples (default 0)")
-    out.add_argument("--dtype", choices=DTYPES, help="of weights and computation (default: the checkpoint's)")
-    out.add_argument("--json", action="store_true", help="print one JSON line and nothing else")
+    add("--out", type=Path, metavar="FILE", help="JSONL file to write, with --prompts")
+    add("--batch", type=_positive, default=8, help="prompts of --prompts drawn at once (default 8)")
+    add("--system", default="", help="text of a system turn; without it, what the template does by itself")
+    add("--num", type=_positive, default=1, help="samples to draw (default 1)")
+    add("--temperature", type=float, default=1.0, help="0 is greedy (default 1)")
+    add("--top_k", type=int, default=0, help="only the k likeliest tokens; 0 is all (default)")
+    add("--top_p", type=float, default=1.0, help="only the likeliest tokens of this mass (default 1: all)")
+    add("--min_p", type=float, default=0.0, help="only tokens this share as likely as the likeliest")
+    add("--min_new_tokens", type=int, default=0, help="no end before so many tokens (default 0)")
+    add("--stop", action="append", default=[], metavar="TEXT", help="ends a completion; repeat for several")
+    add("--prefill", default="", metavar="TEXT", help="how the answer begins; samples go on from there")
+    add("--max_new_tokens", type=_positive, default=256, help="completion tokens at most (default 256)")
+    add("--seed", type=_seed, default=0, help="same seed, same samples (default 0)")
+    add("--dtype", choices=DTYPES, help="of weights and computation (default: the checkpoint's)")
+    add("--json", action="store_true", help="print one JSON line and nothing else")
     return out
 
 
@@ -97,7 +100,7 @@ def main(args: argparse.Namespace) -> None:
         return generate(sampler, params, batch, decode=processor.decode, seed=args.seed, purpose="generate", step=0)
 
     if prompt is None:
-        answers = Answers(args.out, settings_of(args.prompts, _settings(args, folder, dtype)))
+        answers = Answers(args.out, _settings(args, folder, dtype))
         tokens, seconds = ask_all(questions, answers, processor, prefill=args.prefill, batch=args.batch, draw=draw)
         speed = f", {tokens / seconds:.1f} tokens/s" if seconds else ""
         print(f"{len(questions)} prompts answered in {args.out}, {tokens} tokens in {seconds:.2f} s{speed}")
@@ -117,15 +120,7 @@ def _sampler(args: argparse.Namespace, processor: Processor, dtype: Any) -> Samp
     unrolled = jax.default_backend() == "cpu" and weights_bytes <= UNROLLED_BYTES
     return Sampler(
         dataclasses.replace(model, unrolled=unrolled),
-        Sampling(
-            group_size=args.num,
-            max_new_tokens=args.max_new_tokens,
-            temperature=args.temperature,
-            top_k=args.top_k,
-            top_p=args.top_p,
-            min_p=args.min_p,
-            min_new_tokens=args.min_new_tokens,
-        ),
+        Sampling(group_size=args.num, **{name: vars(args)[name] for name in SAMPLING}),
         eos_ids=processor.eos_ids,
         pad_id=processor.pad_id,
         banned=processor.banned,
@@ -135,13 +130,11 @@ def _sampler(args: argparse.Namespace, processor: Processor, dtype: Any) -> Samp
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Refuses flags that would not be read."""
-    if args.prompts is None and args.out is not None:
-        raise ValueError("--out is for --prompts=FILE; a single --prompt is printed, with --json as one line")
     if args.video and args.fps is None:
-        raise ValueError(
-            "--video=DIR needs --fps=RATE, the frames a second of that folder: the model counts in seconds"
-        )
+        raise ValueError("--video=DIR needs --fps=RATE, the frames a second of the folder: the model counts in seconds")
     if args.prompts is None:
+        if args.out is not None:
+            raise ValueError("--out is for --prompts=FILE; a single --prompt is printed, with --json as one line")
         return
     if args.out is None:
         raise ValueError(f"--prompts={args.prompts} needs --out=FILE, where the answers go")
@@ -154,12 +147,10 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace, folder: Path, dtype: Any) -> dict[str, Any]:
-    """What the answers to a file depend on beside the file."""
-    names = (
-        *("num", "temperature", "top_k", "top_p", "min_p", "min_new_tokens", "max_new_tokens"),
-        *("stop", "prefill", "seed", "system"),
-    )
-    return {"hf": str(folder), "dtype": str(dtype), **{name: vars(args)[name] for name in names}}
+    """What the answers to a file depend on: its content, the checkpoint and flags."""
+    content = hashlib.sha256(args.prompts.read_bytes()).hexdigest()
+    flags = {name: vars(args)[name] for name in (*SAMPLING, "num", "stop", "prefill", "seed", "system")}
+    return {"prompts": content, "hf": str(folder), "dtype": str(dtype), **flags}
 
 
 def checkpoint_dtype(folder: Path) -> str:

@@ -36,7 +36,6 @@ class Split:
     """One split on its way.
 
     Attributes:
-      jobs: its shards.
       skipped: {place, reason, kind, count} of rows left out before their images were looked at.
       settled: what became of open questions.
       notes: of its shards, once they are written.
@@ -46,11 +45,6 @@ class Split:
     skipped: Sequence[Mapping[str, Any]]
     settled: choices.Settled
     notes: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def rows(self) -> list[Mapping[str, Any]]:
-        """What is noted of each example, in order."""
-        return [row for note in self.notes for row in note["examples"]]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -63,16 +57,18 @@ def main(args: argparse.Namespace) -> None:
     splits = {name: _split(args, spec, folder, name) for name in args.split or _usual(spec, folder)}
     digest = _digest(splits)
     if prepared.is_prepared(out):
-        _require_same(out, digest)
+        if prepared.read_card(out).get("digest") != digest:
+            raise ValueError(
+                f"{out} holds a set that was prepared from other files or with other settings; choose a new folder, or "
+                "--overwrite it"
+            )
         shutil.rmtree(work, ignore_errors=True)
         print(f"{out} is prepared already", file=sys.stderr)
         return
     work.mkdir(parents=True, exist_ok=True)
     notes = shards.write_missing([job for split in splits.values() for job in split.jobs], workers=args.workers)
-    splits = {
-        name: dataclasses.replace(split, notes=[notes[job.file] for job in split.jobs])
-        for name, split in splits.items()
-    }
+    noted = lambda split: dataclasses.replace(split, notes=[notes[job.file] for job in split.jobs])  # noqa: E731
+    splits = {name: noted(split) for name, split in splits.items()}
     card = _card(args, spec, files=files, splits=splits, digest=digest)
     written = {name: prepared.Written([job.file for job in split.jobs], split.notes) for name, split in splits.items()}
     prepared.finish(out, card, written, readme=cards.render(card), work=work)
@@ -96,15 +92,9 @@ def _split(args: argparse.Namespace, spec: SetSpec, folder: Path, name: str) -> 
     kept = [
         dataclasses.replace(rows[place], example=settled.apply(rows[place].example, place)) for place in settled.places
     ]
-    jobs = shards.plan(
-        kept[: args.limit] if args.limit else kept,
-        folder=args.out,
-        work=args.out / WORK,
-        name=spec.name,
-        split=name,
-        size=args.shard,
-        skip=args.bad == "skip",
-    )
+    kept = kept[: args.limit] if args.limit else kept
+    places: dict[str, Any] = {"folder": args.out, "work": args.out / WORK, "name": spec.name, "split": name}
+    jobs = shards.plan(kept, **places, size=args.shard, skip=args.bad == "skip")
     return Split(jobs, [shards.noted(bad) for bad in left_out.rows], settled)
 
 
@@ -118,34 +108,23 @@ def _digest(splits: Mapping[str, Split]) -> str:
     return seen.hexdigest()
 
 
-def _require_same(out: Path, digest: str) -> None:
-    if prepared.read_card(out).get("digest") != digest:
-        raise ValueError(
-            f"{out} holds a set that was prepared from other files or with other settings; choose a new folder, or "
-            "--overwrite it"
-        )
-
-
 def _card(
     args: argparse.Namespace, spec: SetSpec, *, files: fetch.Files, splits: Mapping[str, Split], digest: str
 ) -> dict[str, Any]:
     made = {}
     for name, split in splits.items():
         skipped = [*split.skipped, *(bad for note in split.notes for bad in note["skipped"])]
-        if not split.rows:
+        rows = [row for note in split.notes for row in note["examples"]]
+        if not rows:
             raise ValueError(f"no row of {name} can be used; the first: {skipped[0]['place']}: {skipped[0]['reason']}")
         expected = None if args.limit or args.open_answers == "drop" else spec.counts.get(name)
-        made[name] = cards.split_card(split.rows, skipped, published=expected)
-        made[name]["open"] = split.settled.counts
+        made[name] = {**cards.split_card(rows, skipped, published=expected), "open": split.settled.counts}
     return {
         "set": spec.name,
-        "kind": spec.kind,
-        "licence": spec.licence,
-        "redistributable": spec.redistributable,
-        "note": spec.note,
+        **{name: getattr(spec, name) for name in ("kind", "licence", "redistributable", "note")},
         "boxes_for_grounding": spec.boxes,
         "source": {"src": files.src, "revision": files.revision},
-        "settings": {"bad": args.bad, "open_answers": args.open_answers, "limit": args.limit},
+        "settings": {name: vars(args)[name] for name in ("bad", "open_answers", "limit")},
         "package": __version__,
         "digest": digest,
         "splits": made,
@@ -154,7 +133,7 @@ def _card(
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of this door."""
+    """Flags of this command."""
     out = command.parser(__doc__)
     out.add_argument("set", metavar="SET", help=f"one of {', '.join(SETS)}")
     out.add_argument("--src", default="", help="folder (or file), or dataset id OWNER/NAME[@REVISION] of the hub")

@@ -36,13 +36,8 @@ Free = Callable[[str], bool]
 """Whether a field, by its dotted path, may differ."""
 
 
-def nothing(path: str) -> bool:
-    """No field may differ."""
-    return False
-
-
 def matching(*patterns: str) -> Free:
-    """Fields that match one of the patterns may differ."""
+    """Fields that match one of the patterns may differ; without patterns none may."""
     return lambda path: any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
@@ -66,11 +61,8 @@ def barrier(name: str, process: Process) -> None:
 def beside(path: Path, *, ending: str = "tmp") -> Iterator[Path]:
     """A place for a file or folder that takes the name `path` when the block ends, so that what is there is whole.
 
-    What stands under that name until then goes only once the new one is there.
-
-    Args:
-      ending: of the name beside; what a kill left under it is removed. Processes that write at the same time need
-        different ones.
+    What stands under that name until then goes only once the new one is there, and what a kill left of one is removed.
+    Processes that write at the same time need different endings.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.with_name(f"{path.name}.{ending}")
@@ -100,11 +92,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Adds rows to a file, on the disk when it returns.
-
-    Raises:
-      ValueError: a NaN or an infinity, which JSON has no word for.
-    """
+    """Adds rows to a file, on the disk when it returns; a NaN, for which JSON has no word, is a ValueError."""
     text = _lines(rows)
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
@@ -113,11 +101,7 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
-    """All rows of a file; a last line that a kill cut short is left out.
-
-    Raises:
-      ValueError: any other line that is not JSON, with its number.
-    """
+    """All rows of a file, but for a last line that a kill cut short; any other that is not JSON is a ValueError."""
     # Bytes, since a kill may cut a letter in two; and only newlines break lines, of all that splitlines splits at.
     lines = Path(path).read_bytes().split(b"\n")
     rows = []
@@ -132,11 +116,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def resume_rows(path: Path, *, keep: Callable[[list[Row]], list[Row]] = list) -> list[Row]:
-    """Readies a file for `append_rows` after a kill and returns the rows that stand in it; makes it when it is missing.
-
-    Args:
-      keep: those of the rows that are there that stay; without it, all.
-    """
+    """Readies a file for `append_rows` after a kill, or makes it; returns the rows in it, cut down by `keep`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     kept = keep(read_rows(path))
@@ -165,7 +145,7 @@ class NumberedRows:
 
     path: Path
     settings: Mapping[str, Any]
-    free: Free = nothing
+    free: Free = matching()
     process: Process = ALONE
 
     @property
@@ -175,11 +155,7 @@ class NumberedRows:
         return self.path if count == 1 else self._parts / f"{self.path.stem}.{number}-of-{count}.jsonl"
 
     def begin(self) -> dict[int, Row]:
-        """Rows that are there already, of all processes, by their number.
-
-        Raises:
-          ValueError: they were made under other settings.
-        """
+        """Rows that are there already, of all processes, by their number; a ValueError if of other settings."""
         header, files = self.path.with_suffix(".settings.json"), self._files()
         if files and not header.is_file():
             raise ValueError(
@@ -187,14 +163,10 @@ class NumberedRows:
                 "--workdir"
             )
         if header.is_file():
-            require_same(
-                header,
-                self.settings,
-                free=self.free,
-                what=f"{self.path} was begun under other settings",
-                remedy="use another --workdir, repeat the command it was begun with, or remove "
-                f"{self.path.stem}.* to start afresh",
-            )
+            what = f"{self.path} was begun under other settings"
+            remedy = "use another --workdir, repeat the command it was begun with, or remove "
+            remedy += f"{self.path.stem}.* to start afresh"
+            require_same(header, self.settings, free=self.free, what=what, remedy=remedy)
         found = self._read()
         barrier(f"{self.path.name}: read", self.process)
         if self.part in files:
@@ -212,11 +184,7 @@ class NumberedRows:
     def finish(self, count: int, *, asked_by: str) -> list[Row]:
         """All `count` rows in order; the first process puts them into one file.
 
-        Args:
-          asked_by: settings that say how many are asked for, for errors.
-
-        Raises:
-          ValueError: some are missing, or there are more.
+        Some missing, or more, is a ValueError, which names `asked_by`, the settings that say how many are asked for.
         """
         barrier(f"{self.path.name}: written", self.process)
         found = self._read()
@@ -259,27 +227,19 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Free = nothing) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Free = matching()) -> list[str]:
     """Lines 'key: old → new' for every leaf that differs, but for those that are to be ignored."""
     before, after = leaves(old), leaves(new)
-    lines = []
-    for key in sorted(before.keys() | after.keys()):
-        a, b = before.get(key, "absent"), after.get(key, "absent")
-        if a != b and not ignore(key):
-            lines.append(f"{key}: {a} → {b}")
-    return lines
+    pairs = {key: (before.get(key, "absent"), after.get(key, "absent")) for key in sorted({*before, *after})}
+    return [f"{key}: {a} → {b}" for key, (a, b) in pairs.items() if a != b and not ignore(key)]
 
 
-def require_same(stored: Path, settings: Mapping[str, Any], *, what: str, remedy: str, free: Free = nothing) -> None:
-    """Refuses to go on with what was begun under other settings than these.
+def require_same(stored: Path, settings: Mapping[str, Any], *, what: str, remedy: str, free: Free = matching()) -> None:
+    """Refuses, by a ValueError, to go on with what was begun under other settings than these.
 
     Args:
       stored: JSON file of the settings it was begun under.
       what, remedy: first and last line of the error, around the fields that differ.
-      free: which fields may differ.
-
-    Raises:
-      ValueError: they differ.
     """
     before = json.loads(stored.read_text(encoding="utf-8"))
     if lines := differences(before, json.loads(json.dumps(settings)), ignore=free):
@@ -291,20 +251,16 @@ def claim_workdir(
     workdir: str | os.PathLike[str],
     config: Mapping[str, Any],
     *,
-    free: Free = nothing,
+    free: Free = matching(),
     overwrite: bool = False,
     process: Process = ALONE,
 ) -> bool:
-    """Makes the workdir this run's own; its resolved config is stored as config.json.
+    """Makes the workdir this run's own; its resolved config is stored as config.json. True for a run to be resumed.
 
     Args:
       config: resolved config, JSON types.
-      free: which fields may differ from the run that is there.
       overwrite: start afresh, removing what a run left there (RUN_FILES, nothing else).
       process: this process among those of the run; all decide alike, and the first alone removes and writes.
-
-    Returns:
-      True when the folder held this same run, which is to be resumed.
 
     Raises:
       ValueError: the folder holds another run, or files that are no run's.
@@ -314,13 +270,9 @@ def claim_workdir(
     held = stored.exists()
     resumed = held and not overwrite
     if resumed:
-        require_same(
-            stored,
-            config,
-            free=free,
-            what=f"{workdir} holds another run, whose config differs",
-            remedy="use another --workdir, the same config to resume it, or --overwrite to delete it and start afresh",
-        )
+        what = f"{workdir} holds another run, whose config differs"
+        remedy = "use another --workdir, the same config to resume it, or --overwrite to delete it and start afresh"
+        require_same(stored, config, free=free, what=what, remedy=remedy)
     elif not held and workdir.exists() and any(workdir.iterdir()):
         some = ", ".join(sorted(path.name for path in workdir.iterdir())[:3])
         raise ValueError(f"{workdir} is not empty ({some}) and holds no run; choose a new or empty --workdir")

@@ -116,8 +116,7 @@ class SupervisedRun:
 
     def validate(self, state: SupervisedState) -> float:
         """Mean negative log-likelihood a token, nats, over the validation traces."""
-        total, tokens = 0.0, 0
-        batches = self.validation_batches()
+        total, tokens, batches = 0.0, 0, self.validation_batches()
         for batch in batches:
             nll, count = self.learner.evaluate(state.params, self.policy.put(to_batch(batch)))
             total, tokens = total + float(nll), tokens + int(count)
@@ -127,9 +126,8 @@ class SupervisedRun:
     def validation_batches(self) -> PromptIterator:
         """`sft.eval_examples` validation traces, the same every time; the last batch is filled up."""
         sft = self.config.sft
-        return setup.supervised_batches(
-            self.config, self.policy, split=sft.eval_split, repeat=False, limit=sft.eval_examples
-        )
+        traces: dict[str, Any] = {"split": sft.eval_split, "repeat": False, "limit": sft.eval_examples}
+        return setup.supervised_batches(self.config, self.policy, **traces)
 
     def save(self, where: checkpoint.Checkpoints, state: SupervisedState) -> None:
         """Writes the state into `where`."""

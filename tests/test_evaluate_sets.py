@@ -68,9 +68,7 @@ def test_the_report_stands_beside_the_paper(
 ) -> None:
     found = [results.of_set(name, evaluated[name], resamples=20) for name in SEVEN]
     named = {"name": "p", "revision": "", "fingerprint": "f"}
-    protocol = evaluate.protocol(
-        evaluated["config"], evaluated["policy"], named, judge={"backend": "rules"}, extractor={"backend": "rules"}
-    )
+    protocol = evaluate.protocol(evaluated["config"], named, judge={"backend": "rules"})
     evaluate.report(tmp_path, found, protocol)
     said = capsys.readouterr().out
     assert "average of 7 of the paper's 7 sets" in said and "cv_bench_2d: 6 of 1438 published questions" in said

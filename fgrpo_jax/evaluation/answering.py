@@ -47,12 +47,7 @@ OF_THE_SET = matching("data.source", "data.eval_split", "data.world.*")
 
 # --------------------------------------------------------------------------------------------------------- what was set
 def settings(config: configs.Config, name: str, *, policy: Mapping[str, Any]) -> dict[str, Any]:
-    """What the answers of a set depend on, by the names of the config.
-
-    Args:
-      name: of the set, as its file has it.
-      policy: its name, revision and fingerprint.
-    """
+    """What the answers of a set depend on, by the names of the config; `policy` is its name, revision, fingerprint."""
     whole = configs.to_dict(config)
     whole["eval"] |= {"judge": dataclasses.asdict(config.eval_judge)}
     fields = effects.depending(whole, "answers")
@@ -138,22 +133,14 @@ def answer_batches(
         spent.data += got - asked
         if batch is None:
             break
-        drawn = generate(
-            sampler,
-            params,
-            policy.put(batch.prompts),
-            decode=setup.decoder(config, policy),
-            seed=config.eval.seed,
-            purpose="eval",
-            step=0,
-        )
+        key: dict[str, Any] = {"seed": config.eval.seed, "purpose": "eval", "step": 0}
+        drawn = generate(sampler, params, policy.put(batch.prompts), decode=setup.decoder(config, policy), **key)
         spent.sampling += time.perf_counter() - got
         if not spent.first:
             spent.first, spent.first_data = time.perf_counter() - began, spent.data
         # Only so many at once that their images do not fill the memory.
-        waiting.append(
-            (batch, drawn, scorer.submit(scored, batch.examples, batch.encoded, drawn.texts, drawn.rollouts))
-        )
+        future = scorer.submit(scored, batch.examples, batch.encoded, drawn.texts, drawn.rollouts)
+        waiting.append((batch, drawn, future))
         while waiting and (len(waiting) > THREADS or waiting[0][2].done()):
             yield finished()
     while waiting:
@@ -162,12 +149,9 @@ def answer_batches(
 
 
 def answers_on_file(config: configs.Config, name: str, *, folder: Path, policy: Mapping[str, Any]) -> NumberedRows:
-    """Where the answers of a set are kept, which another policy, protocol or judge is not let into.
+    """Where the answers of a set are kept below W/eval, which another policy, protocol or judge is not let into.
 
-    Args:
-      name: of the set.
-      folder: W/eval.
-      policy: its name, revision and fingerprint; under another name it is the same.
+    A policy is its revision and fingerprint: under another name it is the same.
     """
     made_of = settings(config, name, policy=policy)
     return NumberedRows(folder / f"{name}.jsonl", made_of, free=matching("policy.name"), process=this_process())
@@ -191,9 +175,6 @@ def answer_set(
       params: called for the parameters, once, and only when something is left to answer.
       spent: to which times are added.
       extractor: who reads answers; None for the rules.
-
-    Raises:
-      ValueError: the answers on file are of other questions, or of another policy or protocol.
     """
     answered = file.begin()
     _require_questions(source, answered)
@@ -207,9 +188,8 @@ def answer_set(
             batches.use(chosen(config, batches))
         number = int(np.flatnonzero(~known)[0]) // size
         batches.set_state(batches.get_state() | {"batches_taken": number})
-        loop = answer_batches(
-            config, policy, params(), sampler, batches, scorer=scorer, spent=spent, extractor=extractor
-        )
+        work: dict[str, Any] = {"scorer": scorer, "spent": spent, "extractor": extractor}
+        loop = answer_batches(config, policy, params(), sampler, batches, **work)
         with tqdm(total=len(source), initial=int(known.sum()), desc=file.path.stem, unit="answer", leave=False) as bar:
             for answers in loop:
                 whole = slice(number * size, (number + 1) * size)

@@ -16,11 +16,11 @@ from typing import Any
 
 from fgrpo_jax import command
 from fgrpo_jax.evaluation import benchmarks, paper, results, significance, tables
-from fgrpo_jax.evaluation.figures import FIGURES, RESAMPLES
+from fgrpo_jax.evaluation.figures import RESAMPLES, is_share
 from fgrpo_jax.evaluation.judged import Answer
 from fgrpo_jax.evaluation.significance import Difference, SetComparison
 from fgrpo_jax.evaluation.tables import Grid
-from fgrpo_jax.rows import differences, matching, read_rows, write_atomically, write_json
+from fgrpo_jax.rows import differences, matching, read_rows, write_json
 
 NOTE = (
     "intervals are of the paired difference (bootstrap over questions); p is McNemar's exact test on the accuracy of a "
@@ -42,21 +42,17 @@ def main(args: argparse.Namespace) -> None:
     grids = [overview(found)]
     out: dict[str, Any] = {"runs": [str(run) for run in args.runs], "comparisons": []}
     whole = any(result.base in benchmarks.SEVEN for run in found.values() for result in run.values())
-    said = [NOTE] * (len(names) > 1) + [paper.about()] * whole
+    notes = [NOTE] * (len(names) > 1) + [paper.about()] * whole
     others = {name: runs[name] for name in names[1:]}
     for name, compared in significance.compare(runs[names[0]], others, resamples=args.resamples).items():
         grids.append(table(compared, head=f"{names[0]} → {name}"))
         out["comparisons"].append({"first": names[0], "other": name, **significance.to_json(compared)})
     for name, folder in zip(names[1:], args.runs[1:], strict=True):
-        said += [f"{name} differs from {names[0]} in {line}" for line in other_settings(args.runs[0], folder)]
-    print("\n\n".join(grid.text() for grid in grids))
-    print("\n" + "\n".join(said))
+        notes += [f"{name} differs from {names[0]} in {line}" for line in other_settings(args.runs[0], folder)]
+    tables.show(grids, notes)
     if args.out is not None:
-        notes = "\n".join(f"- {line}" for line in said)
-        write_json(args.out / "comparison.json", out | {"notes": said})
-        write_atomically(args.out / "comparison.md", "\n\n".join([*(g.markdown() for g in grids), notes]) + "\n")
-        comments = "\n".join(f"% {line}" for line in said)
-        write_atomically(args.out / "comparison.tex", "\n\n".join([comments, *(g.latex() for g in grids)]) + "\n")
+        write_json(args.out / "comparison.json", out | {"notes": notes})
+        tables.write(args.out, "comparison", grids, notes)
         print(f"comparison.json, comparison.md and comparison.tex are in {args.out}")
 
 
@@ -67,12 +63,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def read_run(workdir: Path) -> dict[str, list[Answer]]:
-    """The answers of a run by set.
-
-    Raises:
-      FileNotFoundError: there are none.
-      ValueError: an evaluation that has not ended.
-    """
+    """The answers of a run by set; an error where there are none, or its evaluation has not ended."""
     folder = workdir / "eval"
     files = sorted(folder.glob("*.jsonl"))
     if not files:
@@ -98,25 +89,21 @@ def other_settings(first: Path, other: Path) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- tables
 def overview(found: Mapping[str, Mapping[str, results.SetResult]]) -> Grid:
     """Accuracy and inconsistency of each run by set, their averages, and the paper's rows."""
-    shown = ("accuracy_paper", "inconsistency", "semantic_grounding")
-    heads = {"accuracy_paper": "acc.", "inconsistency": "inc.", "semantic_grounding": "sem."}
-    head = ["set", *(f"{name} {heads[key]}" for name in found for key in shown)]
+    shown = {"accuracy_paper": "acc.", "inconsistency": "inc.", "semantic_grounding": "sem."}
+    head = ["set", *(f"{name} {short}" for name in found for short in shown.values())]
     sets = list(dict.fromkeys(name for run in found.values() for name in run))
     cells = lambda run, name: [  # noqa: E731
         tables.number(run[name].figures[key]) if name in run else tables.NONE for key in shown
     ]
     body = [[name, *(cell for run in found.values() for cell in cells(run, name))] for name in sets]
     rules = []
-    averages = {name: results.average(list(run.values())) for name, run in found.items()}
-    if any(mean["accuracy_paper"].count for mean in averages.values()):
-        rules.append(len(body))
-        count = max(mean["accuracy_paper"].count for mean in averages.values())
-        row = [tables.number(mean[key]) for mean in averages.values() for key in shown]
+    averages = [results.average(list(run.values())) for run in found.values()]
+    if count := max(mean["accuracy_paper"].count for mean in averages):
+        rules = [len(body), len(body) + 1]
+        row = [tables.number(mean[key]) for mean in averages for key in shown]
         body.append([f"average of {count} of the paper's {len(benchmarks.SEVEN)} sets", *row])
-        rules.append(len(body))
         for stated in paper.rows():
-            values = (stated.accuracy, stated.inconsistency, stated.semantic)
-            known = [tables.NONE if value is None else f"{value:.1f}" for value in values]
+            known = map(tables.stated, (stated.accuracy, stated.inconsistency, stated.semantic))
             body.append([f"paper: {stated.name}", *known, *[""] * (len(shown) * (len(found) - 1))])
     return Grid(head, body, rules)
 
@@ -137,13 +124,9 @@ def table(compared: Sequence[SetComparison], *, head: str) -> Grid:
 
 
 def _cells(difference: Difference) -> list[str]:
-    share = difference.name not in FIGURES or FIGURES[difference.name].share
-    scale = 100 if share else 1
-    before, after, change, low, high = (
-        scale * value
-        for value in (difference.before, difference.after, difference.change, difference.low, difference.high)
-    )
-    return [f"{before:.1f}", f"{after:.1f}", f"{change:+.1f}", f"[{low:+.1f}, {high:+.1f}]", str(difference.count)]
+    d, scale = difference, 100 if is_share(difference.name) else 1
+    before, after, change, low, high = (scale * value for value in (d.before, d.after, d.change, d.low, d.high))
+    return [f"{before:.1f}", f"{after:.1f}", f"{change:+.1f}", f"[{low:+.1f}, {high:+.1f}]", str(d.count)]
 
 
 def _p(value: float) -> str:
@@ -151,7 +134,7 @@ def _p(value: float) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Flags of this door."""
+    """Flags of `evaluate compare`."""
     out = command.parser(__doc__)
     out.add_argument("runs", nargs="+", type=Path, metavar="WORKDIR", help="evaluated runs; the first is the baseline")
     out.add_argument("--out", type=Path, help="folder for comparison.json, .md and .tex")

@@ -26,13 +26,7 @@ _CELLS = 8_000_000  # resampled weights held at once
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """One figure.
-
-    Attributes:
-      about: what it says, for people.
-      columns: see above.
-      share: whether it is a share, shown in percent; else a number of tokens or words.
-    """
+    """What a figure says and its columns; a share is shown in percent, others are numbers of tokens or words."""
 
     about: str
     columns: tuple[Column, ...]
@@ -69,40 +63,42 @@ def mean_of(read: Callable[[Answer], float | None]) -> Column:
     return column
 
 
-def _of(name: str) -> Column:
-    return mean_of(lambda answer: answer[name])
+def _of(name: str) -> tuple[Column]:
+    return (mean_of(lambda answer: answer[name]),)
 
 
 def _inconsistent(answer: Answer) -> float | None:
     return None if answer["consistency"] is None else 1.0 - answer["consistency"]
 
 
-def _inconsistent_right(answer: Answer) -> float | None:
-    return _inconsistent(answer) if answer["accuracy"] > 0 else None
-
-
 FIGURES: dict[str, Figure] = {
-    "accuracy": Figure("the answer is right; without a readable answer it is wrong", (_of("accuracy"),)),
+    "accuracy": Figure("the answer is right; without a readable answer it is wrong", _of("accuracy")),
     "inconsistency": Figure(
         "the reasoning does not entail the final answer: over all answers, right or wrong, that the judge decided",
         (mean_of(_inconsistent),),
     ),
     "inconsistency_correct": Figure(
-        "the same over right answers alone, as the constraint in training sees it", (mean_of(_inconsistent_right),)
+        "the same over right answers alone, as the constraint in training sees it",
+        (mean_of(lambda answer: _inconsistent(answer) if answer["accuracy"] > 0 else None),),
     ),
     "semantic_grounding": Figure(
-        "share of an answer's scored sentences that are true, over answers with at least one",
-        (_of("semantic_grounding"),),
+        "share of an answer's scored sentences that are true, over answers with at least one", _of("semantic_grounding")
     ),
-    "spatial_grounding": Figure("boxes against gold boxes (Eq. 1), where there are any", (_of("spatial_grounding"),)),
-    "box_iou": Figure("the same with plain IoU", (_of("box_iou"),)),
+    "spatial_grounding": Figure("boxes against gold boxes (Eq. 1), where there are any", _of("spatial_grounding")),
+    "box_iou": Figure("the same with plain IoU", _of("box_iou")),
     "unparsed": Figure("no answer could be read", (mean_of(lambda answer: 1.0 - answer["answered"]),)),
-    "format": Figure("exactly the asked form", (_of("format"),)),
-    "truncated": Figure("cut off by max_new_tokens", (_of("truncated"),)),
-    "tokens": Figure("tokens of the response, the EOS included", (_of("tokens"),), share=False),
-    "words": Figure("words of the reasoning", (_of("words"),), share=False),
+    "format": Figure("exactly the asked form", _of("format")),
+    "truncated": Figure("cut off by max_new_tokens", _of("truncated")),
+    "tokens": Figure("tokens of the response, the EOS included", _of("tokens"), share=False),
+    "words": Figure("words of the reasoning", _of("words"), share=False),
 }
 """Of every set, in the order of the tables."""
+
+
+def is_share(name: str) -> bool:
+    """Whether a figure is shown in percent; the two variants of accuracy are, besides those of FIGURES."""
+    return name not in FIGURES or FIGURES[name].share
+
 
 MEANS = ("accuracy", "format", "consistency", "semantic_grounding", "spatial_grounding", "box_iou")
 """Keys of an answer whose plain means training reports before and after."""
@@ -110,21 +106,16 @@ MEANS = ("accuracy", "format", "consistency", "semantic_grounding", "spatial_gro
 
 def means(answers: Sequence[Answer]) -> dict[str, float | None]:
     """Mean of each of MEANS over the answers where it is defined; None where it is for none."""
-    out: dict[str, float | None] = {}
-    for name in MEANS:
-        values = [answer[name] for answer in answers if answer[name] is not None]
-        out[name] = float(np.mean(values)) if values else None
-    return out
+    values = {name: [answer[name] for answer in answers if answer[name] is not None] for name in MEANS}
+    return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------ estimates
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """The columns of figures over the units of a set.
+    """The columns of figures over the units of a set; `figures` names each one's figure, and those of one lie together.
 
-    Attributes:
-      figures: name of the figure of each column; the columns of a figure lie together.
-      sums, counts: float64 [units, columns].
+    `sums` and `counts` are float64 [units, columns].
     """
 
     figures: tuple[str, ...]

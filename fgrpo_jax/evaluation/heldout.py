@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -70,10 +69,8 @@ class HeldOut:
         both = list(zip(before, after, strict=True))
         defined = [name for name in MEANS if any(None not in (a[name], b[name]) for a, b in both)]
         rows = [paired(name, before, after) for name in defined]
-        results = {
-            "temperature": self._config.eval.temperature,
-            "figures": {row.name: {**dataclasses.asdict(row), "change": row.change} for row in rows},
-        }
+        figures = {row.name: row.json for row in rows}
+        results = {"temperature": self._config.eval.temperature, "figures": figures}
         write_json(self._folder / "results.json", results)
         print(f"\n{table(rows)}\n")
 

@@ -25,53 +25,52 @@ Answer = dict[str, Any]
 
 def judged_answers(config: configs.Config, batch: Batch, drawn: Generation, scored: Scored) -> list[Answer]:
     """The rows of a batch's real prompts."""
-    signals, seen = scored
-    style = find_style(config.data.prompt)
+    signals, diagnostics = scored
+    dialect = find_dialect(find_style(config.data.prompt).dialect)
     out = []
     for row in range(batch.count):
         example, text = batch.examples[row], drawn.texts[row][0]
-        parsed = parse(text, dialect=find_dialect(style.dialect))
-        lengths = {
+        parsed = parse(text, dialect=dialect)
+        by_rules = _read(example, parsed)
+        answer = {
+            "id": example.id,
+            "source": example.source,
+            "tags": dict(example.tags),
+            "question": example.question,
+            "options": list(example.options),
+            "gold": example.answer,
+            "text": text,
+            "read": by_rules,
+            **_judged(signals, diagnostics, row),
             "tokens": int(drawn.rollouts.mask[row, 0].sum()),
             "truncated": float(not drawn.rollouts.finished[row, 0]),
             "words": len(parsed.think.split()),
         }
-        said = {"text": text, **_read(example, parsed)}
-        told = _told(example, seen["extracted"][row, 0], said["read"]) if "extracted" in seen else {}
-        out.append({**_asked(example), **said, **_judged(signals, seen, row), **lengths, **told})
+        if "extracted" in diagnostics:
+            answer |= _extracted(example, diagnostics["extracted"][row, 0], by_rules)
+        out.append(answer)
     return out
 
 
-def _asked(example: Example) -> Answer:
-    return {
-        "id": example.id,
-        "source": example.source,
-        "tags": dict(example.tags),
-        "question": example.question,
-        "options": list(example.options),
-        "gold": example.answer,
-    }
-
-
-def _read(example: Example, parsed: Parsed) -> Answer:
-    """What the answer was read as: the letter of an option, or the text of an open answer; null for nothing."""
+def _read(example: Example, parsed: Parsed) -> str | None:
+    """What the answer was read as: the letter of an option, or the text of an open answer; None for nothing."""
     if not example.options:
-        return {"read": answer_text(parsed)}
+        return answer_text(parsed)
     chosen = answer_index(parsed, example.options)
-    return {"read": None if chosen is None else LETTERS[chosen]}
+    return None if chosen is None else LETTERS[chosen]
 
 
 def read_by(
     extractor: Extractor, examples: Sequence[Example], texts: Sequence[Sequence[str]], **settings: Any
 ) -> Scored:
     """`score` with what the extractor read besides, in diagnostics 'extracted', [M, 1] of `Extracted`."""
-    signals, seen = score(examples, texts, **settings)
+    signals, diagnostics = score(examples, texts, **settings)
     read = np.empty((len(texts), 1), object)
     read[:, 0] = extractor(examples, [group[0] for group in texts])
-    return signals, seen | {"extracted": read}
+    return signals, diagnostics | {"extracted": read}
 
 
-def _told(example: Example, extracted: Extracted, by_rules: str | None) -> Answer:
+def _extracted(example: Example, extracted: Extracted, by_rules: str | None) -> Answer:
     """What the extractor changes of an answer; where it failed, rules have read it, and that is counted."""
     if extracted.error:
         return {"read_by_rules": by_rules, "extractor_failed": 1}
@@ -80,22 +79,21 @@ def _told(example: Example, extracted: Extracted, by_rules: str | None) -> Answe
         right = read == LETTERS[gold_index(example)]
     else:
         right = read is not None and same_answer(read, example.answer)
-    told = {"read": read, "answered": read is not None, "accuracy": float(right)}
-    return {**told, "read_by_rules": by_rules, "extractor_failed": 0}
+    known = {"read": read, "answered": read is not None, "accuracy": float(right)}
+    return {**known, "read_by_rules": by_rules, "extractor_failed": 0}
 
 
-def _judged(signals: Signals, seen: Mapping[str, np.ndarray], row: int) -> Answer:
-    def defined(name: str, mask: str) -> float | None:
-        return float(seen[name][row, 0]) if seen[mask][row, 0] else None
-
+def _judged(signals: Signals, diagnostics: Mapping[str, np.ndarray], row: int) -> Answer:
+    of = {name: values[row, 0] for name, values in diagnostics.items()}
+    defined = lambda name, mask: float(of[name]) if of[mask] else None  # noqa: E731
     return {
-        "answered": bool(seen["answered"][row, 0]),
+        "answered": bool(of["answered"]),
         "accuracy": float(signals.accuracy[row, 0]),
         "format": float(signals.format[row, 0]),
         "consistency": defined("consistent", "consistent_mask"),
         "semantic_grounding": defined("semantic", "semantic_mask"),
         "spatial_grounding": defined("spatial", "spatial_mask"),
         "box_iou": defined("iou", "spatial_mask"),
-        "judge_failed": int(seen["judge_failed"][row, 0]),
-        "judge_abstained": int(seen["judge_abstained"][row, 0]),
+        "judge_failed": int(of["judge_failed"]),
+        "judge_abstained": int(of["judge_abstained"]),
     }

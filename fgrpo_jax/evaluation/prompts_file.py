@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -79,27 +79,16 @@ def encode(
 
 def samples(drawn: Generation, prompt: int = 0) -> list[dict[str, Any]]:
     """The samples of one prompt, ready for JSON. Boxes are as the text says them: pixels of the processed image."""
+    ids, logprob = drawn.ids, drawn.logprob
     return [
-        {
-            "text": text,
-            "tokens": drawn.ids(prompt, g),
-            "logprob": drawn.logprob(prompt, g),
-            "boxes": read_boxes(text)[0],
-        }
+        {"text": text, "tokens": ids(prompt, g), "logprob": logprob(prompt, g), "boxes": read_boxes(text)[0]}
         for g, text in enumerate(drawn.texts[prompt])
     ]
 
 
 # ---------------------------------------------------------------------------------------------------- a file of them
 def read_questions(file: Path, *, system: str = "") -> list[Question]:
-    """The questions of a JSONL file.
-
-    Args:
-      system: of the rows that name none.
-
-    Raises:
-      ValueError: anything wrong with a row, naming file and line, key and remedy.
-    """
+    """The questions of a JSONL file; `system` is of rows that name none. A ValueError names file, line and remedy."""
     # Only newlines break lines: splitlines would also split at U+2028 in a text.
     lines = [(n, line) for n, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1) if line.strip()]
     if not lines:
@@ -121,11 +110,10 @@ def _question(line: str, file: Path, number: int, system: str) -> Question:
         raise ValueError(f"{place} is not JSON ({error.msg}); write one object a line") from error
     if not isinstance(row, dict):
         raise ValueError(f'{place} is no JSON object; write {{"prompt": ...}}')
-    for key in row:
-        if key not in FIELDS:
-            near = difflib.get_close_matches(key, FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}" if near else f"the fields are {', '.join(FIELDS)}"
-            raise ValueError(f"{place}: unknown key {key!r}; {hint}")
+    for key in (key for key in row if key not in FIELDS):
+        near = difflib.get_close_matches(key, FIELDS, n=1)
+        hint = f"did you mean {near[0]!r}" if near else f"the fields are {', '.join(FIELDS)}"
+        raise ValueError(f"{place}: unknown key {key!r}; {hint}")
     texts = {"id": f"line {number}", "system": system, **row}
     for key in ("prompt", "id", "system"):
         if not isinstance(texts.get(key), str) or (key == "prompt" and not texts[key]):
@@ -156,11 +144,7 @@ class Answers:
         return self.out.with_name(self.out.name + ".settings.json")
 
     def start(self) -> int:
-        """How many answers are there already; makes OUT.part where there is none.
-
-        Raises:
-          ValueError: OUT exists, or OUT.part was drawn with other settings.
-        """
+        """How many answers are there already; a ValueError where OUT exists, or OUT.part is of other settings."""
         if self.out.exists():
             raise ValueError(f"{self.out} exists; remove it or give another --out")
         if self.part.exists() and self._header.exists():
@@ -182,11 +166,6 @@ class Answers:
         self._header.unlink()
 
 
-def settings_of(file: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """What answers to `file` depend on: its content, and `values` (flags and checkpoint)."""
-    return {"prompts": hashlib.sha256(file.read_bytes()).hexdigest(), **values}
-
-
 def ask_all(
     questions: Sequence[Question],
     answers: Answers,
@@ -196,23 +175,15 @@ def ask_all(
     prefill: str = "",
     draw: Callable[[PromptBatch], Generation],
 ) -> tuple[int, float]:
-    """Answers what is not answered yet, `batch` prompts a call; returns (tokens drawn, seconds of sampling).
+    """Answers what is not answered yet, `batch` prompts a call of `draw`; (tokens drawn, seconds of sampling).
 
     A question's answers depend on its id, the seed and the settings: not on the batch, its neighbours or a restart.
-
-    Args:
-      prefill: how every answer begins.
-      draw: samples a batch; compiles when it meets a new shape.
-
-    Raises:
-      ValueError: an image or a prompt that cannot be used, named by its line, before anything is drawn.
+    An image or a prompt that cannot be used is a ValueError that names its line, before anything is drawn.
     """
-    needs = [
-        _measure(processor, question, prefill)
-        for question in tqdm(questions, desc="reading", unit="prompt", leave=False)
-    ]
+    reading = tqdm(questions, desc="reading", unit="prompt", leave=False)
+    needs = [_measure(processor, question, prefill) for question in reading]
     groups = [needs[start : start + batch] for start in range(0, len(needs), batch)]
-    shapes = buckets.choose([_join(group) for group in groups], count=SHAPES)
+    shapes = buckets.choose([functools.reduce(buckets.Shape.join, group) for group in groups], count=SHAPES)
     done = answers.start()
     tokens, seconds = 0, 0.0
     with tqdm(total=len(questions), initial=done, desc="prompts", unit="prompt") as bar:
@@ -240,10 +211,3 @@ def _measure(processor: Processor, question: Question, prefill: str) -> buckets.
         return processor.measure(example, style=BARE, system=question.system, prefill=prefill)
     except ValueError as error:
         raise ValueError(f"{question.place}: {error}") from error
-
-
-def _join(needs: Sequence[buckets.Shape]) -> buckets.Shape:
-    out = needs[0]
-    for need in needs[1:]:
-        out = out.join(need)
-    return out

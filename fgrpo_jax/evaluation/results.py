@@ -18,10 +18,9 @@ VARIANTS = ("accuracy_paper", "accuracy_official")
 
 @dataclasses.dataclass(frozen=True)
 class SetResult:
-    """What one set came to.
+    """What one set, by the name of its file, came to.
 
     Attributes:
-      name: of the set, as its file has it.
       questions: answers.
       figures: of VARIANTS and FIGURES.
       groups: {tag: {value: (right answers, answers)}}.
@@ -60,15 +59,7 @@ class SetResult:
 
 
 def of_set(name: str, answers: Sequence[Answer], *, resamples: int = RESAMPLES) -> SetResult:
-    """The results of one set.
-
-    Args:
-      answers: all of the set.
-      resamples: bootstrap samples of the intervals.
-
-    Raises:
-      ValueError: there are no answers.
-    """
+    """The results of one set from all of its answers; intervals are from so many bootstrap samples."""
     if not answers:
         raise ValueError(f"set '{name}' has no answers")
     how = benchmarks.find(name)

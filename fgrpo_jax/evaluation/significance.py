@@ -30,7 +30,6 @@ class Difference:
     """One figure of a set in two runs.
 
     Attributes:
-      name: of the figure.
       before, after: in the first and the other run, over what both define.
       low, high: 95% interval of `after - before`.
       count: answers (or units) that both define.
@@ -47,6 +46,11 @@ class Difference:
     def change(self) -> float:
         """after − before."""
         return self.after - self.before
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """As it stands in result files."""
+        return {**dataclasses.asdict(self), "change": self.change}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +71,7 @@ class McNemar:
 
 @dataclasses.dataclass(frozen=True)
 class SetComparison:
-    """One set in two runs.
-
-    Attributes:
-      drawn: bootstrap values of each difference, for the average over sets.
-    """
+    """One set in two runs; `drawn` are the bootstrap values of each difference, for the average over sets."""
 
     name: str
     differences: Mapping[str, Difference]
@@ -85,11 +85,7 @@ def compare(
     *,
     resamples: int = RESAMPLES,
 ) -> dict[str, list[SetComparison]]:
-    """The sets that each other run shares with the first, by the name of the run; p-values adjusted over all of them.
-
-    Raises:
-      ValueError: two runs share no set, or a set holds other questions in one of them.
-    """
+    """The sets that each other run shares with the first, by the name of the run; p-values adjusted over all."""
     raw = {}
     for run, other in others.items():
         shared = [name for name in first if name in other]
@@ -98,13 +94,9 @@ def compare(
                 f"{run} shares no set with the first run: that has {', '.join(first)}, {run} has {', '.join(other)}"
             )
         raw[run] = [_set(name, first[name], other[name], resamples=resamples) for name in shared]
-    adjusted = iter(holm([one.mcnemar.p for found in raw.values() for one in found]))
-    return {
-        run: [
-            dataclasses.replace(one, mcnemar=dataclasses.replace(one.mcnemar, adjusted=next(adjusted))) for one in found
-        ]
-        for run, found in raw.items()
-    }
+    values = iter(holm([one.mcnemar.p for found in raw.values() for one in found]))
+    adjusted = lambda one: dataclasses.replace(one.mcnemar, adjusted=next(values))  # noqa: E731
+    return {run: [dataclasses.replace(one, mcnemar=adjusted(one)) for one in found] for run, found in raw.items()}
 
 
 def _set(name: str, first: Sequence[Answer], other: Sequence[Answer], *, resamples: int) -> SetComparison:
@@ -138,16 +130,9 @@ def paired(
 
     Args:
       name: key of the number in the answers; None marks it undefined for a question.
-      before: one answer a question, with 'id'.
-      after: of the same questions in any order.
-
-    Raises:
-      ValueError: if the two do not hold the same ids, or no question has both numbers.
+      before, after: one answer a question, in any order.
     """
-    first, second = ({answer["id"]: answer for answer in answers} for answers in (before, after))
-    if first.keys() != second.keys():
-        odd = sorted(map(str, first.keys() ^ second.keys()))
-        raise ValueError(f"the two evaluations hold different questions ({len(odd)} ids in one only, such as {odd[0]})")
+    first, second = _by_id(before, after, what="the two evaluations hold different questions")
     pairs = [(first[i][name], second[i][name]) for i in sorted(first, key=str)]
     values = np.asarray([(a, b) for a, b in pairs if a is not None and b is not None], np.float64)
     if not len(values):
@@ -169,17 +154,20 @@ def table(found: Sequence[Difference]) -> str:
     return "\n".join(lines)
 
 
+def _by_id(*runs: Sequence[Answer], what: str) -> list[dict[str, Answer]]:
+    """The answers of two runs by the ids of their questions, which must be the same; `what` begins the error."""
+    one, two = ({answer["id"]: answer for answer in answers} for answers in runs)
+    if odd := sorted(map(str, one.keys() ^ two.keys())):
+        raise ValueError(f"{what} ({len(odd)} ids in one only, such as {odd[0]})")
+    return [one, two]
+
+
 def _in_pairs(name: str, first: Sequence[Answer], other: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
     """The answers of both runs in one order; what one of them leaves undefined, both do."""
-    found = [{answer["id"]: answer for answer in answers} for answers in (first, other)]
-    if found[0].keys() != found[1].keys():
-        odd = sorted(map(str, found[0].keys() ^ found[1].keys()))
-        raise ValueError(
-            f"set '{name}' holds different questions in the two runs ({len(odd)} ids in one only, such as {odd[0]})"
-        )
+    here, there = _by_id(first, other, what=f"set '{name}' holds different questions in the two runs")
     one, two = [], []
-    for key, mine in found[0].items():
-        theirs = found[1][key]
+    for key, mine in here.items():
+        theirs = there[key]
         unknown = {field: None for field in JUDGED if mine[field] is None or theirs[field] is None}
         one.append({**mine, **unknown})
         two.append({**theirs, **unknown})
@@ -224,12 +212,8 @@ def average(found: Sequence[SetComparison]) -> dict[str, Difference]:
 
 def to_json(found: Sequence[SetComparison]) -> dict[str, Any]:
     """As it stands in comparison.json."""
+    plain = lambda some: {key: difference.json for key, difference in some.items()}  # noqa: E731
     sets = {
-        one.name: {
-            "differences": {key: {**dataclasses.asdict(d), "change": d.change} for key, d in one.differences.items()},
-            "mcnemar": dataclasses.asdict(one.mcnemar),
-        }
-        for one in found
+        one.name: {"differences": plain(one.differences), "mcnemar": dataclasses.asdict(one.mcnemar)} for one in found
     }
-    means = {key: {**dataclasses.asdict(d), "change": d.change} for key, d in average(found).items()}
-    return {"sets": sets, "average": means}
+    return {"sets": sets, "average": plain(average(found))}

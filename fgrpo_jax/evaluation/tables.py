@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fgrpo_jax.evaluation import benchmarks, results
-from fgrpo_jax.evaluation.figures import FIGURES, Estimate
+from fgrpo_jax.evaluation.figures import FIGURES, Estimate, is_share
 from fgrpo_jax.evaluation.paper import Row, rows
 from fgrpo_jax.evaluation.results import SetResult
+from fgrpo_jax.rows import write_atomically
 
 COLUMNS: Mapping[str, str] = {
     "accuracy_paper": "accuracy",
@@ -17,9 +19,7 @@ COLUMNS: Mapping[str, str] = {
     "inconsistency": "inconsist.",
     "semantic_grounding": "semantic",
     "spatial_grounding": "spatial",
-    "unparsed": "unparsed",
-    "format": "format",
-    "tokens": "tokens",
+    **{name: name for name in ("unparsed", "format", "tokens")},
 }
 """Figures of the summary and their headings; 'accuracy' is the paper's variant."""
 
@@ -31,8 +31,6 @@ class Grid:
     """A table of texts; the first column is of names.
 
     Attributes:
-      head: headings.
-      body: rows.
       rules: numbers of rows that begin a new part.
       left: columns of words, the others being of numbers.
     """
@@ -75,16 +73,21 @@ class Grid:
 
 
 def _latex(text: str) -> str:
-    for plain, escaped in (
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-        ("λ", r"$\lambda$"),
-    ):
-        text = text.replace(plain, escaped)
-    return text.replace("–", "--")
+    signs = {**{sign: "\\" + sign for sign in "&%_#"}, "±": r"$\pm$", "λ": r"$\lambda$", "–": "--"}
+    return text.translate(str.maketrans(signs))
+
+
+def show(grids: Sequence[Grid], notes: Sequence[str]) -> None:
+    """Prints tables, and what a reader must know of them."""
+    print("\n\n".join(grid.text() for grid in grids))
+    print("\n" + "\n".join(notes))
+
+
+def write(folder: Path, name: str, grids: Sequence[Grid], notes: Sequence[str]) -> None:
+    """The same as FOLDER/NAME.md and NAME.tex."""
+    listed, comments = ("\n".join(f"{mark} {note}" for note in notes) for mark in "-%")
+    write_atomically(folder / f"{name}.md", "\n\n".join([*(grid.markdown() for grid in grids), listed]) + "\n")
+    write_atomically(folder / f"{name}.tex", "\n\n".join([comments, *(grid.latex() for grid in grids)]) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------------------- shown
@@ -99,11 +102,9 @@ def number(estimate: Estimate, *, share: bool = True, interval: bool = False) ->
 
 def summary(found: Sequence[SetResult], *, label: str) -> Grid:
     """A line a set, then averages over the paper's benchmarks, then the paper's own rows."""
-    share = {name: name not in FIGURES or FIGURES[name].share for name in COLUMNS}
 
-    def cells(figures: Mapping[str, Estimate]) -> list[str]:
-        interval = lambda name: name == "accuracy_paper"  # noqa: E731
-        return [number(figures[name], share=share[name], interval=interval(name)) for name in COLUMNS]
+    def cells(found: Mapping[str, Estimate]) -> list[str]:
+        return [number(found[key], share=is_share(key), interval=key == "accuracy_paper") for key in COLUMNS]
 
     body = [[result.name, str(result.questions), *cells(result.figures)] for result in found]
     rules = []
@@ -121,8 +122,12 @@ def summary(found: Sequence[SetResult], *, label: str) -> Grid:
 
 def _of_the_paper(row: Row) -> list[str]:
     known = {"accuracy_paper": row.accuracy, "inconsistency": row.inconsistency, "semantic_grounding": row.semantic}
-    values = [known.get(name) for name in COLUMNS]
-    return [NONE if value is None else f"{value:.1f}" for value in values]
+    return [stated(known.get(name)) for name in COLUMNS]
+
+
+def stated(value: float | None) -> str:
+    """A number of the paper, in percent."""
+    return NONE if value is None else f"{value:.1f}"
 
 
 def details(result: SetResult) -> Grid:
@@ -134,7 +139,7 @@ def details(result: SetResult) -> Grid:
     for name, estimate in result.figures.items():
         if name == "accuracy":
             continue  # the paper's variant of every set
-        share = name not in FIGURES or FIGURES[name].share
+        share = is_share(name)
         unit = "%" if share and estimate.value is not None else ""
         value = number(estimate, share=share)
         ends = number(estimate, share=share, interval=True).partition(" ")[2] or NONE
@@ -145,12 +150,11 @@ def details(result: SetResult) -> Grid:
 
 def groups(result: SetResult) -> Grid | None:
     """Accuracy by the published kinds of questions; None where the set has none."""
-    body = []
-    for tag, found in result.groups.items():
-        body += [
-            [f"{tag}: {value or 'none'}", f"{100 * right / count:.1f}", str(count)]
-            for value, (right, count) in found.items()
-        ]
+    body = [
+        [f"{tag}: {value or 'none'}", f"{100 * right / count:.1f}", str(count)]
+        for tag, found in result.groups.items()
+        for value, (right, count) in found.items()
+    ]
     return Grid((f"{result.name}, questions by", "accuracy", "n"), body) if body else None
 
 

@@ -36,13 +36,7 @@ HF_FILES = ("config.json", *TRAVELLERS)
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What travels beside the arrays, as JSON.
-
-    Attributes:
-      config: the resolved config of the run.
-      data: state of the data iterator.
-      step: rollout steps (or supervised steps) done.
-    """
+    """What travels beside the arrays, as JSON: resolved config, state of the data iterator, number of steps done."""
 
     config: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -72,12 +66,6 @@ class _FilesHandler(ocp.CheckpointHandler):
 
     def restore(self, directory: Any, args: _FilesRestore | None = None) -> Path:
         return Path(directory)
-
-    def finalize(self, directory: Any) -> None:
-        """Nothing is left to do once the files are copied."""
-
-    def close(self) -> None:
-        """Holds nothing open."""
 
 
 ocp.args.register_with_handler(_FilesHandler, for_save=True)(_FilesSave)
@@ -114,26 +102,21 @@ class Checkpoints:
         hf: str | os.PathLike[str],
         reference: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Writes `state` as its own step, whole or not at all; a step that is there already stays as it is.
+        """Writes `state` as its own step, whole or not at all; a step that is there already stays. Returns its folder.
 
         Args:
           state: flax dataclass with `step` and `params`, such as TrainState; params may be `streams.Unread`, which are
             made while they are written.
-          config: resolved config (`config.to_dict`).
-          data: state of the data iterator, JSON types.
+          data: state of the data iterator, JSON types, as is the resolved config.
           hf: the HF folder the policy came from; its small files go into the checkpoint.
           reference: arrays by path, of a reference policy that cannot be read again where the run began.
-
-        Returns:
-          The step's folder.
         """
         step = int(state.step)
-        meta = Meta(config=config, data=data, step=step)
         if step not in self._manager.all_steps():
             items: dict[str, Any] = {
                 "params": _params_save(state.params),
                 "state": ocp.args.StandardSave(_stored(_by_path(_rest(state)))),
-                "meta": ocp.args.JsonSave(dataclasses.asdict(meta)),
+                "meta": ocp.args.JsonSave(dataclasses.asdict(Meta(config, data, step))),
                 "hf": _FilesSave(str(hf)),
             }
             if reference is not None:
@@ -141,32 +124,23 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         return self.folder / str(step)
 
-    def restore(self, target: StateT, *, step: int | None = None) -> tuple[StateT, Meta]:
-        """The newest state (or that of `step`).
+    def restore(self, target: StateT) -> tuple[StateT, Meta]:
+        """The newest state, where there is one; a ValueError where it holds other parameters or shapes than `target`.
 
         Args:
           target: a state of the same structure, of arrays or ShapeDtypeStructs; arrays come back with its shardings,
             whatever the mesh they were saved from.
-
-        Raises:
-          FileNotFoundError: nothing saved yet, or not that step.
-          ValueError: the checkpoint holds other parameters or shapes than `target`.
         """
-        step = self.latest if step is None else step
-        if step is None or step not in self._manager.all_steps():
-            found = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
-            raise FileNotFoundError(f"no checkpoint of step {step} in {self.folder}; complete steps: {found}")
-        return _restore(self.folder / str(step), target)
+        folder, rest = self.folder / str(self.latest), _rest(target)
+        params = load_params(folder, target.params)  # type: ignore[attr-defined]
+        flat = _by_path(rest)
+        loaded = _load(folder / "state", _stored(flat))
+        leaves = [loaded.get(name, _empty(leaf)) for name, leaf in flat.items()]
+        values = jax.tree.unflatten(jax.tree.structure(rest), leaves)
+        return target.replace(params=params, **values), read_meta(folder)  # type: ignore[attr-defined]
 
     def restore_reference(self, target: dict[str, Any]) -> dict[str, Any]:
-        """The reference of the newest checkpoint, which was saved with one.
-
-        Args:
-          target: arrays or ShapeDtypeStructs by path; what comes back has their shardings.
-
-        Raises:
-          ValueError: it holds other arrays than `target`.
-        """
+        """The reference that the newest checkpoint was saved with; `target` as in `restore`, by path."""
         flat = _by_path(target)
         loaded = _load(self.folder / str(self.latest) / "reference", flat)
         return jax.tree.unflatten(jax.tree.structure(target), [loaded[name] for name in flat])
@@ -180,24 +154,11 @@ def _params_save(params: Mapping[str, Any]) -> ocp.args.CheckpointArgs:
     return streams.StreamSave(params) if unread else ocp.args.StandardSave(params)
 
 
-def _restore(folder: Path, target: StateT) -> tuple[StateT, Meta]:
-    params = load_params(folder, target.params)  # type: ignore[attr-defined]
-    rest = _rest(target)
-    flat = _by_path(rest)
-    loaded = _load(folder / "state", _stored(flat))
-    leaves = [loaded.get(name, _empty(leaf)) for name, leaf in flat.items()]
-    values = jax.tree.unflatten(jax.tree.structure(rest), leaves)
-    return target.replace(params=params, **values), read_meta(folder)  # type: ignore[attr-defined]
-
-
 def load_params(checkpoint: str | os.PathLike[str], abstract: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a checkpoint (anything `resolve` takes).
+    """The parameters of a checkpoint (anything `resolve` takes); a ValueError where it holds others.
 
     Args:
       abstract: nested dict of ShapeDtypeStruct or arrays; dtype and sharding of the result are theirs.
-
-    Raises:
-      ValueError: the checkpoint holds other parameters or shapes.
     """
     return _load(resolve(checkpoint) / "params", abstract)
 
@@ -234,12 +195,12 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     path = Path(path).absolute()
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}: the path does not exist")
-    if (path / "params").is_dir() and (path / "meta").is_dir():
+    if _holds_params(path):
         return path
     for folder in (path, path / "checkpoints"):
-        steps = _complete_steps(folder)
-        if steps:
-            return folder / str(max(steps))
+        steps = [step for step in folder.glob("*") if step.name.isdecimal() and _holds_params(step)]
+        if complete := [int(step.name) for step in steps if ocp.step.is_path_finalized(step)]:
+            return folder / str(max(complete))
     if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
         raise ValueError(f"{path} is an HF folder, not a checkpoint; pass it as --hf, or convert it first")
     raise FileNotFoundError(
@@ -247,11 +208,8 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     )
 
 
-def _complete_steps(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    found = [p for p in folder.iterdir() if p.name.isdecimal() and (p / "params").is_dir() and (p / "meta").is_dir()]
-    return [int(p.name) for p in found if ocp.step.is_path_finalized(p)]
+def _holds_params(folder: Path) -> bool:
+    return (folder / "params").is_dir() and (folder / "meta").is_dir()
 
 
 # --------------------------------------------------------------------------------------------------- trees and leaves
@@ -297,16 +255,13 @@ def _require_same(folder: Path, wanted: Mapping[str, Any]) -> None:
     stored = _metadata(folder)
     for name, leaf in wanted.items():
         if name not in stored:
+            raise ValueError(f"checkpoint {folder} has no array '{name}'; was its model or optimiser another?")
+        there, asked = tuple(stored[name].shape), tuple(leaf.shape)
+        if there != asked:
             raise ValueError(
-                f"checkpoint {folder} has no array '{name}'; was it saved with another model or optimiser?"
+                f"array '{name}' of checkpoint {folder} has shape {there}, expected {asked}; use the config the "
+                "checkpoint was made with"
             )
-        if tuple(stored[name].shape) != tuple(leaf.shape):
-            raise ValueError(
-                f"array '{name}' of checkpoint {folder} has shape {tuple(stored[name].shape)}, expected "
-                f"{tuple(leaf.shape)}; use the config the checkpoint was made with"
-            )
-    extra = sorted(set(stored) - set(wanted))
-    if extra:
-        raise ValueError(
-            f"checkpoint {folder} has an array '{extra[0]}' that is not wanted; use the config it was made with"
-        )
+    if extra := sorted(set(stored) - set(wanted)):
+        what = f"an array '{extra[0]}' that is not wanted"
+        raise ValueError(f"checkpoint {folder} has {what}; use the config it was made with")

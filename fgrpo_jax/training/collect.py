@@ -15,6 +15,9 @@ from fgrpo_jax.data.pipeline import PromptIterator
 from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Example, PromptBatch, Rollouts, Signals
 
+PROMPT_AXIS = {"task": 0, "accuracy": 0, "format": 0, "values": 1, "mask": 1}
+"""Arrays of `Signals`, and which of their axes the prompts are: those of constraints are [C, M, G]."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Collected:
@@ -50,10 +53,10 @@ class Collected:
             return out
 
         first = lambda a, b: jax.tree.map(lambda x, y: put(0, x, y), a, b)  # noqa: E731
-        second = {
-            name: put(1, getattr(self.signals, name), getattr(other.signals, name)) for name in ("values", "mask")
+        signals = {
+            name: put(axis, getattr(self.signals, name), getattr(other.signals, name))
+            for name, axis in PROMPT_AXIS.items()
         }
-        flat = {name: getattr(self.signals, name) for name in ("task", "accuracy", "format")}
         examples, encoded = pick(self.examples, other.examples), pick(self.encoded, other.encoded)
         occurrence = put(0, self.prompts.occurrence, other.prompts.occurrence)
         return Collected(
@@ -62,17 +65,13 @@ class Collected:
             prompts=data.join(examples, encoded, occurrence=occurrence),
             rollouts=first(self.rollouts, other.rollouts),
             texts=pick(self.texts, other.texts),
-            signals=Signals(**first(flat, {name: getattr(other.signals, name) for name in flat}), **second),
+            signals=Signals(**signals),
             diagnostics=first(self.diagnostics, other.diagnostics),
             replaced=self.replaced + len(rows),
         )
 
     def lines(self, step: int, lam: Mapping[str, float]) -> list[dict[str, Any]]:
-        """A JSON object a prompt, with all its rollouts and what they earned.
-
-        Args:
-          lam: constraint → its multiplier, in the order of the signals' rows.
-        """
+        """A JSON object a prompt, with its rollouts and what they earned; `lam` is in the order of the signals."""
         return [
             {
                 "step": step,
@@ -88,16 +87,14 @@ class Collected:
 
     def _sample(self, row: int, g: int, names: Sequence[str]) -> dict[str, Any]:
         signals, rollouts = self.signals, self.rollouts
-        earned = {
-            name: float(signals.values[k, row, g]) if signals.mask[k, row, g] else None for k, name in enumerate(names)
-        }
+        values, mask = signals.values[:, row, g], signals.mask[:, row, g]
         return {
             "text": self.texts[row][g],
             "tokens": int(rollouts.mask[row, g].sum()),
             "finished": bool(rollouts.finished[row, g]),
             "accuracy": float(signals.accuracy[row, g]),
             "format": float(signals.format[row, g]),
-            **earned,
+            **{name: float(value) if known else None for name, value, known in zip(names, values, mask, strict=True)},
         }
 
 
@@ -146,8 +143,7 @@ def suffix() -> str:
 def redrawn(prompts: PromptBatch, earlier: Iterable[np.ndarray]) -> PromptBatch:
     """Prompts of a further draw of a step: occurrences go on from the draws before, so that no noise comes twice.
 
-    Args:
-      earlier: the prompt ids of each draw before, of all processes.
+    Those draws are given by their prompt ids, of all processes.
     """
     before = Counter(int(i) for ids in earlier for i in np.ravel(ids))
     more = np.array([before[int(i)] for i in np.asarray(prompts.prompt_id)], np.uint32)

@@ -17,14 +17,10 @@ from fgrpo_jax.data.sources import First, Source
 
 
 def source(config: Config, split: str, *, traces: bool = False, size: int | None = None) -> Source:
-    """The data source of one split.
+    """The data source of one split, or the first `size` examples of it, which must be there.
 
     Args:
       traces: whether examples carry reference responses (supervised training), captions of scenes among them.
-      size: the first so many examples only; None for all.
-
-    Raises:
-      ValueError: fewer examples than `size`.
     """
     data = config.data
     if data.source == "world":
@@ -58,11 +54,9 @@ def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:
     if data.open_answers == "keep":
         return whole
     settled = SettledSource(whole, data.open_answers)
-    counts = settled.settled.counts
-    if jax.process_index() == 0 and (counts["turned"] or counts["dropped"]):
-        print(
-            f"open answers of {name} ({split}): {counts['turned']:,} turned into choices, {counts['dropped']:,} dropped"
-        )
+    turned, dropped = (settled.settled.counts[what] for what in ("turned", "dropped"))
+    if jax.process_index() == 0 and (turned or dropped):
+        print(f"open answers of {name} ({split}): {turned:,} turned into choices, {dropped:,} dropped")
     return settled
 
 
@@ -86,11 +80,7 @@ def heldout(config: Config) -> Source:
 
 
 def heldout_sets(config: Config) -> dict[str, Source]:
-    """The questions of `evaluate` by the name of their file: those of `eval.sets`, else `heldout`.
-
-    Raises:
-      ValueError: an unknown set, one without a folder, or two of one name.
-    """
+    """The questions of `evaluate` by the name of their file: those of `eval.sets`, else `heldout`."""
     if not config.eval.sets:
         return {_file_name(f"{config.data.source}:{config.data.eval_split}"): heldout(config)}
     out: dict[str, Source] = {}
@@ -113,7 +103,7 @@ def _evaluation_set(config: Config, asked: str) -> Source:
     name, _, split = asked.partition(":")
     if name == "world":
         data = dataclasses.replace(config.data, source="world", path="")
-        return source(dataclasses.replace(config, data=data), split or config.data.eval_split, size=None)
+        return source(dataclasses.replace(config, data=data), split or config.data.eval_split)
     folder = config.eval.paths.get(name) or (config.eval.root and str(Path(config.eval.root) / name))
     if not folder:
         raise ValueError(f"config.eval.sets has '{asked}', but no folder; set config.eval.root or eval.paths.{name}")

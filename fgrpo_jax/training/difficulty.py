@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from fgrpo_jax import rows as files
 from fgrpo_jax.config import effects
 from fgrpo_jax.config.load import to_dict
 from fgrpo_jax.config.sections import Config
@@ -32,17 +33,7 @@ from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rollout.generate import generate
 from fgrpo_jax.rollout.sampler import Sampler
-from fgrpo_jax.rows import (
-    Row,
-    append_rows,
-    barrier,
-    read_rows,
-    require_same,
-    resume_rows,
-    this_process,
-    write_json,
-    write_rows,
-)
+from fgrpo_jax.rows import Row
 from fgrpo_jax.training import setup
 from fgrpo_jax.training.collect import everywhere
 from fgrpo_jax.training.scoring import Scorer
@@ -70,22 +61,18 @@ class Difficulty:
     source: Part
 
     def claim(self, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Makes the folder this command's own.
-
-        Raises:
-          ValueError: it holds the accuracies of other settings.
-        """
-        stored, process = self.folder / SETTINGS, this_process()
+        """Makes the folder this command's own; a ValueError where it holds the accuracies of other settings."""
+        stored, process = self.folder / SETTINGS, files.this_process()
         if stored.is_file() and not overwrite:
             what = f"{self.folder} holds the accuracies of other settings"
             remedy = "use another --workdir, the same settings to go on, or --overwrite to start afresh"
-            require_same(stored, settings, what=what, remedy=remedy)
-        barrier("filter looked at", process)  # before the first process changes what the others decide by
+            files.require_same(stored, settings, what=what, remedy=remedy)
+        files.barrier("filter looked at", process)  # before the first process changes what the others decide by
         if process[0] == 0:
             for name in (ACCURACIES, subsets.KEPT, subsets.SUMMARY) if overwrite else ():
                 (self.folder / name).unlink(missing_ok=True)
-            write_json(stored, settings)
-        barrier("filter claimed", process)
+            files.write_json(stored, settings)
+        files.barrier("filter claimed", process)
 
     def answers(self, params: Callable[[], Any], sampler: Sampler, needs: np.ndarray, encoder: Encoder) -> list[Row]:
         """A row a prompt: those that are in the folder, and then the others, appended batch by batch.
@@ -97,9 +84,9 @@ class Difficulty:
         batches, file = self._batches(needs, encoder), self.folder / ACCURACIES
         first = jax.process_index() == 0
         if first:
-            rows = resume_rows(file, keep=self._whole_batches)
+            rows = files.resume_rows(file, keep=self._whole_batches)
         else:
-            rows = self._whole_batches(read_rows(file) if file.is_file() else [])
+            rows = self._whole_batches(files.read_rows(file) if file.is_file() else [])
         done = -(-len(rows) // self.config.data.difficulty.batch_prompts)
         if done == len(batches):
             return rows
@@ -111,7 +98,7 @@ class Difficulty:
             for batch in batches:
                 rows += (more := list(self._answered(weights, sampler, scorer, batch)))
                 if first:
-                    append_rows(file, more)
+                    files.append_rows(file, more)
                 bar.update()
                 bar.set_postfix(kept=f"{np.mean([_informative(row) for row in rows]):.0%}")
         scorer.close()
@@ -124,37 +111,20 @@ class Difficulty:
         return rows if len(rows) == len(self.source) else rows[: len(rows) // size * size]
 
     def _batches(self, needs: np.ndarray, encoder: Encoder) -> PromptIterator:
-        config = self.config
-        padded = setup.buckets(config)
-        batches = PromptIterator(
-            self.source,
-            encoder,
-            batch_size=config.data.difficulty.batch_prompts,
-            known=needs,
-            epochs=1,
-            remainder="pad",
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            workers=config.data.workers,
-        )
-        given = config.data.buckets
-        if not (given.prompt or given.patches):
-            count = 1 if jax.process_count() > 1 else given.choose or SHAPES  # processes must agree on every shape
+        config, data = self.config, self.config.data
+        once: dict[str, Any] = {"known": needs, "epochs": 1, "remainder": "pad", "workers": data.workers}
+        batches = setup.batches(config, self.source, encoder, batch_size=data.difficulty.batch_prompts, **once)
+        if not (data.buckets.prompt or data.buckets.patches):
+            # Processes must agree on every shape.
+            count = 1 if jax.process_count() > 1 else data.buckets.choose or SHAPES
             shapes = buckets.choose(batches.needs(len(batches)), count=count)
-            padded = dataclasses.replace(padded, shapes=shapes)
-        batches.use(padded)
+            batches.use(dataclasses.replace(setup.buckets(config), shapes=shapes))
         return batches
 
     def _answered(self, params: Any, sampler: Sampler, scorer: Scorer, batch: Batch) -> Iterator[Row]:
-        drawn = generate(
-            sampler,
-            params,
-            self.policy.put(batch.prompts),
-            decode=setup.decoder(self.config, self.policy),
-            seed=self.config.seed,
-            purpose="filter",
-            step=0,
-        )
+        key: dict[str, Any] = {"seed": self.config.seed, "purpose": "filter", "step": 0}
+        decode = setup.decoder(self.config, self.policy)
+        drawn = generate(sampler, params, self.policy.put(batch.prompts), decode=decode, **key)
         signals, _ = scorer.submit(score, batch.examples, batch.encoded, drawn.texts, drawn.rollouts).result()
         everyones = np.concatenate(list(everywhere(signals.accuracy)))
         for index, values in zip(batch.indices, everyones, strict=False):  # rows of filling come last
@@ -168,12 +138,10 @@ class Difficulty:
         rows = sorted(rows, key=lambda row: row["index"])
         kept = [row for row in rows if _informative(row) or chosen(f"{row['source']}/{row['id']}", share)]
         summary = {**about, "rollouts": self.config.data.difficulty.rollouts, "keep": share, **counts(rows, kept)}
-        lines = [
-            {**{name: row[name] for name in ("index", "source", "id", "digest")}, "accuracy": _mean(row)}
-            for row in kept
-        ]
-        write_rows(self.folder / subsets.KEPT, lines)
-        write_json(self.folder / subsets.SUMMARY, summary)
+        names = ("index", "source", "id", "digest")
+        lines = [{**{name: row[name] for name in names}, "accuracy": _mean(row)} for row in kept]
+        files.write_rows(self.folder / subsets.KEPT, lines)
+        files.write_json(self.folder / subsets.SUMMARY, summary)
         return f"{table(summary)}\n\nread it with --config.data.filter={self.folder.parent}"
 
 
@@ -193,8 +161,7 @@ def chosen(name: str, share: float) -> bool:
 
 
 def counts(rows: Sequence[Row], kept: Sequence[Row]) -> dict[str, Any]:
-    """Of each source, and of all: how many were tried, always wrong, mixed, always right and kept; and the histogram of
-    mean accuracies."""
+    """How many of each source, and of all, were tried, always wrong, mixed, always right, kept; and all accuracies."""
 
     def of(name: str | None) -> dict[str, int]:
         mine = [_mean(row) for row in rows if name in (None, row["source"])]
@@ -206,12 +173,11 @@ def counts(rows: Sequence[Row], kept: Sequence[Row]) -> dict[str, Any]:
             "kept": sum(name in (None, row["source"]) for row in kept),
         }
 
-    histogram = collections.Counter(_mean(row) for row in rows)
-    names = sorted({row["source"] for row in rows})
+    accuracies = sorted(collections.Counter(_mean(row) for row in rows).items())
     return {
         "all": of(None),
-        "sources": {name: of(name) for name in names},
-        "accuracies": {f"{value:g}": histogram[value] for value in sorted(histogram)},
+        "sources": {name: of(name) for name in sorted({row["source"] for row in rows})},
+        "accuracies": {f"{value:g}": count for value, count in accuracies},
     }
 
 

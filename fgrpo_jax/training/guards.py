@@ -34,14 +34,12 @@ class Guards:
     def logps(self, rollouts: Rollouts, logps: np.ndarray) -> dict[str, float]:
         """Compares the log-probs of sampler and learner, which are those of one model; figures for the row.
 
-        Where both compute in float32 the largest difference of the step counts, else the mean.
+        Where both compute in float32 the largest difference of the step counts, else the mean. Two models are a
+        ValueError.
 
         Args:
           rollouts: with the sampler's log-probs; numpy leaves.
           logps: float32 [M, G, T], the learner's.
-
-        Raises:
-          ValueError: they are two models.
         """
         mask, limits = rollouts.mask, self._config.rollout
         difference = np.abs(rollouts.logps - logps)[mask]
@@ -66,11 +64,7 @@ class Guards:
         return {"sampler/logp_diff_max": float(difference.max()), "sampler/logp_diff_mean": float(difference.mean())}
 
     def saturation(self, saturated: Sequence[Any]) -> None:
-        """Warns, once a run each, of constraints that are violated with their multiplier at its bound.
-
-        Args:
-          saturated: whether it is so, for each constraint.
-        """
+        """Warns, once a run each, of constraints that are violated with their multiplier at its bound."""
         for constraint, at_bound in zip(self._config.constraints, saturated, strict=True):
             if at_bound and self._first(constraint.name):
                 warnings.warn(
@@ -95,8 +89,8 @@ class Guards:
             failed, asked = everywhere([counts.failed, counts.model]).sum(axis=0).tolist()
             self._judge_trouble = self._failures.add(failed, asked)
         if counts.error and self._first("judge"):
-            failures = f"{counts.failed} judgements failed and are masked, most of them: {counts.error}"
-            warnings.warn(failures, stacklevel=2)
+            what = f"{counts.failed} judgements failed and are masked, most of them: {counts.error}"
+            warnings.warn(what, stacklevel=2)
         if self._judge_trouble is not None and counts.error:
             self._judge_trouble += f", most of them now: {counts.error}"
         failed = int(diagnostics["judge_failed"].sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from fgrpo_jax.reading.sentences import Trivial
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.cache import Cache
-from fgrpo_jax.rewards.judges.dispatch import Dispatcher, Oracle
+from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.judges.extraction import Extractor
 from fgrpo_jax.rewards.judges.local import LocalJudge
 from fgrpo_jax.rewards.judges.protocol import Judge
@@ -34,16 +35,17 @@ if TYPE_CHECKING:
 
 
 def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir: Path) -> Dispatcher:
-    """Who judges under one of the config's judge sections.
+    """Who judges under one of the config's judge sections; a ValueError where the judge is not as the section says.
 
     Args:
       policy: on whose mesh a local judge is laid out.
       workdir: of the run, where the cache of verdicts may be; nothing is written before the first verdict.
-
-    Raises:
-      ValueError: the judge is not there, or not as the section says.
     """
-    oracle = _oracle(config, section) if _asks_about_the_world(config) else None
+    oracle = None
+    if config.data.source == "world" or any(name.partition(":")[0] == "world" for name in config.eval.sets):
+        from fgrpo_jax.world.oracle import Oracle  # nothing else here needs that world
+
+        oracle = Oracle(box_iou_correct=config.rewards.box_iou_correct, unread=section.unread)
     trivial = Trivial(prefixes=section.trivial_prefixes, words=section.visual_words)
     settings: dict[str, Any] = {"oracle": oracle, "precheck": section.precheck, "trivial": trivial}
     if not section.asks_a_model:
@@ -54,32 +56,14 @@ def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir:
         model = _local_judge(config, policy, section)
     identity, frame = model.identity, section.frame
     store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
-    return Dispatcher(
-        **settings,
-        sentences=False,
-        model=model,
-        store=store,
-        key=lambda request: prompts.fingerprint(request, identity, frame=frame),
-    )
-
-
-def _asks_about_the_world(config: Config) -> bool:
-    return config.data.source == "world" or any(name.partition(":")[0] == "world" for name in config.eval.sets)
-
-
-def _oracle(config: Config, section: JudgeSection) -> Oracle:
-    """Who knows what holds in the scenes of the built-in world."""
-    from fgrpo_jax.world import oracle  # nothing else here needs that world
-
-    return oracle.Oracle(box_iou_correct=config.rewards.box_iou_correct, unread=section.unread)
+    key = functools.partial(prompts.fingerprint, identity=identity, frame=frame)
+    return Dispatcher(**settings, sentences=False, model=model, store=store, key=key)
 
 
 def masked_by_rules(section: JudgeSection, examples: Sequence[Example], *, at: str) -> str | None:
-    """What to say at the start where the rules are asked about questions of which they know nothing but the text.
+    """What to print at the start where the rules are asked about questions of which they know nothing but the text.
 
-    Args:
-      examples: some of the questions.
-      at: where the section stands, such as 'config.judge'.
+    Some of the questions are given, and where the section stands, such as 'config.judge'.
     """
     if section.backend != "rules" or any(one.query is not None or one.scene is not None for one in examples):
         return None
@@ -107,13 +91,9 @@ def _local_judge(config: Config, policy: setup.Policy, section: JudgeSection) ->
     model = Model.create(ModelConfig.load(folder), compute_dtype=dtype, mesh=mesh)
     layout = meshes.shardings(model.specs, mesh, rules=meshes.SAMPLE_RULES)
     params = importer.load_hf(folder, model, dtype=dtype, shardings=layout)
-    return LocalJudge(
-        VerdictScorer(model, params, Processor.load(folder), mesh=mesh),
-        name=section.local.hf,
-        frame=section.frame,
-        min_pixels=config.data.min_pixels,
-        max_pixels=config.data.max_pixels,
-    )
+    scorer = VerdictScorer(model, params, Processor.load(folder), mesh=mesh)
+    pixels: dict[str, Any] = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels}
+    return LocalJudge(scorer, name=section.local.hf, frame=section.frame, **pixels)
 
 
 def compilations(judges: Dispatcher) -> int:
@@ -137,11 +117,7 @@ def _endpoint(server: Server, *, frame: str, concurrency: int) -> ServerJudge:
 
 
 def extractor(config: Config) -> Extractor | None:
-    """Who reads answers in `evaluate`; None for the rules.
-
-    Raises:
-      ValueError: its endpoint is not there.
-    """
+    """Who reads answers in `evaluate`; None for the rules. A ValueError where its endpoint is not there."""
     section = config.eval.extractor
     if section.backend == "rules":
         return None
@@ -151,15 +127,10 @@ def extractor(config: Config) -> Extractor | None:
 def scorer(
     config: Config, policy: setup.Policy, workdir: Path, *, purpose: str, shared: Dispatcher | None = None
 ) -> Scorer:
-    """What scores rollouts for 'train' or 'eval'.
-
-    Args:
-      shared: a judge that is there already, used where the section of this purpose is its own.
-    """
+    """What scores rollouts for 'train' or 'eval'; `shared` is training's judge, used where the section is its own."""
     if purpose == "train":
-        return Scorer(
-            setup.rewards(config), judges(config, policy, config.judge, workdir), measures=setup.measures(config)
-        )
+        judge = judges(config, policy, config.judge, workdir)
+        return Scorer(setup.rewards(config), judge, measures=setup.measures(config))
     section = config.eval_judge
     mine = shared if shared is not None and section is config.judge else judges(config, policy, section, workdir)
     # No figure of evaluation reads what is weighed in the reward: functions of the user's own are not called for it.

@@ -59,18 +59,18 @@ class Run:
     def create(cls, config: configs.Config, workdir: Path) -> Run:
         """Loads the policy, builds sampler and learner, tries the data; touches no file of the workdir."""
         policy = setup.policy(config)
-        meshes.require_divisible(
-            policy.mesh,
-            config__algorithm__micro_batch_prompts=config.algorithm.micro_batch_prompts,
-            config__rollout__batch_prompts=config.rollout.batch_prompts,
-            config__eval__batch_prompts=config.eval.batch_prompts,
-        )
+        micro = config.algorithm.micro_batch_prompts
+        meshes.require_divisible(policy.mesh, config__algorithm__micro_batch_prompts=micro)
+        meshes.require_divisible(policy.mesh, config__rollout__batch_prompts=config.rollout.batch_prompts)
+        meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
         data = setup.training_batches(config, policy)
         first = data.try_first()
         plan = precompile.plan(config, data, setup.buckets(config), workdir=workdir)
         data.use(plan.buckets)
         if config.eval.examples:
             setup.heldout_batches(config, policy).try_first()
+        constraints = [constraint.name for constraint in config.constraints]
+        corrects = config.algorithm.importance_cap is not None
         parts = Parts(
             config,
             workdir,
@@ -80,11 +80,7 @@ class Run:
             scorer=judges.scorer(config, policy, workdir, purpose="train"),
             learner=setup.learner(config, policy),
             guards=Guards(config),
-            names=metrics.train_names(
-                [constraint.name for constraint in config.constraints],
-                importance=config.algorithm.importance_cap is not None,
-                custom=config.rewards.custom,
-            ),
+            names=metrics.train_names(constraints, importance=corrects, custom=config.rewards.custom),
         )
         notice = judges.masked_by_rules(config.judge, first.examples, at="config.judge")
         return cls(parts, plan, policy.load(config.model.param_dtype), notice)
@@ -110,15 +106,8 @@ class Run:
         parts, config, start = self.parts, self.parts.config, int(state.step)
         self.params = None  # the first step donates them
         if config.data.buckets.precompile and start < config.num_steps:
-            precompile.compile_ahead(
-                config,
-                self.plan.shapes,
-                mesh=parts.policy.mesh,
-                sampler=parts.sampler,
-                step=parts.learner.step,
-                state=state,
-                reference=reference,
-            )
+            made: dict[str, Any] = {"mesh": parts.policy.mesh, "sampler": parts.sampler, "step": parts.learner.step}
+            precompile.compile_ahead(config, self.plan.shapes, **made, state=state, reference=reference)
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
             log, heldout = (parts.workdir / f"{name}{suffix()}.jsonl" for name in ("metrics", "eval"))
             parts.guards.recall(resume_rows(log, keep=metrics.up_to(start)))
@@ -163,10 +152,6 @@ class Run:
 
     def _save(self, state: TrainState, reference: Flat) -> None:
         assert self.checkpoints is not None, "a run that has begun has them"
-        self.checkpoints.save(
-            state,
-            reference=reference if self._refreshed(int(state.step)) else None,
-            config=configs.to_dict(self.parts.config),
-            data=self.parts.data.get_state(),
-            hf=str(self.parts.policy.folder),
-        )
+        parts, kept = self.parts, reference if self._refreshed(int(state.step)) else None
+        config, data = configs.to_dict(parts.config), parts.data.get_state()
+        self.checkpoints.save(state, reference=kept, config=config, data=data, hf=parts.policy.folder)

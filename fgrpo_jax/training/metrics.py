@@ -19,8 +19,6 @@ Row = dict[str, float | int | None]
 
 PER_CONSTRAINT = ("mean", "applicable", "lambda", "violation", "saturated")
 
-_REWARDS = ("reward/task", "reward/accuracy", "reward/format")
-
 _COMMON = (
     *("loss/policy", "loss/kl"),
     *("sampler/logp_diff_max", "sampler/logp_diff_mean", "sampler/tokens", "sampler/tokens_per_second"),
@@ -48,14 +46,14 @@ def train_names(constraints: Sequence[str], *, importance: bool = False, custom:
     """The keys of a row of metrics.jsonl, in order.
 
     Args:
-      constraints: names of all constraints, in force or not.
+      constraints, custom: names of all constraints, in force or not, and of the user's own signals.
       importance: whether the run corrects for its sampler.
-      custom: names of the user's own signals.
     """
     per_constraint = [f"constraint/{name}/{what}" for name in constraints for what in PER_CONSTRAINT]
     shares = [f"advantage/share/{name}" for name in ("task", *constraints)]
     own = [f"reward/custom/{name}" for name in custom]
-    return ("step", *_REWARDS, *per_constraint, *shares, *_COMMON, *(IMPORTANCE if importance else ()), *own)
+    rewards = ("reward/task", "reward/accuracy", "reward/format")
+    return ("step", *rewards, *per_constraint, *shares, *_COMMON, *(IMPORTANCE if importance else ()), *own)
 
 
 def number(value: Any) -> float | int | None:
@@ -107,13 +105,8 @@ def of_learner(figures: Mapping[str, Any], constraints: Sequence[Any]) -> dict[s
 
 
 def row(names: Sequence[str], values: Mapping[str, Any]) -> Row:
-    """All `names` in order, those without a value as None.
-
-    Raises:
-      ValueError: a value under a name that is not declared.
-    """
-    unknown = [name for name in values if name not in names]
-    if unknown:
+    """All `names` in order, those without a value as None; a value under another name is a ValueError."""
+    if unknown := [name for name in values if name not in names]:
         raise ValueError(f"metric '{unknown[0]}' is not declared; add it to train_names")
     return {name: number(values.get(name)) for name in names}
 

@@ -22,11 +22,9 @@ PLACES, PLACE = 64, 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A policy with the config it is used under.
+    """A policy with the config it is used under; its weights are read when `params` is asked for.
 
-    Attributes:
-      policy: the model; its weights are read when `params` is asked for.
-      saved: the checkpoint that the weights come from; None where they are those of the policy's folder.
+    They come from the checkpoint `saved`, or else from the policy's folder.
     """
 
     config: configs.Config
@@ -35,11 +33,7 @@ class Named:
 
     @classmethod
     def of(cls, args: argparse.Namespace, *, door: str) -> Named:
-        """The policy of a command that takes --config, --workdir, --hf, --revision and --checkpoint.
-
-        Raises:
-          ValueError: --hf and --checkpoint at once, or a config that does not fit the command.
-        """
+        """The policy of a command that takes --config, --workdir, --hf, --revision and --checkpoint."""
         if args.hf and args.checkpoint:
             raise ValueError("--hf and --checkpoint both name a policy; give one")
         raw: Any = ml_collections.ConfigDict(args.config)

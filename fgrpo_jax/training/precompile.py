@@ -32,11 +32,10 @@ CACHE = "shapes.json"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What batches need, and how they are padded.
+    """What the first batches of the run need, in order, and how they are padded.
 
     Attributes:
       key: everything that the needs depend on, JSON types.
-      needs: of the first batches of the run, in order.
       buckets: with the chosen shapes, where some are to be chosen.
     """
 
@@ -58,12 +57,7 @@ class Plan:
 
 
 def plan(config: Config, data: PromptIterator, buckets: Buckets, *, workdir: Path) -> Plan:
-    """Measures the run's batches, or reads what was measured, and chooses shapes if the config asks for it.
-
-    Raises:
-      ValueError: several shapes in a run of several processes that replace dead groups by rows of other batches, each
-        of its own.
-    """
+    """Measures the run's batches, or reads what was measured, and chooses shapes if the config asks for it."""
     given = config.data.buckets
     # Where prompt and patches have one length each, the first batch says it all.
     fixed = not given.choose and len(buckets.prompt) == len(buckets.patches) == 1
@@ -94,9 +88,7 @@ def _read(file: Path, key: dict[str, Any]) -> tuple[Shape, ...] | None:
 def abstract_prompts(count: int, shape: Shape, sharding: Any) -> PromptBatch:
     """ShapeDtypeStructs of `count` prompts of this shape."""
 
-    def of(dtype: Any, *sizes: int) -> Any:
-        return jax.ShapeDtypeStruct((count, *sizes), dtype, sharding=sharding)
-
+    of: Any = lambda dtype, *sizes: jax.ShapeDtypeStruct((count, *sizes), dtype, sharding=sharding)  # noqa: E731
     slots, room = shape.images, shape.patches
     vision = VisionInputs(
         patches=of(jnp.float32, slots, room, PATCH_VALUES),
@@ -119,16 +111,9 @@ def abstract_prompts(count: int, shape: Shape, sharding: Any) -> PromptBatch:
 
 def abstract_rollouts(count: int, group: int, tokens: int, sharding: Any) -> Rollouts:
     """ShapeDtypeStructs of `group` completions of `tokens` places for each of `count` prompts."""
-
-    def of(dtype: Any, *sizes: int) -> Any:
-        return jax.ShapeDtypeStruct((count, group, *sizes), dtype, sharding=sharding)
-
-    return Rollouts(
-        tokens=of(jnp.int32, tokens),
-        mask=of(jnp.bool_, tokens),
-        logps=of(jnp.float32, tokens),
-        finished=of(jnp.bool_),
-    )
+    of: Any = lambda dtype, *sizes: jax.ShapeDtypeStruct((count, group, *sizes), dtype, sharding=sharding)  # noqa: E731
+    logps = of(jnp.float32, tokens)
+    return Rollouts(tokens=of(jnp.int32, tokens), mask=of(jnp.bool_, tokens), logps=logps, finished=of(jnp.bool_))
 
 
 def abstract_signals(
@@ -153,12 +138,7 @@ def compile_ahead(
     state: Any,
     reference: Any,
 ) -> None:
-    """Compiles sampler and learner step for every shape, with a progress bar.
-
-    Args:
-      sampler, step: the run's `Sampler` and `Learner.step`.
-      state, reference: what the learner step is called with; neither is touched.
-    """
+    """Compiles sampler and learner step for every shape, with a progress bar; state and reference are not touched."""
     split = meshes.batch_sharding(mesh)
     count, group = config.data.prompts_per_step, config.rollout.group_size
     rollouts = abstract_rollouts(count, group, config.rollout.max_new_tokens, split)

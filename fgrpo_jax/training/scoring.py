@@ -14,11 +14,11 @@ import jax
 import numpy as np
 
 from fgrpo_jax.data.prompts import EncodedPrompt
-from fgrpo_jax.reading.dialects import Dialect
 from fgrpo_jax.records import Example, Rollouts, Signals
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
+from fgrpo_jax.training.collect import PROMPT_AXIS
 
 Scored = tuple[Signals, dict[str, np.ndarray]]
 Score = Callable[..., Scored]
@@ -28,10 +28,9 @@ THREADS = 4  # parts scored at once; a judge bounds its own requests
 
 
 class Scorer:
-    """Scores parts of batches with one judge.
+    """Scores parts of batches with one judge; `dialect` is how responses are written.
 
     Args:
-      config: reward settings.
       judges: who judges; closed with the scorer.
       measures: the signals that constraints are put on; None for the paper's three.
       everyone: wrong answers are judged like right ones (evaluation).
@@ -45,16 +44,10 @@ class Scorer:
         measures: Sequence[Measure] | None = None,
         everyone: bool = False,
     ) -> None:
-        self.judges, self._config = judges, config
+        self.judges, self.dialect, self._custom = judges, config.dialect, config.custom
         self._settings: dict[str, Any] = {"config": config, "judges": judges, "everyone": everyone}
-        if measures is not None:
-            self._settings["measures"] = measures
+        self._settings |= {} if measures is None else {"measures": measures}
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="score") if judges.overlaps else None
-
-    @property
-    def dialect(self) -> Dialect:
-        """How responses are written."""
-        return self._config.dialect
 
     def submit(
         self,
@@ -64,12 +57,7 @@ class Scorer:
         texts: Sequence[Sequence[str]],
         rollouts: Rollouts,
     ) -> Future[Scored]:
-        """Begins to score a part; a judge that can't run beside the sampler has ended when this returns.
-
-        Args:
-          examples, encoded, texts: of the part's prompts.
-          rollouts: of the part, numpy leaves.
-        """
+        """Begins to score a part (numpy leaves); a judge that can't run beside the sampler has ended at the return."""
         settings = {
             **self._settings,
             "encoded": encoded,
@@ -87,8 +75,8 @@ class Scorer:
         """Ends what is under way and closes the judge."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._config.custom is not None:
-            self._config.custom.close()
+        if self._custom is not None:
+            self._custom.close()
         self.judges.close()
 
 
@@ -96,11 +84,10 @@ def joined(parts: Sequence[Scored]) -> Scored:
     """The signals and diagnostics of the batch that these are the parts of, in order."""
     if len(parts) == 1:
         return parts[0]
-    first = [{name: getattr(signals, name) for name in ("task", "accuracy", "format")} for signals, _ in parts]
-    second = [{name: getattr(signals, name) for name in ("values", "mask")} for signals, _ in parts]
-    flat = jax.tree.map(lambda *xs: np.concatenate(xs), *first)
-    rows = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *second)  # constraint arrays [C, M, G]
-    return Signals(**flat, **rows), jax.tree.map(lambda *xs: np.concatenate(xs), *[found for _, found in parts])
+    signals: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part, _ in parts], axis) for name, axis in PROMPT_AXIS.items()
+    }
+    return Signals(**signals), jax.tree.map(lambda *xs: np.concatenate(xs), *[found for _, found in parts])
 
 
 def custom_means(diagnostics: Mapping[str, np.ndarray]) -> dict[str, float | None]:

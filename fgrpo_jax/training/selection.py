@@ -51,15 +51,9 @@ def folders(config: Config) -> list[Path]:
 
 
 def select(config: Config, source: Source, encoder: Encoder) -> Selected:
-    """Applies `data.filter` and `data.overlong`, and says what they left out.
-
-    Raises:
-      ValueError: a filter made for other data, or nothing left.
-    """
-    data, indices = config.data, None
-    if data.filter:
-        indices = _kept(config, source)
-    known = None
+    """Applies `data.filter` and `data.overlong`, and prints what they left out; a ValueError where nothing is left."""
+    data, known = config.data, None
+    indices = _kept(config, source) if data.filter else None
     if data.overlong == "drop" or (data.buckets.group > 1 and data.source != "world"):
         known = needs(config, source, encoder, indices)
     if data.overlong == "drop":
@@ -73,14 +67,9 @@ def select(config: Config, source: Source, encoder: Encoder) -> Selected:
 
 def needs(config: Config, source: Source, encoder: Encoder, indices: np.ndarray | None = None) -> np.ndarray:
     """int32 [N, 4]: what the examples (those at `indices`) need, from the cache where they were measured before."""
-    files = [lengths.files_below(folder) for folder in folders(config)]
-    return lengths.measured(
-        source,
-        encoder,
-        data={**description(config, source), "files": files},
-        folder=lengths.cache_folder(config.data.length_cache),
-        indices=indices,
-    )
+    data = {**description(config, source), "files": [lengths.files_below(folder) for folder in folders(config)]}
+    folder = lengths.cache_folder(config.data.length_cache)
+    return lengths.measured(source, encoder, data=data, folder=folder, indices=indices)
 
 
 def _kept(config: Config, source: Source) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""What every door needs before its work starts, built from the config in one place: model, data, sampler, learner."""
+"""What every command needs before its work starts, built from the config: model, data, sampler, learner."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,8 @@ def pinned(config: Config, workdir: Path, *, overwrite: bool = False) -> Config:
         if not hub.is_id(section.hf):
             return section
         name, asked = hub.split(section.hf)
-        asked, old = section.revision or asked, before
-        for key in at:
-            old = old.get(key, {})
+        asked = section.revision or asked
+        old = functools.reduce(lambda tree, key: tree.get(key, {}), at, before)
         if not asked and old.get("hf") == name:
             asked = old.get("revision", "")
         return dataclasses.replace(section, hf=name, revision=hub.find(section.hf, revision=asked).revision)
@@ -153,63 +153,38 @@ def buckets(config: Config) -> Buckets:
     return Buckets(**{name: tuple(rungs) for name, rungs in fields.items() if rungs})
 
 
+def batches(config: Config, source: Source, encoder: Encoder, **settings: Any) -> PromptIterator:
+    """Batches of this process, in the padded lengths of the config."""
+    mine: dict[str, Any] = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    return PromptIterator(source, encoder, buckets=buckets(config), **mine, **settings)
+
+
 def training_batches(config: Config, policy: Policy) -> PromptIterator:
     """Prompts for rollouts: what the filters leave, shuffled by the run's seed, without end."""
-    made = encoder(config, policy)
-    chosen = selection.select(config, source(config, config.data.train_split), made)
-    return PromptIterator(
-        chosen.source,
-        made,
-        batch_size=config.data.prompts_per_step,
-        buckets=buckets(config),
-        seed=config.seed,
-        group=config.data.buckets.group,
-        known=chosen.known,
-        selection=chosen.digest,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        workers=config.data.workers,
-    )
+    made, data = encoder(config, policy), config.data
+    chosen = selection.select(config, source(config, data.train_split), made)
+    order: dict[str, Any] = {"seed": config.seed, "group": data.buckets.group}
+    order |= {"known": chosen.known, "selection": chosen.digest}
+    return batches(config, chosen.source, made, batch_size=data.prompts_per_step, workers=data.workers, **order)
 
 
 def heldout_batches(
     config: Config, policy: Policy, *, source: Source | None = None, workers: int = 0
 ) -> PromptIterator:
-    """Held-out questions, in order, once; the last batch is filled up.
-
-    Args:
-      source: of the questions; None is `heldout`.
-      workers: processes that prepare them; 0 is a thread.
-    """
-    return PromptIterator(
-        heldout(config) if source is None else source,
-        encoder(config, policy),
-        batch_size=config.eval.batch_prompts,
-        buckets=buckets(config),
-        epochs=1,
-        remainder="pad",
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        workers=workers,
-    )
+    """Held-out questions (those of `heldout` without a source), in order, once; the last batch is filled up."""
+    asked = heldout(config) if source is None else source
+    once: dict[str, Any] = {"batch_size": config.eval.batch_prompts, "epochs": 1, "remainder": "pad"}
+    return batches(config, asked, encoder(config, policy), workers=workers, **once)
 
 
 def supervised_batches(
     config: Config, policy: Policy, *, split: str, repeat: bool, limit: int | None = None
 ) -> PromptIterator:
     """Prompts with reference responses: shuffled without end (`repeat`), or the first `limit` once, filled up."""
-    return PromptIterator(
-        source(config, split, traces=True, size=limit),
-        encoder(config, policy, responses=True),
-        batch_size=config.sft.batch,
-        buckets=buckets(config),
-        seed=config.seed if repeat else None,
-        epochs=None if repeat else 1,
-        remainder="drop" if repeat else "pad",
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        workers=config.data.workers if repeat else 0,
-    )
+    endless, once = {"seed": config.seed, "workers": config.data.workers}, {"epochs": 1, "remainder": "pad"}
+    order: dict[str, Any] = endless if repeat else once
+    traces, made = source(config, split, traces=True, size=limit), encoder(config, policy, responses=True)
+    return batches(config, traces, made, batch_size=config.sft.batch, **order)
 
 
 def eval_window(config: Config) -> int:

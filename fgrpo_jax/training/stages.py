@@ -28,7 +28,7 @@ from fgrpo_jax.rollout.generate import Generation, fetched, generate
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rows import write_rows
 from fgrpo_jax.training import judges, metrics, scoring, setup
-from fgrpo_jax.training.collect import Collected, anywhere, everywhere, redrawn, suffix, together
+from fgrpo_jax.training.collect import PROMPT_AXIS, Collected, anywhere, everywhere, redrawn, suffix, together
 from fgrpo_jax.training.guards import Guards
 from fgrpo_jax.training.tensorboard import Board
 
@@ -103,11 +103,7 @@ class Stages:
         self.seconds[phase] += time.perf_counter() - began
 
     def data(self, earlier: Sequence[np.ndarray] = ()) -> Prompts:
-        """The next prompts.
-
-        Args:
-          earlier: prompt ids of the draws of this step that came before.
-        """
+        """The next prompts; `earlier` are the prompt ids of this step's draws before."""
         with self.clock("data"):
             batch = next(self.parts.data)
             prompts = redrawn(batch.prompts, earlier) if earlier else batch.prompts
@@ -195,9 +191,7 @@ class Stages:
     ) -> tuple[TrainState, Learnt]:
         """One compiled step: advantages with λ(t), the updates of the policy, λ(t+1). The state is donated.
 
-        Args:
-          batch: what is learnt from.
-          drawn: the batch as first drawn, to which the multipliers answer.
+        The multipliers answer to the batch as first drawn.
         """
         put = self.parts.policy.put
         with self.clock("learner"):
@@ -207,15 +201,11 @@ class Stages:
             return state, Learnt(jax.device_get(figures), fetched(logps))
 
     def _put_signals(self, signals: Signals, drawn: Signals) -> Signals:
-        """Signals on the mesh; constraint arrays [C, M, G] have the prompt axis second.
-
-        Args:
-          drawn: those of the batch as first drawn, which travel too where dead groups are replaced.
-        """
+        """Signals on the mesh, with constraint arrays of the batch as first drawn where dead groups are replaced."""
         policy, put = self.parts.policy, jax.make_array_from_process_local_data
         second = jax.sharding.NamedSharding(policy.mesh, jax.sharding.PartitionSpec(None, meshes.BATCH_AXES))
-        flat = policy.put({"task": signals.task, "accuracy": signals.accuracy, "format": signals.format})
-        rows: dict[str, Any] = {"values": signals.values, "mask": signals.mask}
+        flat = policy.put({name: getattr(signals, name) for name, axis in PROMPT_AXIS.items() if axis == 0})
+        rows: dict[str, Any] = {"values": signals.values, "mask": signals.mask}  # [C, M, G]
         if self.parts.config.algorithm.filter_dead:
             rows |= {"drawn_values": drawn.values, "drawn_mask": drawn.mask}
         return Signals(**flat, **{name: put(second, row) for name, row in rows.items()})
@@ -223,12 +213,7 @@ class Stages:
     def row(self, batch: Collected, learnt: Learnt, *, drawn: Collected) -> metrics.Row:
         """The row of metrics, over all processes; and W/rollouts/STEP.jsonl, and a prompt for TensorBoard.
 
-        Args:
-          batch: what was learnt from.
-          drawn: the batch as first drawn, of which the means are.
-
-        Raises:
-          ValueError: sampler and learner run two models.
+        Means are of the batch as first drawn. A ValueError says that sampler and learner run two models.
         """
         parts, config, seconds = self.parts, self.parts.config, self.seconds
         values: dict[str, Any] = {"step": self.number + 1, "compile/count": parts.compilations}
@@ -254,5 +239,4 @@ class Stages:
         """W/rollouts/STEP.jsonl: a line a prompt with all its rollouts and what they earned, those learnt from."""
         names = [constraint.name for constraint in self.parts.config.constraints]
         lines = batch.lines(self.number + 1, dict(zip(names, map(float, lam), strict=True)))
-        file = self.parts.workdir / "rollouts" / f"{self.number + 1:06d}{suffix()}.jsonl"
-        write_rows(file, lines)
+        write_rows(self.parts.workdir / "rollouts" / f"{self.number + 1:06d}{suffix()}.jsonl", lines)
