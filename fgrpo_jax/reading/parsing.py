@@ -46,24 +46,22 @@ class Parsed:
     dialect: Dialect = PAPER
 
 
-def parse(text: str, *, prefilled: bool = False, dialect: Dialect = PAPER) -> Parsed:
+def parse(text: str, *, dialect: Dialect = PAPER) -> Parsed:
     """Takes a response apart.
 
     Args:
       text: the response as decoded, without special tokens.
-      prefilled: the prompt already ends in '<think>', so the response starts inside the think block.
       dialect: how the model writes. One that is prefilled gets its '<think>' where the text does not begin with one.
     """
-    if prefilled or (dialect.prefilled and not text.lstrip().startswith("<think>")):
+    if dialect.prefilled and not text.lstrip().startswith("<think>"):
         text = f"<think>{text}"
     think, outside = _parts(text, dialect)
-    answer = _last_answer(outside)
     located = f"{think}\n{outside}" if dialect.boxes_in_answer else think
     boxes, malformed = read_boxes(located, dialect=dialect)
     return Parsed(
         format_ok=_is_well_formed(text) if dialect.form == "tags" else bool(text.strip()),
         think=think,
-        answer=answer,
+        answer=_last_answer(outside),
         boxes=boxes,
         sentences=split_sentences(think, dialect=dialect),
         outside=outside,
@@ -73,14 +71,12 @@ def parse(text: str, *, prefilled: bool = False, dialect: Dialect = PAPER) -> Pa
     )
 
 
+_WELL_FORMED = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+
+
 def _is_well_formed(text: str) -> bool:
-    tags = ("<think>", "</think>", "<answer>", "</answer>")
-    if any(text.count(tag) != 1 for tag in tags):
-        return False
-    body = text.strip()
-    places = [body.find(tag) for tag in tags]
-    between = body[places[1] + len(tags[1]) : places[2]] if places[1] < places[2] else "x"
-    return places == sorted(places) and places[0] == 0 and not between.strip() and body.endswith(tags[3])
+    once = all(text.count(tag) == 1 for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+    return once and _WELL_FORMED.fullmatch(text) is not None  # linear, since every tag can be in one place only
 
 
 def _parts(text: str, dialect: Dialect) -> tuple[str, str]:

@@ -70,20 +70,13 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Signal:
-    """One measurable thing.
+    """One measurable thing, within [low, high]."""
 
-    Attributes:
-      about: what the number is, for people.
-      low, high: its range.
-      read: the number, NaN where it is not applicable.
-      correct_only: its own mask holds right answers only (else a wrong but coherent answer would do).
-    """
-
-    about: str
+    about: str  # what the number is, for people
     low: float
     high: float
-    read: Callable[[Judged], float]
-    correct_only: bool = False
+    read: Callable[[Judged], float]  # NaN where it is not applicable
+    correct_only: bool = False  # its own mask holds right answers only: else a wrong but coherent answer would do
 
     def applies(self, value: np.ndarray, right: np.ndarray, *, rule: MaskRule) -> np.ndarray:
         """bool, of the shape of `value`: where it counts under a mask rule.

@@ -45,8 +45,8 @@ class Counts:
             "judge/failure_rate": self.failed / asked if asked else None,
             "judge/latency_p50": float(np.percentile(self.seconds, 50)) if self.seconds else None,
             "judge/latency_p95": float(np.percentile(self.seconds, 95)) if self.seconds else None,
-            "judge/tokens_in": self.tokens_in if self.tokens_in else None,
-            "judge/tokens_out": self.tokens_out if self.tokens_out else None,
+            "judge/tokens_in": self.tokens_in or None,
+            "judge/tokens_out": self.tokens_out or None,
             "judge/abstained": self.abstained,
         }
 
