@@ -23,27 +23,20 @@ Notation = Literal["bbox", "box", "json", "sot"]
 class Dialect:
     """How the responses of a model are to be read.
 
-    Attributes:
-      name: key of DIALECTS.
-      form: 'tags' (a think block, then an answer block), 'direct' (all of it is the answer) or 'cot' (free text; from
-        the last sentence that names the answer on it is the answer, what comes before is the reasoning).
-      prefilled: the prompt ends in '<think>', so a response starts inside the block.
-      notation: how a box is written.
-      points: whether '(x, y)' in the reasoning is a point.
-      frame: of its boxes and points, a name of `reading.frames.FRAMES_OF_BOXES`.
-      boxes_in_answer: boxes of the answer count as well as those of the reasoning.
+    Form 'tags' is a think block, then an answer block; 'direct': all of it is the answer; 'cot': free text, from whose
+    last sentence that names the answer on it is the answer, and what comes before is the reasoning.
 
     Raises:
       ValueError: a value that is none of those named.
     """
 
-    name: str
+    name: str  # key of DIALECTS
     form: Form = "tags"
-    prefilled: bool = False
-    notation: Notation = "bbox"
-    points: bool = False
-    frame: str = "processed"
-    boxes_in_answer: bool = False
+    prefilled: bool = False  # the prompt ends in '<think>', so a response starts inside the block
+    notation: Notation = "bbox"  # how a box is written
+    points: bool = False  # whether '(x, y)' in the reasoning is a point
+    frame: str = "processed"  # of its boxes and points, a name of `reading.frames.FRAMES_OF_BOXES`
+    boxes_in_answer: bool = False  # boxes of the answer count as well as those of the reasoning
 
     def __post_init__(self) -> None:
         choices = {"form": ("tags", "direct", "cot"), "notation": tuple(_BOXES), "frame": FRAMES_OF_BOXES}

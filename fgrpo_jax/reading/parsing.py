@@ -21,29 +21,22 @@ from fgrpo_jax.records import Box
 class Parsed:
     """A response taken apart.
 
-    Attributes:
-      format_ok: exactly one think block, then exactly one answer block, and nothing else but white space. Dialects
-        without blocks: there is any text.
-      think: the reasoning ('' when there is none).
-      answer: the text of the last closed answer block; None when there is none.
-      boxes: boxes of the reasoning in the order written, four finite numbers each, degenerate and inverted ones too;
-        in the frame of the dialect, which `dialects.boxes_in` changes.
-      sentences: sentences of the reasoning, stripped, none empty.
-      outside: what follows the reasoning, where an answer without tags may stand.
-      malformed: marks of boxes in the reasoning that hold no four finite numbers.
-      points: points of the reasoning, likewise.
-      dialect: how it was read.
+    It is of the form (`format_ok`) with exactly one think block, then exactly one answer block, and nothing else but
+    white space; in dialects without blocks, with any text. Boxes and points are in the frame of the dialect, which
+    `dialects.boxes_in` changes.
     """
 
     format_ok: bool
-    think: str
-    answer: str | None
-    boxes: tuple[Box, ...]
-    sentences: tuple[str, ...]
-    outside: str = ""
-    malformed: int = 0
-    points: tuple[Point, ...] = ()
-    dialect: Dialect = PAPER
+    think: str  # the reasoning ('' when there is none)
+    answer: str | None  # the text of the last closed answer block; None when there is none
+    boxes: tuple[
+        Box, ...
+    ]  # of the reasoning in the order written, four finite numbers, degenerate and inverted ones too
+    sentences: tuple[str, ...]  # of the reasoning, stripped, none empty
+    outside: str = ""  # what follows the reasoning, where an answer without tags may stand
+    malformed: int = 0  # marks of boxes in the reasoning that hold no four finite numbers
+    points: tuple[Point, ...] = ()  # of the reasoning
+    dialect: Dialect = PAPER  # how it was read
 
 
 def parse(text: str, *, dialect: Dialect = PAPER) -> Parsed:

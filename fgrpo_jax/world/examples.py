@@ -30,27 +30,18 @@ _ATTEMPTS = 20_000
 class World:
     """Every example of every split, by its number.
 
-    Attributes:
-      difficulty: a key of DIFFICULTIES.
-      families: weight of each question family; None takes the difficulty's own mix.
-      flawed: share of the traces (captions apart) that get a flaw.
-      split_seed: seed of everything random.
-      flaws: weights of the kinds of flaw.
-      yes_no: share of yes/no questions, the others being multiple choice.
-      captions: share of tasks that ask to list the scene's objects; supervised training learns to see by them.
-
     Raises:
       ValueError: an unknown difficulty or family, weights that are negative or all 0, or a share outside [0, 1], for
         `captions` outside [0, 1).
     """
 
-    difficulty: str = "tiny"
-    families: Mapping[str, float] | None = None
-    flawed: float = 0.28
-    split_seed: int = 0
+    difficulty: str = "tiny"  # a key of DIFFICULTIES
+    families: Mapping[str, float] | None = None  # weight of each question family; None takes the difficulty's own mix
+    flawed: float = 0.28  # share of the traces (captions apart) that get a flaw
+    split_seed: int = 0  # of everything random
     flaws: FlawMix = FlawMix()
-    yes_no: float = 0.5
-    captions: float = 0.0
+    yes_no: float = 0.5  # share of yes/no questions, the others being multiple choice
+    captions: float = 0.0  # share of tasks that ask to list the objects; supervised training learns to see by them
 
     def __post_init__(self) -> None:
         spec = _difficulty(self.difficulty)

@@ -38,23 +38,14 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A question on a scene.
+    """A question on a scene."""
 
-    Attributes:
-      query: its structured form.
-      text: its words.
-      options: option texts, not yet shuffled; () for the captioning family.
-      right: index of the right option.
-      claims: per option, the sentence that would entail it; `claims[right]` is a fact of the scene.
-      located: per option, the objects to point at before that claim.
-    """
-
-    query: Query
-    text: str
-    options: tuple[str, ...]
-    right: int
-    claims: tuple[str, ...]
-    located: tuple[tuple[SceneObject, ...], ...]
+    query: Query  # its structured form
+    text: str  # its words
+    options: tuple[str, ...]  # option texts, not yet shuffled; () for the captioning family
+    right: int  # index of the right option
+    claims: tuple[str, ...]  # per option, the sentence that would entail it; `claims[right]` is a fact of the scene
+    located: tuple[tuple[SceneObject, ...], ...]  # per option, the objects to point at before that claim
 
 
 Family = Callable[[Scene, Plan, np.random.Generator, Difficulty], Asked | None]
