@@ -117,11 +117,11 @@ def test_boxes_go_round_all_frames():
 def test_boxes_in_text():
     size = ImageSize(400, 100, 392, 112)
     text = "the cat <bbox>[0,0,400,100]</bbox> and [ 100 , 50.5, 200, 75] but [1,2,3] stays"
-    moved = frames.convert_boxes_in_text(text, size, src="original", dst="processed")
+    moved = frames.convert_in_text(text, size, src="original", dst="processed")
     assert moved == "the cat <bbox>[0,0,392,112]</bbox> and [98,57,196,84] but [1,2,3] stays"
-    assert "[0.0000,0.0000,1.0000,1.0000]" in frames.convert_boxes_in_text(text, size, src="original", dst="unit")
+    assert "[0.0000,0.0000,1.0000,1.0000]" in frames.convert_in_text(text, size, src="original", dst="unit")
     square = ImageSize(112, 112, 112, 112)
-    assert frames.convert_boxes_in_text(text, square, src="original", dst="processed") is text
+    assert frames.convert_in_text(text, square, src="original", dst="processed") is text
 
 
 def _png(image, kind="PNG", **kwargs):

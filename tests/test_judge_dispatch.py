@@ -334,7 +334,8 @@ def test_an_exception_reaches_all_who_wait() -> None:
         thread.join(timeout=5)
     assert raised == ["broken judge"] * 3
     judges.model = Fake()
-    assert judges.judge([Case(PHOTO, parse(RIGHT), SIZE)])[0].failures == 0, "and is forgotten"
+    (opinion,) = judges.judge([Case(PHOTO, parse(RIGHT), SIZE)])
+    assert not any(judgement.failed for judgement in opinion.judgements), "and is forgotten"
 
 
 class Prompt:

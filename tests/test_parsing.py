@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgrpo_jax.reading.answers import choose
-from fgrpo_jax.reading.dialects import read_boxes
+from fgrpo_jax.reading.dialects import DIALECTS, read_boxes
 from fgrpo_jax.reading.parsing import answer_index, parse
 from fgrpo_jax.reading.sentences import split_sentences
 from fgrpo_jax.records import Example
@@ -75,8 +75,8 @@ def test_form_is_wrong(text):
 def test_a_prefilled_think_tag_counts():
     rest = GOOD.removeprefix("<think>")
     assert not parse(rest).format_ok
-    assert parse(rest, prefilled=True) == parse(GOOD)
-    assert not parse(GOOD, prefilled=True).format_ok
+    assert parse(rest, dialect=DIALECTS["treevgr"]).format_ok and parse(GOOD, dialect=DIALECTS["treevgr"]).format_ok
+    assert parse(rest, dialect=DIALECTS["treevgr"]).think == parse(GOOD).think
 
 
 def test_reasoning_and_answer_of_broken_forms():
@@ -183,7 +183,7 @@ def test_accuracy():
     assert task.accuracy(parse("<answer></answer>"), question()) == 0.0
     assert task.accuracy(parse("<answer>Done.</answer>"), question(options=(), answer="done")) == 1.0
     assert task.accuracy(parse(""), question(options=(), answer="done")) == 0.0
-    assert task.format_score(parse(GOOD)) == 1.0 and task.format_score(parse("")) == 0.0
+    assert parse(GOOD).format_ok and not parse("").format_ok
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ PIECES = st.sampled_from(
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map(" ".join), st.lists(PIECES).map("".join)))
 def test_nothing_raises(text):
-    for prefilled in (False, True):
-        parsed = parse(text, prefilled=prefilled)
+    for dialect in ("paper", "treevgr"):
+        parsed = parse(text, dialect=DIALECTS[dialect])
         assert isinstance(parsed.format_ok, bool)
         assert all(len(box) == 4 for box in parsed.boxes)
         assert answer_index(parsed, ("left", "right")) in (None, 0, 1)

@@ -12,7 +12,7 @@ from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards import score as module
 from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
-from fgrpo_jax.rewards.score import CONSTRAINTS, RewardConfig, score
+from fgrpo_jax.rewards.score import MEASURES, RewardConfig, score
 from fgrpo_jax.rewards.signals import Judged, Measure
 from fgrpo_jax.world.examples import World
 from fgrpo_jax.world.oracle import Oracle
@@ -24,6 +24,7 @@ WRONG = RIGHT.replace(f"<answer>{EXAMPLE.answer}", f"<answer>{'B' if EXAMPLE.ans
 EMPTY = f"<think></think><answer>{EXAMPLE.answer}</answer>"
 IDLE = f"<think>So the answer is {EXAMPLE.answer}.</think><answer>{EXAMPLE.answer}</answer>"
 BROKEN = "no idea"
+NAMES = [measure.signal for measure in MEASURES]
 
 
 def rules() -> Dispatcher:
@@ -77,9 +78,9 @@ def test_dtypes_and_shapes():
 
 def test_constraints_come_in_the_order_asked_for():
     full, _ = run([RIGHT, WRONG])
-    for names in (("spatial_grounding",), CONSTRAINTS[::-1], ()):
+    for names in (("spatial_grounding",), NAMES[::-1], ()):
         signals, _ = run([RIGHT, WRONG], measures=[Measure(name) for name in names])
-        order = [CONSTRAINTS.index(name) for name in names]
+        order = [NAMES.index(name) for name in names]
         np.testing.assert_array_equal(signals.values, full.values[order])
         np.testing.assert_array_equal(signals.mask, full.mask[order])
     with pytest.raises(ValueError, match="unknown constraints"):

@@ -21,7 +21,7 @@ from fgrpo_jax.data.prompts import EncodedPrompt, needed, stable_id
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.reading.frames import convert_boxes_in_text
+from fgrpo_jax.reading.frames import convert_in_text
 from fgrpo_jax.records import Example, ImageSize, Video
 
 Grid = tuple[int, int, int]
@@ -177,7 +177,7 @@ class Processor:
           size: sizes of the first image, into whose processed frame boxes are moved; None without images.
         """
         if size is not None:
-            trace = convert_boxes_in_text(trace, size, src="original", dst="processed")
+            trace = convert_in_text(trace, size, src="original", dst="processed")
         return np.append(self._response_ids(trace, "a response"), np.int32(self.eos_ids[0]))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

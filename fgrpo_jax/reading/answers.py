@@ -50,8 +50,7 @@ def number_in(text: str) -> float | None:
 def yes_or_no(text: str) -> str | None:
     """'yes' or 'no' where a text begins with it as a word of its own, or is 'true' or 'false'; else None."""
     whole = plain(text)
-    match = re.match(r"(yes|no)(?:$|\s?[,.;:!])", whole)
-    if match:
+    if match := re.match(r"(yes|no)(?:$|\s?[,.;:!])", whole):
         return match[1]
     return {"true": "yes", "false": "no", "yeah": "yes", "yep": "yes", "nope": "no"}.get(whole)
 
@@ -173,10 +172,7 @@ def _leading_letter(tail: str, texts: Sequence[str]) -> tuple[int | None, bool]:
 
 def _last_mention(tail: str, texts: Sequence[str]) -> tuple[int | None, bool]:
     """The option whose words come last and are not denied; left open when the last two are joined by a plain 'or'."""
-    whole = plain(tail)
-    if all(text.isdigit() for text in texts):
-        whole = re.sub(r"[a-z]+", lambda match: str(NUMBERS.get(match[0], match[0])), whole)
-    found = [hit for hit in mentions(whole, texts) if not is_denied(whole, hit)]
+    whole, found = affirmed(plain(tail), texts)
     if not found:
         return None, False
     last = found[-1]
@@ -198,17 +194,23 @@ def mentions(whole: str, texts: Sequence[str]) -> list[tuple[int, int, int]]:
     found = []
     for index, option in enumerate(texts):
         if option:
-            spans = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(option)}(?!\w)", whole)]
-            found += [(start, end, index) for start, end in spans]
-    outer = [hit for hit in found if not any(_covers(other, hit) for other in found)]
-    return sorted(outer, key=lambda hit: hit[1])
+            matches = re.finditer(rf"(?<!\w){re.escape(option)}(?!\w)", whole)
+            found += [(*match.span(), index) for match in matches]
+
+    def hidden(start: int, end: int) -> bool:
+        return any(a <= start and end <= b and b - a > end - start for a, b, _ in found)
+
+    return sorted((hit for hit in found if not hidden(*hit[:2])), key=lambda hit: hit[1])
+
+
+def affirmed(whole: str, texts: Sequence[str]) -> tuple[str, list[tuple[int, int, int]]]:
+    """(the text, its mentions that are not denied); where all options are numbers, with number words as digits."""
+    if all(text.isdigit() for text in texts):
+        whole = re.sub(r"[a-z]+", lambda match: str(NUMBERS.get(match[0], match[0])), whole)
+    return whole, [hit for hit in mentions(whole, texts) if not is_denied(whole, hit)]
 
 
 def is_denied(whole: str, hit: tuple[int, int, int]) -> bool:
     """Whether a mention is in a denial: 'not left', 'rather than left', 'left is wrong'."""
     before, after = whole[max(0, hit[0] - 24) : hit[0]].rstrip(), whole[hit[1] : hit[1] + 24]
     return _DENIAL.search(before) is not None or _DENIED.match(after) is not None
-
-
-def _covers(other: tuple[int, int, int], hit: tuple[int, int, int]) -> bool:
-    return other[0] <= hit[0] and hit[1] <= other[1] and other[1] - other[0] > hit[1] - hit[0]

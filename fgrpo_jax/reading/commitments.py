@@ -24,12 +24,6 @@ class Commitment:
     stance: Stance
     options: frozenset[int]
 
-    @property
-    def only(self) -> int:
-        """The option committed to."""
-        (option,) = self.options
-        return option
-
 
 _CUE = re.compile(
     r"\b(?:answer|answers|choose|chose|pick|select|choice|option|go(?:ing)? with|fits?|best|conclude|conclusion|"
@@ -77,11 +71,7 @@ def commitment(sentence: str, options: Sequence[str]) -> Commitment | None:
     named = _named(sentence, text, options)
     if not named:
         return None
-    return _by_few_cues(_without(text, options), named, options, text)
-
-
-def _by_few_cues(rest: str, named: dict[int, bool], options: Sequence[str], text: str) -> Commitment | None:
-    every = frozenset(named)
+    rest, every = _without(text, options), frozenset(named)
     if not _STRONG.search(rest) and not SEEN_WORDS.isdisjoint(re.findall(r"\w+", rest)):
         return None  # a statement about the image that happens to hold the words of an option
     if _HEDGE.search(rest):
@@ -103,16 +93,13 @@ def _named(sentence: str, text: str, options: Sequence[str]) -> dict[int, bool]:
     for hit in mentions(text, texts):
         if re.match(r" (?:of|than|from|to)\b", text[hit[1] :]) and len(texts[hit[2]].split()) == 1:
             continue  # 'left of the cup' places something, it is not the option 'left'
-        denied = is_denied(text, hit)
-        out[hit[2]] = out.get(hit[2], True) and denied
+        out[hit[2]] = out.get(hit[2], True) and is_denied(text, hit)
     for match in _LETTER.finditer(sentence):
         option = ord(match["letter"]) - ord("A")
         if option < len(options) and _is_letter(match):
             before = sentence[: match.start("letter")].lower().rstrip(" (")
-            denied = (
-                re.search(r"(?:\bnot|n't|cannot be|exclude|rule out|than)(?: be)?(?: option)?$", before) is not None
-            )
-            out[option] = out.get(option, True) and denied
+            denied = re.search(r"(?:\bnot|n't|cannot be|exclude|rule out|than)(?: be)?(?: option)?$", before)
+            out[option] = out.get(option, True) and denied is not None
     return out
 
 
@@ -120,12 +107,8 @@ def _is_letter(match: re.Match[str]) -> bool:
     """Whether a capital is an option's letter, and no article, pronoun or initial."""
     if match["open"] and match["close"]:
         return True
-    after = (match["after"] or "").strip()
-    if (
-        match["letter"] == "A"
-        and (match["cue"] or "").strip() in ("option", "answer", "choice", "letter")
-        and after in _HOLDS
-    ):
+    cue, after = ((match[name] or "").strip() for name in ("cue", "after"))
+    if match["letter"] == "A" and cue in ("option", "answer", "choice", "letter") and after in _HOLDS:
         return True
     if match["letter"] == "I":
         return match["cue"] is not None and not after

@@ -12,7 +12,7 @@ import math
 import re
 from typing import Literal
 
-from fgrpo_jax.reading.frames import FRAMES_OF_BOXES, Point, convert_box, convert_boxes_in_text, convert_points_in_text
+from fgrpo_jax.reading.frames import FRAMES_OF_BOXES, Point, convert_box, convert_in_text
 from fgrpo_jax.records import Box, ImageSize
 
 Form = Literal["tags", "direct", "cot"]
@@ -23,27 +23,20 @@ Notation = Literal["bbox", "box", "json", "sot"]
 class Dialect:
     """How the responses of a model are to be read.
 
-    Attributes:
-      name: key of DIALECTS.
-      form: 'tags' (a think block, then an answer block), 'direct' (all of it is the answer) or 'cot' (free text; from
-        the last sentence that names the answer on it is the answer, what comes before is the reasoning).
-      prefilled: the prompt ends in '<think>', so a response starts inside the block.
-      notation: how a box is written.
-      points: whether '(x, y)' in the reasoning is a point.
-      frame: of its boxes and points, a name of `reading.frames.FRAMES_OF_BOXES`.
-      boxes_in_answer: boxes of the answer count as well as those of the reasoning.
+    Form 'tags' is a think block, then an answer block; 'direct': all of it is the answer; 'cot': free text, from whose
+    last sentence that names the answer on it is the answer, and what comes before is the reasoning.
 
     Raises:
       ValueError: a value that is none of those named.
     """
 
-    name: str
+    name: str  # key of DIALECTS
     form: Form = "tags"
-    prefilled: bool = False
-    notation: Notation = "bbox"
-    points: bool = False
-    frame: str = "processed"
-    boxes_in_answer: bool = False
+    prefilled: bool = False  # the prompt ends in '<think>', so a response starts inside the block
+    notation: Notation = "bbox"  # how a box is written
+    points: bool = False  # whether '(x, y)' in the reasoning is a point
+    frame: str = "processed"  # of its boxes and points, a name of `reading.frames.FRAMES_OF_BOXES`
+    boxes_in_answer: bool = False  # boxes of the answer count as well as those of the reasoning
 
     def __post_init__(self) -> None:
         choices = {"form": ("tags", "direct", "cot"), "notation": tuple(_BOXES), "frame": FRAMES_OF_BOXES}
@@ -65,27 +58,21 @@ _NUMBER = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][+-]?\d
 
 PAPER = Dialect("paper")
 
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect
-    for dialect in (
-        PAPER,
-        Dialect("direct", form="direct"),
-        Dialect("cot", form="cot"),
-        Dialect("vigorl", points=True),
-        Dialect("treevgr", prefilled=True, notation="box"),
-        # The boxes it answers with are pixels of what it saw; whoever scores them takes them to the original image.
-        Dialect("vlm_r1", notation="json", boxes_in_answer=True),
-        Dialect("vgr", notation="sot", frame="unit"),
-    )
-}
+_ALL = (
+    PAPER,
+    Dialect("direct", form="direct"),
+    Dialect("cot", form="cot"),
+    Dialect("vigorl", points=True),
+    Dialect("treevgr", prefilled=True, notation="box"),
+    # The boxes it answers with are pixels of what it saw; whoever scores them takes them to the original image.
+    Dialect("vlm_r1", notation="json", boxes_in_answer=True),
+    Dialect("vgr", notation="sot", frame="unit"),
+)
+DIALECTS = {dialect.name: dialect for dialect in _ALL}
 
 
 def find_dialect(name: str) -> Dialect:
-    """The dialect of this name.
-
-    Raises:
-      ValueError: there is none.
-    """
+    """The dialect of this name, or a ValueError where there is none."""
     if name not in DIALECTS:
         raise ValueError(f"unknown dialect {name!r}; one of {', '.join(DIALECTS)}")
     return DIALECTS[name]
@@ -94,21 +81,14 @@ def find_dialect(name: str) -> Dialect:
 # ----------------------------------------------------------------------------------------------------- boxes and points
 def read_boxes(text: str, *, dialect: Dialect = PAPER) -> tuple[tuple[Box, ...], int]:
     """(boxes in the order written, number of marks that hold no box), in the dialect's own frame."""
-    boxes, malformed = [], 0
-    for match in _BOXES[dialect.notation].finditer(text):
-        box = read_box(match.group(1))
-        if box is None:
-            malformed += 1
-        else:
-            boxes.append(box)
-    return tuple(boxes), malformed
+    found = [read_box(match[1]) for match in _BOXES[dialect.notation].finditer(text)]
+    return tuple(box for box in found if box is not None), found.count(None)
 
 
 def read_box(text: str) -> Box | None:
     """'[28, 56, 56, 84]' (brackets and spaces optional) as numbers; None unless they are exactly four and finite."""
     inner = text.strip()
-    if inner.startswith("[") and inner.endswith("]"):
-        inner = inner[1:-1]
+    inner = inner[1:-1] if inner.startswith("[") and inner.endswith("]") else inner
     parts = [part.strip() for part in inner.split(",")]
     if len(parts) != 4 or not all(_NUMBER.fullmatch(part) for part in parts):
         return None
@@ -150,8 +130,7 @@ def text_in(text: str, size: ImageSize, *, dialect: Dialect, dst: str) -> str:
 
     Whole numbers come out, but for the frame `unit`, which has four decimals.
     """
-    text = convert_boxes_in_text(text, size, src=dialect.frame, dst=dst)
-    return convert_points_in_text(text, size, src=dialect.frame, dst=dst) if dialect.points else text
+    return convert_in_text(text, size, src=dialect.frame, dst=dst, points=dialect.points)
 
 
 @functools.lru_cache(maxsize=1 << 12)

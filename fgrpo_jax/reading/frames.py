@@ -35,12 +35,6 @@ def convert_box(box: Box, size: ImageSize, *, src: str, dst: str) -> Box:
     return x1 * to_w / from_w, y1 * to_h / from_h, x2 * to_w / from_w, y2 * to_h / from_h
 
 
-def convert_point(point: Point, size: ImageSize, *, src: str, dst: str) -> Point:
-    """Moves a point from one frame to another; errors as `convert_box`."""
-    (from_w, from_h), (to_w, to_h) = _extents(size, src, dst)
-    return point[0] * to_w / from_w, point[1] * to_h / from_h
-
-
 def _extents(size: ImageSize, src: str, dst: str) -> tuple[tuple[float, float], tuple[float, float]]:
     found = extent(size, src), extent(size, dst)
     if not all(found[0]):
@@ -49,11 +43,7 @@ def _extents(size: ImageSize, src: str, dst: str) -> tuple[tuple[float, float], 
 
 
 def extent(size: ImageSize, frame: str) -> tuple[float, float]:
-    """(width, height) of the whole image in a frame.
-
-    Raises:
-      ValueError: an unknown frame.
-    """
+    """(width, height) of the whole image in a frame; an unknown one is a ValueError."""
     extents = {
         "original": (size.width, size.height),
         "resized": (size.resized_width or size.width, size.resized_height or size.height),
@@ -69,35 +59,26 @@ def extent(size: ImageSize, frame: str) -> tuple[float, float]:
 # -------------------------------------------------------------------------------------------------------------- texts
 _NUMBER = r"\s{0,9}(-?\d{1,9}(?:\.\d{0,9})?|-?\.\d{1,9})\s{0,9}"
 _BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
-_POINT = re.compile(rf"\({_NUMBER},{_NUMBER}\)")
+_BOX_OR_POINT = re.compile(rf"{_BOX.pattern}|\({_NUMBER},{_NUMBER}\)")
 
 
-def convert_boxes_in_text(text: str, size: ImageSize, *, src: str, dst: str) -> str:
-    """Rewrites every `[x1,y1,x2,y2]` of a text from one frame to another.
+def convert_in_text(text: str, size: ImageSize, *, src: str, dst: str, points: bool = False) -> str:
+    """Rewrites every `[x1,y1,x2,y2]` of a text, and every `(x, y)` if `points`, from one frame to another.
 
     Whole numbers come out, but for `unit`, which has four decimals. A text whose frames coincide is returned as it is.
     """
-    return _convert_in_text(text, size, _BOX, src=src, dst=dst)
-
-
-def convert_points_in_text(text: str, size: ImageSize, *, src: str, dst: str) -> str:
-    """The same of every `(x, y)`."""
-    return _convert_in_text(text, size, _POINT, src=src, dst=dst)
-
-
-def _convert_in_text(text: str, size: ImageSize, pattern: re.Pattern[str], *, src: str, dst: str) -> str:
     if extent(size, src) == extent(size, dst):
         return text
     sources, targets = _extents(size, src, dst)
     digits = 4 if dst == "unit" else 0
 
     def rewrite(match: re.Match[str]) -> str:
-        numbers = [float(group) * targets[i % 2] / sources[i % 2] for i, group in enumerate(match.groups())]
-        whole = match.group()
+        written = [float(group) for group in match.groups() if group is not None]
+        numbers = [number * targets[i % 2] / sources[i % 2] for i, number in enumerate(written)]
         inner = ",".join(f"{round(value, digits) + 0.0:.{digits}f}" for value in numbers)
-        return whole[0] + inner + whole[-1]
+        return match[0][0] + inner + match[0][-1]
 
-    return pattern.sub(rewrite, text)
+    return (_BOX_OR_POINT if points else _BOX).sub(rewrite, text)
 
 
 def area(box: Box) -> float:

@@ -21,49 +21,40 @@ from fgrpo_jax.records import Box
 class Parsed:
     """A response taken apart.
 
-    Attributes:
-      format_ok: exactly one think block, then exactly one answer block, and nothing else but white space. Dialects
-        without blocks: there is any text.
-      think: the reasoning ('' when there is none).
-      answer: the text of the last closed answer block; None when there is none.
-      boxes: boxes of the reasoning in the order written, four finite numbers each, degenerate and inverted ones too;
-        in the frame of the dialect, which `dialects.boxes_in` changes.
-      sentences: sentences of the reasoning, stripped, none empty.
-      outside: what follows the reasoning, where an answer without tags may stand.
-      malformed: marks of boxes in the reasoning that hold no four finite numbers.
-      points: points of the reasoning, likewise.
-      dialect: how it was read.
+    It is of the form (`format_ok`) with exactly one think block, then exactly one answer block, and nothing else but
+    white space; in dialects without blocks, with any text. Boxes and points are in the frame of the dialect, which
+    `dialects.boxes_in` changes.
     """
 
     format_ok: bool
-    think: str
-    answer: str | None
-    boxes: tuple[Box, ...]
-    sentences: tuple[str, ...]
-    outside: str = ""
-    malformed: int = 0
-    points: tuple[Point, ...] = ()
-    dialect: Dialect = PAPER
+    think: str  # the reasoning ('' when there is none)
+    answer: str | None  # the text of the last closed answer block; None when there is none
+    boxes: tuple[
+        Box, ...
+    ]  # of the reasoning in the order written, four finite numbers, degenerate and inverted ones too
+    sentences: tuple[str, ...]  # of the reasoning, stripped, none empty
+    outside: str = ""  # what follows the reasoning, where an answer without tags may stand
+    malformed: int = 0  # marks of boxes in the reasoning that hold no four finite numbers
+    points: tuple[Point, ...] = ()  # of the reasoning
+    dialect: Dialect = PAPER  # how it was read
 
 
-def parse(text: str, *, prefilled: bool = False, dialect: Dialect = PAPER) -> Parsed:
+def parse(text: str, *, dialect: Dialect = PAPER) -> Parsed:
     """Takes a response apart.
 
     Args:
       text: the response as decoded, without special tokens.
-      prefilled: the prompt already ends in '<think>', so the response starts inside the think block.
       dialect: how the model writes. One that is prefilled gets its '<think>' where the text does not begin with one.
     """
-    if prefilled or (dialect.prefilled and not text.lstrip().startswith("<think>")):
+    if dialect.prefilled and not text.lstrip().startswith("<think>"):
         text = f"<think>{text}"
     think, outside = _parts(text, dialect)
-    answer = _last_answer(outside)
     located = f"{think}\n{outside}" if dialect.boxes_in_answer else think
     boxes, malformed = read_boxes(located, dialect=dialect)
     return Parsed(
         format_ok=_is_well_formed(text) if dialect.form == "tags" else bool(text.strip()),
         think=think,
-        answer=answer,
+        answer=_last_answer(outside),
         boxes=boxes,
         sentences=split_sentences(think, dialect=dialect),
         outside=outside,
@@ -73,14 +64,12 @@ def parse(text: str, *, prefilled: bool = False, dialect: Dialect = PAPER) -> Pa
     )
 
 
+_WELL_FORMED = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+
+
 def _is_well_formed(text: str) -> bool:
-    tags = ("<think>", "</think>", "<answer>", "</answer>")
-    if any(text.count(tag) != 1 for tag in tags):
-        return False
-    body = text.strip()
-    places = [body.find(tag) for tag in tags]
-    between = body[places[1] + len(tags[1]) : places[2]] if places[1] < places[2] else "x"
-    return places == sorted(places) and places[0] == 0 and not between.strip() and body.endswith(tags[3])
+    once = all(text.count(tag) == 1 for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+    return once and _WELL_FORMED.fullmatch(text) is not None  # linear, since every tag can be in one place only
 
 
 def _parts(text: str, dialect: Dialect) -> tuple[str, str]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fgrpo_jax.reading.answers import is_denied, mentions, plain
+from fgrpo_jax.reading.answers import affirmed, plain
 from fgrpo_jax.reading.commitments import Commitment, commitment
 from fgrpo_jax.reading.dialects import in_paper_notation
 from fgrpo_jax.reading.parsing import Parsed, answer_index
 from fgrpo_jax.reading.sentences import Trivial
 from fgrpo_jax.reading.verdict import Verdict
-from fgrpo_jax.reading.words import NUMBERS
 
 _TRIVIAL = Trivial()
 
@@ -55,7 +54,7 @@ def _settled(stances: Sequence[Commitment | None], count: int) -> tuple[int | No
         if stance.stance == "hedges":
             hedged = True
         elif stance.stance == "commits":
-            found, at, hedged = stance.only, index, False
+            (found,), at, hedged = stance.options, index, False
             denied.discard(found)
         else:
             denied |= stance.options
@@ -74,9 +73,9 @@ def _supports(
     What stands before a sentence that takes something back ('Wait, ..') does not count.
     """
     back = max((at for at, sentence in enumerate(sentences) if _TURNS.search(plain(sentence))), default=0)
-    for stance in stances[back:]:
-        if stance is not None and (stance.stance == "commits") != (committed in stance.options):
-            return False
+    taken = [stance for stance in stances[back:] if stance is not None]
+    if any((stance.stance == "commits") != (committed in stance.options) for stance in taken):
+        return False
     body = [s for s, stance in zip(sentences, stances, strict=True) if stance is None and not _TRIVIAL.is_idle(s)]
     return {option for s in body for option in _named(s, options)} == {committed} if body else True
 
@@ -88,7 +87,5 @@ _TURNS = re.compile(
 
 def _named(sentence: str, options: Sequence[str]) -> set[int]:
     """Options whose text a sentence holds and does not deny."""
-    texts, text = [plain(option) for option in options], plain(sentence)
-    if all(option.isdigit() for option in texts):
-        text = re.sub(r"[a-z]+", lambda match: str(NUMBERS.get(match[0], match[0])), text)
-    return {hit[2] for hit in mentions(text, texts) if not is_denied(text, hit)}
+    _, hits = affirmed(plain(sentence), [plain(option) for option in options])
+    return {option for _, _, option in hits}

@@ -42,15 +42,10 @@ _LONGEST = 4_000  # characters of a sentence that are looked at for words
 
 @dataclasses.dataclass(frozen=True)
 class Trivial:
-    """The filter.
+    """The filter."""
 
-    Attributes:
-      prefixes: beginnings of sentences without a claim, lower case; () takes TRIVIAL_PREFIXES.
-      words: words that make a sentence visual, lower case; () takes reading.words.SEEN_WORDS.
-    """
-
-    prefixes: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()  # beginnings of sentences without a claim, lower case; () takes TRIVIAL_PREFIXES
+    words: tuple[str, ...] = ()  # words that make a sentence visual, lower case; () takes reading.words.SEEN_WORDS
 
     def __call__(self, sentence: str, *, dialect: Dialect = PAPER) -> bool:
         """Whether a sentence is trivial: SKIP, and no judge is asked."""

@@ -36,8 +36,7 @@ from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Signal
 
 T = TypeVar("T")
 
-LARGEST = float(np.finfo(np.float32).max)
-"""Values are kept in float32."""
+LARGEST = float(np.finfo(np.float32).max)  # values are kept in float32
 
 ARGUMENTS = ("examples", "texts", "parsed", "metadata")
 
@@ -132,12 +131,11 @@ def resolve(name: str, path: str) -> Custom:
     if not (module and colon and function):
         raise ValueError(f"{at} is no import path; write 'package.module:function'")
     found = _attribute(_imported(module, at), function, at)
-    declared = found if isinstance(found, Declared) else None
-    target = declared.function if declared is not None else found
-    if not callable(target):
+    declared = found if isinstance(found, Declared) else signal(f"of {path}")(found)
+    if not callable(declared.function):
         raise ValueError(f"{at} is a {type(found).__name__}, not a function")
-    _require_signature(target, at)
-    return Custom(name, path, declared or Declared(target, f"of {path}", -math.inf, math.inf, correct_only=False))
+    _require_signature(declared.function, at)
+    return Custom(name, path, declared)
 
 
 def _imported(module: str, at: str) -> Any:
@@ -207,7 +205,6 @@ class CustomRewards:
     """The functions of a config, called batch by batch.
 
     Args:
-      functions: by signal name.
       concurrency: calls of async functions under way at once.
       timeout: seconds that a call of an async function may take.
     """
@@ -297,7 +294,7 @@ def _is_async(custom: Custom) -> bool:
 
 def _numbers(custom: Custom, responses: Responses, result: Any) -> list[float]:
     """What a function returned as floats, NaN for None."""
-    function, wanted = f"reward function '{custom.path}'", len(responses.texts)
+    function = f"reward function '{custom.path}'"
     if not isinstance(result, list | tuple | np.ndarray):
         if inspect.iscoroutine(result):
             result.close()
@@ -306,7 +303,7 @@ def _numbers(custom: Custom, responses: Responses, result: Any) -> list[float]:
             f"{function} returned a {type(result).__name__} for {responses}; return a list with a number or None for "
             "each response"
         )
-    if len(result) != wanted:
+    if len(result) != len(responses.texts):
         raise ValueError(
             f"{function} returned {len(result)} values for {responses}; return one for each response, None where it "
             "does not apply"

@@ -60,34 +60,24 @@ def spatial(
     Raises:
       ValueError: no gold boxes (the signal is then not applicable), a degenerate one, or an unknown mapping.
     """
-    predicted = _predictions(pred_boxes, dedupe=dedupe)
-    scores = _matrix(predicted, gold_boxes, lambda a, b: pair_score(ciou(a, b), mapping=mapping))
-    return _assigned(scores) / max(len(predicted), len(gold_boxes))
+    return _matched(pred_boxes, gold_boxes, lambda a, b: pair_score(ciou(a, b), mapping=mapping), dedupe=dedupe)
 
 
 def mean_iou(pred_boxes: Sequence[Box], gold_boxes: Sequence[Box], *, dedupe: bool = False) -> float:
     """The same with plain IoU as the score: the held-out table's 'box IoU'."""
-    predicted = _predictions(pred_boxes, dedupe=dedupe)
-    return _assigned(_matrix(predicted, gold_boxes, iou)) / max(len(predicted), len(gold_boxes))
+    return _matched(pred_boxes, gold_boxes, iou, dedupe=dedupe)
 
 
-def _predictions(boxes: Sequence[Box], *, dedupe: bool) -> list[Box]:
-    return list(dict.fromkeys(boxes)) if dedupe else list(boxes)
-
-
-def _matrix(predicted: Sequence[Box], gold: Sequence[Box], score: Callable[[Box, Box], float]) -> np.ndarray:
-    """float64 [N, M]; rows of improper predictions are 0."""
+def _matched(boxes: Sequence[Box], gold: Sequence[Box], score: Callable[[Box, Box], float], *, dedupe: bool) -> float:
+    """The greatest total score over one-to-one assignments, as a share of the larger number of boxes."""
     if not gold:
         raise ValueError("no gold boxes: spatial grounding is not applicable, mask the signal instead")
+    predicted = list(dict.fromkeys(boxes)) if dedupe else boxes
     rows = [[score(box, other) if _is_usable(box) else 0.0 for other in gold] for box in predicted]
-    return np.array(rows, dtype=np.float64).reshape(len(predicted), len(gold))
+    scores = np.array(rows, dtype=np.float64).reshape(len(predicted), len(gold))
+    assigned = linear_sum_assignment(scores, maximize=True)
+    return float(scores[assigned].sum()) / max(scores.shape)
 
 
 def _is_usable(box: Box) -> bool:
     return is_proper(box) and all(abs(side) <= FARTHEST for side in box)  # False for NaN, too
-
-
-def _assigned(scores: np.ndarray) -> float:
-    """Greatest total over one-to-one assignments."""
-    rows, columns = linear_sum_assignment(scores, maximize=True)
-    return float(scores[rows, columns].sum())

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from fgrpo_jax.reading.dialects import PAPER, Dialect, boxes_in
 from fgrpo_jax.reading.frames import convert_box
 from fgrpo_jax.reading.parsing import Parsed, answer_index, parse
 from fgrpo_jax.reading.verdict import Verdict
-from fgrpo_jax.records import Box, Example, ImageSize, Signals
+from fgrpo_jax.records import Example, ImageSize, Signals
 from fgrpo_jax.rewards import custom, task
 from fgrpo_jax.rewards.custom import CustomRewards, Responses
 from fgrpo_jax.rewards.grounding import MAPPINGS, mean_iou, spatial
@@ -33,10 +34,8 @@ from fgrpo_jax.rewards.judges.dispatch import KINDS, Case, Dispatcher, Opinion
 from fgrpo_jax.rewards.judges.protocol import Kind
 from fgrpo_jax.rewards.signals import NAN, SIGNALS, Judged, Measure, Signal, overlong_penalty
 
-CONSTRAINTS = ("consistency", "semantic_grounding", "spatial_grounding")
-"""The paper's three."""
-
-MEASURES = tuple(Measure(name) for name in CONSTRAINTS)
+MEASURES = tuple(map(Measure, ("consistency", "semantic_grounding", "spatial_grounding")))
+"""The paper's three constraints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +48,7 @@ class RewardConfig:
       ciou_mapping: 'clamp' or 'shift', see grounding.pair_score.
       dedupe_boxes: whether a box predicted twice counts once in N of Eq. 1.
       no_claim: R_S of a right answer whose reasoning makes no scored claim: 'masked', or 'zero'.
-      dialect: how responses are written.
       window, overlong_cache: most tokens of a response, and over how many of them the signal 'overlong' falls to −1.
-      custom: further signals, made by functions of the user's own.
 
     Raises:
       ValueError: a value that is none of those named.
@@ -75,8 +72,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         _require_known(self.weights, "rewards", self.signals)
-        choices = {"ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero")}
-        for name, known in choices.items():
+        for name, known in {"ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero")}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}; known: {known}")
 
@@ -91,7 +87,7 @@ def _judged(
     length: float = NAN,
     finished: bool | None = None,
 ) -> Judged:
-    accuracy, formatted = task.accuracy(parsed, example), task.format_score(parsed)
+    accuracy, formatted = task.accuracy(parsed, example), float(parsed.format_ok)
     grounding, iou = _spatial(example, parsed, size, config)
     found = [judgement.verdict for judgement in opinion.sentences or ()]
     verdicts = tuple(verdict for verdict in found if verdict is not None)
@@ -113,8 +109,8 @@ def _judged(
         verdicts=verdicts,
         unread=opinion.unread,
         answered=answer_index(parsed, example.options) is not None if example.options else parsed.answer is not None,
-        failures=opinion.failures,
-        abstentions=opinion.abstentions,
+        failures=sum(judgement.failed for judgement in opinion.judgements),
+        abstentions=sum(judgement.abstained for judgement in opinion.judgements),
         malformed=parsed.malformed,
         boxes=len(parsed.boxes),
         words=len(parsed.think.split()),
@@ -127,11 +123,7 @@ def _judged(
 def _rewarded(
     judged: Sequence[Sequence[Judged]], responses: Responses, *, config: RewardConfig, measures: Sequence[Measure]
 ) -> list[list[Judged]]:
-    """The same with the signals of the user's own that are weighed or bounded, and with all that is weighed in R_task.
-
-    Args:
-      responses: the same responses, as functions are given them.
-    """
+    """The same with the weighed or bounded signals of the user's own, and with all that is weighed in R_task."""
     signals, wanted = config.signals, {name for name, weight in config.weights.items() if weight}
     names = sorted((wanted | {measure.signal for measure in measures}) - set(SIGNALS))
     found = config.custom.values(responses, names) if config.custom is not None and names else {}
@@ -158,8 +150,8 @@ def _weighed(judged: Judged, weights: Mapping[str, float], signals: Mapping[str,
 def _spatial(example: Example, parsed: Parsed, size: ImageSize, config: RewardConfig) -> tuple[float, float]:
     """(R_G, mean IoU) in the processed frame, which is the one the policy speaks."""
     if not example.boxes:
-        return float("nan"), float("nan")
-    gold: list[Box] = [convert_box(box, size, src="original", dst="processed") for box in example.boxes]
+        return NAN, NAN
+    gold = [convert_box(box, size, src="original", dst="processed") for box in example.boxes]
     boxes = boxes_in(parsed.boxes, size, dialect=parsed.dialect)
     value = spatial(boxes, gold, mapping=config.ciou_mapping, dedupe=config.dedupe_boxes)
     return value, mean_iou(boxes, gold, dedupe=config.dedupe_boxes)
@@ -167,7 +159,7 @@ def _spatial(example: Example, parsed: Parsed, size: ImageSize, config: RewardCo
 
 def _share(verdicts: Sequence[Verdict]) -> float:
     right, wrong = verdicts.count(Verdict.CORRECT), verdicts.count(Verdict.INCORRECT)
-    return right / (right + wrong) if right + wrong else float("nan")
+    return right / (right + wrong) if right + wrong else NAN
 
 
 def score(
@@ -186,10 +178,8 @@ def score(
     """Signals of M prompts with G responses each.
 
     Args:
-      examples: M examples.
       texts: M lists of G responses, decoded without special tokens.
       sizes: M sizes of `examples[m].images[0]`.
-      config: reward settings.
       judges: who judges; the pre-check of free text alone when left out, which knows no scene.
       encoded: the M prompts as the policy saw them, for judges that can use them.
       everyone: ask a model about wrong answers too (evaluation); else only where the verdict counts for a signal.
@@ -220,15 +210,15 @@ def score(
     found = iter((Dispatcher() if judges is None else judges).judge(cases))
 
     def judge(row: int, column: int) -> Judged:
-        known: dict[str, Any] = {} if lengths is None else {"length": float(lengths[row, column])}
-        known |= {} if finished is None else {"finished": bool(finished[row, column])}
-        return _judged(examples[row], parsed[row][column], sizes[row], next(found), config=config, **known)
+        length = NAN if lengths is None else float(lengths[row, column])
+        ended = None if finished is None else bool(finished[row, column])
+        one = parsed[row][column]
+        return _judged(examples[row], one, sizes[row], next(found), config=config, length=length, finished=ended)
 
     judged = [[judge(row, column) for column in range(len(group))] for row, group in enumerate(texts)]
-    judged = _rewarded(
-        judged, custom.batch(examples, texts, parsed, judged, sizes=sizes), config=config, measures=measures
-    )
-    leaves: dict[str, Any] = {name: _array(judged, name) for name in ("task", "format", "accuracy")}
+    responses = custom.batch(examples, texts, parsed, judged, sizes=sizes)
+    judged = _rewarded(judged, responses, config=config, measures=measures)
+    leaves = {name: _array(judged, operator.attrgetter(name)) for name in ("task", "format", "accuracy")}
     leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures, config.signals)
     return Signals(**leaves), _diagnostics(judged)
 
@@ -260,10 +250,10 @@ def _require_known(names: Iterable[str], what: str, signals: Mapping[str, Signal
         raise ValueError(f"unknown {what} {unknown}; known signals: {', '.join(signals)}")
 
 
-def _array(judged: Sequence[Sequence[Judged]], name: str) -> np.ndarray:
-    """float32 [M, G] of one attribute."""
+def _array(judged: Sequence[Sequence[Judged]], of: Callable[[Judged], Any], dtype: Any = np.float32) -> np.ndarray:
+    """[M, G] of one thing about each response."""
     shape = (len(judged), len(judged[0]) if judged else 0)
-    return np.array([[getattr(one, name) for one in group] for group in judged], dtype=np.float32).reshape(shape)
+    return np.array([[of(one) for one in group] for group in judged], dtype).reshape(shape)
 
 
 def _constraints(
@@ -274,7 +264,7 @@ def _constraints(
     mask = np.zeros(values.shape, bool)
     for row, measure in enumerate(measures):
         signal = signals[measure.signal]
-        found = np.array([[signal.read(one) for one in group] for group in judged], np.float32).reshape(right.shape)
+        found = _array(judged, signal.read)
         mask[row] = signal.applies(found, right, rule=measure.mask)
         values[row] = np.where(mask[row], found, np.float32(0))
     return values, mask
@@ -283,19 +273,15 @@ def _constraints(
 def _diagnostics(judged: Sequence[Sequence[Judged]]) -> dict[str, np.ndarray]:
     figures: dict[str, np.ndarray] = {}
     for name in ("consistent", "semantic", "spatial", "iou"):
-        values = _array(judged, name)
+        values = _array(judged, operator.attrgetter(name))
         figures[name] = np.nan_to_num(values, nan=0.0)
         if name != "iou":
             figures[f"{name}_mask"] = ~np.isnan(values)
-    figures["answered"] = _array(judged, "answered").astype(bool)
-    figures["judged"] = _array(judged, "judged").astype(bool)
+    figures |= {name: _array(judged, operator.attrgetter(name), bool) for name in ("answered", "judged")}
     figures["no_claim"] = figures["judged"] & ~figures["semantic_mask"]
-    shape = figures["answered"].shape
-    for name, of in _COUNTS.items():
-        figures[name] = np.array([[of(one) for one in group] for group in judged], dtype=np.int32).reshape(shape)
-    for name in judged[0][0].custom if shape[0] and shape[1] else ():
-        values = [[one.custom[name] for one in group] for group in judged]
-        figures[f"custom/{name}"] = np.array(values, dtype=np.float32)
+    figures |= {name: _array(judged, of, np.int32) for name, of in _COUNTS.items()}
+    for name in judged[0][0].custom if figures["answered"].size else ():
+        figures[f"custom/{name}"] = _array(judged, lambda one, name=name: one.custom[name])
     return figures
 
 

@@ -22,68 +22,41 @@ NAN = float("nan")
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """All there is to know about one response. NaN stands for 'not applicable' and becomes a mask in arrays.
+    """All there is to know about one response. NaN stands for 'not applicable' and becomes a mask in arrays."""
 
-    Attributes:
-      accuracy, format, task: R_acc, R_fmt, R_task.
-      consistent: 1 or 0 whatever the answer; NaN when the judge abstains.
-      semantic: share of correct among scored sentences whatever the answer; NaN without judge or scored sentence.
-      grounded: the same as the constraint sees it: 0 for a reasoning without any claim, where such ones are to count.
-      spatial, iou: R_G, and the same with plain IoU; NaN without gold boxes.
-      judged: every sentence of the response has a verdict.
-      verdicts: of the sentences that have one, () when nobody looked.
-      unread: sentences that could not be read.
-      answered: an answer could be read.
-      failures: judgements that a model was asked for and did not give (masked and counted, never 0).
-      abstentions: judgements that the rules left open with no model behind them (likewise).
-      malformed: <bbox> tags without a box.
-      boxes: boxes of the reasoning, the repeated and degenerate ones too.
-      words: words of the reasoning.
-      length: tokens up to and including the first EOS; NaN when unknown (text from elsewhere).
-      truncated: 1 when cut off by the window, else 0; NaN when unknown.
-      overlong: 0 down to −1 over the last tokens of the window (`overlong_penalty`); NaN when unknown.
-      custom: what functions of the user's own say (`rewards.custom`), NaN where they do not apply.
-    """
-
-    accuracy: float
-    format: float
-    task: float
-    consistent: float
-    semantic: float
-    grounded: float
-    spatial: float
-    iou: float
-    judged: bool
-    verdicts: tuple[Verdict, ...]
-    unread: int
-    answered: bool
-    failures: int
-    abstentions: int
-    malformed: int
-    boxes: int
-    words: int
-    length: float = NAN
-    truncated: float = NAN
-    overlong: float = NAN
+    accuracy: float  # R_acc
+    format: float  # R_fmt
+    task: float  # R_task
+    consistent: float  # 1 or 0 whatever the answer; NaN when the judge abstains
+    semantic: float  # share of correct among scored sentences whatever the answer; NaN without judge or scored sentence
+    grounded: float  # the same as the constraint sees it: 0 for a reasoning without any claim, where such ones count
+    spatial: float  # R_G; NaN without gold boxes
+    iou: float  # the same with plain IoU
+    judged: bool  # every sentence of the response has a verdict
+    verdicts: tuple[Verdict, ...]  # of the sentences that have one, () when nobody looked
+    unread: int  # sentences that could not be read
+    answered: bool  # an answer could be read
+    failures: int  # judgements that a model was asked for and did not give (masked and counted, never 0)
+    abstentions: int  # judgements that the rules left open with no model behind them (likewise)
+    malformed: int  # <bbox> tags without a box
+    boxes: int  # of the reasoning, the repeated and degenerate ones too
+    words: int  # of the reasoning
+    length: float = NAN  # tokens up to and including the first EOS; NaN when unknown (text from elsewhere)
+    truncated: float = NAN  # 1 when cut off by the window, else 0; NaN when unknown
+    overlong: float = NAN  # 0 down to −1 over the last tokens of the window (`overlong_penalty`); NaN when unknown
+    # What functions of the user's own say (`rewards.custom`), NaN where they do not apply.
     custom: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Signal:
-    """One measurable thing.
+    """One measurable thing, within [low, high]."""
 
-    Attributes:
-      about: what the number is, for people.
-      low, high: its range.
-      read: the number, NaN where it is not applicable.
-      correct_only: its own mask holds right answers only (else a wrong but coherent answer would do).
-    """
-
-    about: str
+    about: str  # what the number is, for people
     low: float
     high: float
-    read: Callable[[Judged], float]
-    correct_only: bool = False
+    read: Callable[[Judged], float]  # NaN where it is not applicable
+    correct_only: bool = False  # its own mask holds right answers only: else a wrong but coherent answer would do
 
     def applies(self, value: np.ndarray, right: np.ndarray, *, rule: MaskRule) -> np.ndarray:
         """bool, of the shape of `value`: where it counts under a mask rule.

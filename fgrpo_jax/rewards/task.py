@@ -1,4 +1,4 @@
-"""R_acc and R_fmt: is the answer right, and is the response one think block followed by one answer block."""
+"""R_acc: is the answer right."""
 
 from __future__ import annotations
 
@@ -21,19 +21,9 @@ def accuracy(parsed: Parsed, example: Example) -> float:
     return float(answer_index(parsed, example.options) == gold_index(example))
 
 
-def format_score(parsed: Parsed) -> float:
-    """1.0 if the response has exactly the asked form."""
-    return float(parsed.format_ok)
-
-
 def gold_index(example: Example) -> int:
-    """Index of the right option.
-
-    Raises:
-      ValueError: the example has no answer, or its answer is none of its options.
-    """
-    gold = plain(_gold_text(example))
-    texts = [plain(option) for option in example.options]
+    """Index of the right option; errors as of `accuracy`."""
+    gold, texts = plain(_gold_text(example)), [plain(option) for option in example.options]
     letter = ord(gold) - ord("a") if len(gold) == 1 else -1
     if 0 <= letter < len(texts):
         return letter

@@ -16,15 +16,9 @@ from fgrpo_jax.records import Scene, SceneObject
 from fgrpo_jax.world.scenes import Difficulty
 
 PALETTE = {
-    "red": (225, 30, 35),
-    "green": (30, 195, 55),
-    "blue": (35, 55, 235),
-    "yellow": (235, 220, 25),
-    "purple": (205, 40, 215),
-    "orange": (235, 150, 15),
-    "cyan": (25, 220, 225),
-    "white": (230, 250, 230),
-}
+    "red": (225, 30, 35), "green": (30, 195, 55), "blue": (35, 55, 235), "yellow": (235, 220, 25),
+    "purple": (205, 40, 215), "orange": (235, 150, 15), "cyan": (25, 220, 225), "white": (230, 250, 230),
+}  # fmt: skip
 _GREEN, _DARK, _BRIGHT = 110, 70, 150
 _TINT = 0.4  # share of the backdrop's departure from mid-grey that an object takes on: at most 16 levels
 
@@ -65,11 +59,7 @@ def _draw_object(image: np.ndarray, thing: SceneObject, longest: int) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def shape_mask(shape: str, side: int) -> np.ndarray:
-    """bool [side, side]: where a shape has ink. Every shape touches all four sides of its box.
-
-    Raises:
-      ValueError: no such shape.
-    """
+    """bool [side, side]: where a shape of SHAPES has ink. Every shape touches all four sides of its box."""
     # These are the coordinates of pixel centres in [-1, 1].
     grid = (2 * np.arange(side) + 1) / side - 1
     x, y = grid[None, :], grid[:, None]
@@ -84,10 +74,9 @@ def shape_mask(shape: str, side: int) -> np.ndarray:
         return (np.abs(x) <= 0.3) | (np.abs(y) <= 0.3)
     if shape == "diamond":
         return np.abs(x) + np.abs(y) <= edge
-    if shape == "ring":
-        radius = x * x + y * y
-        return (radius <= edge) & (radius >= 0.42)
-    raise ValueError(f"unknown shape {shape!r}; known: square, circle, triangle, cross, diamond, ring")
+    assert shape == "ring", f"unknown shape {shape!r}"
+    radius = x * x + y * y
+    return (radius <= edge) & (radius >= 0.42)
 
 
 def _draw_clutter(image: np.ndarray, most: int, rng: np.random.Generator) -> None:

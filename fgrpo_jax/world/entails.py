@@ -37,18 +37,12 @@ def entails(parsed: Parsed, options: Sequence[str], *, query: Query) -> Verdict:
     answered = answer_index(parsed, options)
     if answered is None:
         return Verdict.UNCERTAIN
-    claims = [
-        claim for sentence in parsed.sentences for claim in read(in_paper_notation(sentence, parsed.dialect)).claims
-    ]
-    concluded = _concluded(claims, options)
-    entailed = _Argument(query, options, claims).entailed()
-    if entailed is None:
-        entailed = concluded
-    elif concluded is not None and concluded != entailed:
-        return Verdict.NO
-    if entailed is None:
+    readings = [read(in_paper_notation(sentence, parsed.dialect)) for sentence in parsed.sentences]
+    claims = [claim for reading in readings for claim in reading.claims]
+    found = {_Argument(query, options, claims).entailed(), _concluded(claims, options)} - {None}
+    if not found:
         return Verdict.UNCERTAIN
-    return Verdict.YES if entailed == answered else Verdict.NO
+    return Verdict.YES if found == {answered} else Verdict.NO
 
 
 def _concluded(claims: Sequence[Claim], options: Sequence[str]) -> int | None:
@@ -56,10 +50,8 @@ def _concluded(claims: Sequence[Claim], options: Sequence[str]) -> int | None:
     for claim in reversed(claims):
         if claim.kind == "conclusion":
             named = choose(claim.text, options)
-            if named is not None and not claim.negated:
-                return named
-            if named is not None and len(options) == 2:
-                return 1 - named
+            if named is not None and (not claim.negated or len(options) == 2):
+                return 1 - named if claim.negated else named
     return None
 
 
@@ -80,12 +72,10 @@ class _Argument:
 
     def entailed(self) -> int | None:
         """Index of the entailed option, NONE_OF_THEM, or None when nothing is entailed."""
-        family = self.query.family
-        if family == "counting":
+        if self.query.family == "counting":
             return self._counting()
-        if family in ("nearest", "farthest", "between", "inside"):
-            return self._picking()
-        return self._sides()
+        picking = self.query.family in ("nearest", "farthest", "between", "inside")
+        return self._picking() if picking else self._sides()
 
     def _option(self, text: str) -> int:
         return self.options.index(text) if text in self.options else NONE_OF_THEM
@@ -140,10 +130,8 @@ class _Argument:
         """The same from the boxes claimed."""
         if a not in self.boxes or b not in self.boxes:
             return None
-        for fact in (relation, OPPOSITE[relation]):
-            if holds(fact, self.boxes[a], self.boxes[b]):
-                return fact
-        return None
+        facts = (relation, OPPOSITE[relation])
+        return next((fact for fact in facts if holds(fact, self.boxes[a], self.boxes[b])), None)
 
     def _picking(self) -> int | None:
         """One object picked among several: nearest, farthest, between, inside."""
@@ -224,15 +212,10 @@ class _Argument:
 
     def _counting(self) -> int | None:
         kind = self.query.args[0]
-        number = None
-        for claim in self.claims:
-            if claim.kind == "count" and claim.things[0].name == kind and claim.things[0].size is None:
-                number = claim.number
-        if number is None:
-            located = {name for name in self.boxes if kind in name.split()}
-            number = len(located) if located else None
-        if number is None:
+        counts = [claim for claim in self.claims if claim.kind == "count" and claim.things[0].size is None]
+        located = sum(kind in name.split() for name in self.boxes)
+        numbers = [claim.number for claim in counts if claim.things[0].name == kind] or ([located] if located else [])
+        if not numbers:
             return None
-        if self.yes_no:
-            return self._yes(str(number) == self.query.args[1])
-        return self._option(str(number))
+        number = str(numbers[-1])
+        return self._yes(number == self.query.args[1]) if self.yes_no else self._option(number)

@@ -7,6 +7,7 @@ content (a checksum of what it shows), so that no scene of one split can turn up
 from __future__ import annotations
 
 import dataclasses
+import re
 import zlib
 from collections.abc import Mapping
 
@@ -23,34 +24,24 @@ SOURCE = "world"
 SPLITS = ("train", "heldout", "validation")
 _FOLDS = 5  # of 5 checksums, 0 is heldout, 1 validation and the others train
 _ATTEMPTS = 20_000
-_DEFAULT_FLAWS = FlawMix()
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
     """Every example of every split, by its number.
 
-    Attributes:
-      difficulty: a key of DIFFICULTIES.
-      families: weight of each question family; None takes the difficulty's own mix.
-      flawed: share of the traces (captions apart) that get a flaw.
-      split_seed: seed of everything random.
-      flaws: weights of the kinds of flaw.
-      yes_no: share of yes/no questions, the others being multiple choice.
-      captions: share of tasks that ask to list the scene's objects; supervised training learns to see by them.
-
     Raises:
       ValueError: an unknown difficulty or family, weights that are negative or all 0, or a share outside [0, 1], for
         `captions` outside [0, 1).
     """
 
-    difficulty: str = "tiny"
-    families: Mapping[str, float] | None = None
-    flawed: float = 0.28
-    split_seed: int = 0
-    flaws: FlawMix = _DEFAULT_FLAWS
-    yes_no: float = 0.5
-    captions: float = 0.0
+    difficulty: str = "tiny"  # a key of DIFFICULTIES
+    families: Mapping[str, float] | None = None  # weight of each question family; None takes the difficulty's own mix
+    flawed: float = 0.28  # share of the traces (captions apart) that get a flaw
+    split_seed: int = 0  # of everything random
+    flaws: FlawMix = FlawMix()
+    yes_no: float = 0.5  # share of yes/no questions, the others being multiple choice
+    captions: float = 0.0  # share of tasks that ask to list the objects; supervised training learns to see by them
 
     def __post_init__(self) -> None:
         spec = _difficulty(self.difficulty)
@@ -82,10 +73,8 @@ class World:
         """
         if split not in SPLITS or index < 0:
             raise ValueError(f"split={split!r}, index={index}: need a split of {SPLITS} and an index >= 0")
-        spec = _difficulty(self.difficulty)
-        rng = self._generator(split, index, stream=0)
-        plan = self._plan(rng)
-        scene, asked = _find(spec, plan, split, rng)
+        spec, rng = _difficulty(self.difficulty), self._generator(split, index, stream=0)
+        scene, asked = _find(spec, self._plan(rng), split, rng)
         shown = tuple(rng.permutation(len(asked.options)).tolist())
         rng.random()  # decides nothing; it keeps the clutter and noise that are drawn next as in recorded runs
         trace_rng = self._generator(split, index, stream=1)
@@ -105,8 +94,7 @@ class World:
         )
 
     def _generator(self, split: str, index: int, *, stream: int) -> np.random.Generator:
-        difficulty = zlib.crc32(self.difficulty.encode())
-        key = (self.split_seed, difficulty, SPLITS.index(split), index, stream)
+        key = (self.split_seed, zlib.crc32(self.difficulty.encode()), SPLITS.index(split), index, stream)
         return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
     def _plan(self, rng: np.random.Generator) -> Plan:
@@ -123,15 +111,11 @@ class World:
 
 @dataclasses.dataclass(frozen=True)
 class WorldSource:
-    """The first `size` examples of one split of a world, by index (a `data.sources.Source`).
-
-    Attributes:
-      with_trace: whether examples carry reference responses.
-    """
+    """The first `size` examples of one split of a world, by index (a `data.sources.Source`)."""
 
     world: World
     split: str
-    with_trace: bool = False
+    with_trace: bool = False  # whether examples carry reference responses
     size: int = 1_000_000
 
     def __len__(self) -> int:
@@ -156,12 +140,10 @@ def find_example(id: str) -> Example:
     Raises:
       ValueError: no such id.
     """
-    source, _, rest = id.partition("-")
-    parts = rest.split("-")
-    if source != SOURCE or len(parts) != 4 or not (parts[1].isdigit() and parts[3].isdigit()):
+    parts = re.fullmatch(rf"{SOURCE}-([^-]*)-(\d+)-([^-]*)-(\d+)", id)
+    if parts is None:
         raise ValueError(f"{id!r} is no example of the built-in world: need 'world-DIFFICULTY-SEED-SPLIT-INDEX'")
-    world = World(parts[0], split_seed=int(parts[1]))
-    return world.example(int(parts[3]), split=parts[2], with_trace=False)
+    return World(parts[1], split_seed=int(parts[2])).example(int(parts[4]), split=parts[3], with_trace=False)
 
 
 def _difficulty(name: str) -> Difficulty:

@@ -137,13 +137,7 @@ def take_conclusion(sentence: str) -> tuple[str, tuple[Claim, ...]]:
 
 # ------------------------------------------------------------------------------------------------------------ symbols
 _TOKEN = re.compile(r"<bbox>([^<>]{0,200})</bbox>|([A-Za-z]+)|(\d{1,9})(?!\.?\d)|([,;:])|([^\s.!?\"'()*\-])")
-_CONTRACTIONS = (
-    ("isn't", "is not"),
-    ("aren't", "are not"),
-    ("there's", "there is"),
-    ("it's", "it is"),
-    ("n't", " not"),
-)
+_CONTRACTIONS = {"isn't": "is not", "aren't": "are not", "there's": "there is", "it's": "it is", "n't": " not"}
 _COLOR_WORDS, _SIZE_WORDS = frozenset(COLORS), frozenset((*SIZES, "big"))
 _SHAPE_WORDS = {**{shape: shape for shape in SHAPES}, **{many: shape for shape, many in PLURALS.items()}}
 _THING_WORDS = frozenset((*THING_WORDS, *(word + "s" for word in THING_WORDS), "one", "ones"))
@@ -168,15 +162,14 @@ class Symbols:
         words: list[str] = []
         at = 0
         while at < len(tokens):
-            token = tokens[at]
             thing, used = _mention(tokens, at)
-            if thing is not None:
+            if thing is None:
+                words.append(symbols.word(tokens[at]))
+                used = 1
+            else:
                 words.append(f"R{len(symbols.things)}")
                 symbols.things.append(thing)
-                at += used
-                continue
-            words.append(symbols.word(token))
-            at += 1
+            at += used
         symbols.line = " ".join(words)
         return symbols
 
@@ -192,19 +185,17 @@ class Symbols:
 
 
 def _tokens(text: str) -> list[str | Box | int] | None:
-    for short, full in _CONTRACTIONS:
+    for short, full in _CONTRACTIONS.items():
         text = text.replace(short, full)
     tokens: list[str | Box | int] = []
     for match in _TOKEN.finditer(text):
-        if match.group(1) is not None:
-            box = read_box(match.group(1))
+        if match[1] is not None:
+            box = read_box(match[1])
             if box is None:
                 return None
             tokens.append(box)
-        elif match.group(3) is not None:
-            tokens.append(int(match.group(3)))
         else:
-            tokens.append(match.group().lower())
+            tokens.append(match[0].lower() if match[3] is None else int(match[3]))
     return tokens if len(tokens) <= _LONGEST else None
 
 
@@ -229,6 +220,7 @@ _IDLE = re.compile(
     r"we (?:need|have to|will|should|must)|to answer|looking|the question|question)\b"
 )
 
+_JOINS = "so|thus|therefore|hence|while|whereas|but|since|because|then"
 _SIDE = r"(?:to |on |at )?{0}(?: side| hand side)? of"
 _REWRITES = tuple(
     (re.compile(pattern), symbol)
@@ -259,10 +251,7 @@ _REWRITES = tuple(
         (r"\bis (not )?outside(?: of)? (?=R\d)", lambda m: "is INSIDE " if m.group(1) else "is not INSIDE "),
         (r"\b(?:contains|holds|surrounds)\b", "CONTAINS"),
         (r"^(?:(?:so|thus|therefore|hence|then|now|and|first|next|finally|since|because|here) ?,? ?)+", ""),
-        (
-            r"\b(?:this means|which means|so|thus|therefore|hence|while|whereas|but|since|because|then|;) ?(?:that )?",
-            "and ",
-        ),
+        (rf"\b(?:(?:this|which) means|{_JOINS}|;) ?(?:that )?", "and "),
         (r" ?, (?:and )?", " and "),
         (r"(?:and )+", "and "),
         (r" (?:and )?$", ""),
@@ -326,23 +315,19 @@ class _Reader:
         parts, at = [], 0
         for match in _LOCATION.finditer(line):
             thing = self.symbols.things[int(match[1])]
-            self.claims.append(
-                Claim("at", (thing,), negated=match[3] is not None, box=self.symbols.boxes[int(match[5])])
-            )
+            box = self.symbols.boxes[int(match[5])]
+            self.claims.append(Claim("at", (thing,), negated=match[3] is not None, box=box))
             self.subject = thing
             parts.append(line[at : match.start()])
-            whole = match[2] is not None  # 'R is at B' is a clause, 'R at B' or 'R B' a mention with its box
-            goes_on = _AFTER_LOCATION.match(line, match.end())
-            if whole and not goes_on:
-                parts.append("and")
-            elif whole and goes_on:
-                parts.append(f"R{match[1]} is")
-                at = goes_on.end() - 1
-                continue
-            else:
+            at, goes_on = match.end(), _AFTER_LOCATION.match(line, match.end())
+            if match[2] is None:  # 'R at B' or 'R B' is a mention with its box, 'R is at B' is a clause
                 self.boxed.add(int(match[1]))
                 parts.append(f"R{match[1]}")
-            at = match.end()
+            elif goes_on:
+                parts.append(f"R{match[1]} is")
+                at = goes_on.end() - 1
+            else:
+                parts.append("and")
         return "".join((*parts, line[at:]))
 
     def _clause(self, line: str, at: int) -> int | None:

@@ -19,7 +19,7 @@ from fgrpo_jax.reading.frames import convert_box, iou
 from fgrpo_jax.reading.parsing import Parsed, answer_index
 from fgrpo_jax.reading.sentences import Trivial
 from fgrpo_jax.reading.verdict import Verdict
-from fgrpo_jax.records import Example, ImageSize, Scene, SceneObject
+from fgrpo_jax.records import Example, ImageSize, SceneObject
 from fgrpo_jax.world.entails import entails
 from fgrpo_jax.world.grammar import Claim, Reading, Thing, read
 from fgrpo_jax.world.relations import OPPOSITE, distance, holds, is_between
@@ -70,8 +70,6 @@ class Oracle:
         """A verdict for each sentence; None, where the rules abstain, only if `unread` says so.
 
         Args:
-          example: the question, with its scene.
-          parsed: the response.
           size: of the image; boxes of the text are then taken to be in its processed frame. None: in the scene's own.
             Relations are always judged in the scene's own frame, since a resize may change which of two is nearer.
 
@@ -79,39 +77,34 @@ class Oracle:
           ValueError: the example has no scene.
         """
         if example.scene is None:
-            raise ValueError(
-                f"example {example.id!r} has no scene: the rules judge can't judge its sentences, mask them"
-            )
+            raise ValueError(f"example {example.id!r} has no scene: the oracle can't judge its sentences, mask them")
         if parsed.dialect.frame != PAPER.frame and size is None:
-            raise ValueError(
-                f"boxes of dialect {parsed.dialect.name!r} are in frame {parsed.dialect.frame!r}: give a size"
-            )
-        truth = _Truth(example.scene, self.box_iou_correct, size, frame=parsed.dialect.frame)
+            frame = parsed.dialect.frame
+            raise ValueError(f"boxes of dialect {parsed.dialect.name!r} are in frame {frame!r}: give a size")
+        truth = _Truth(example.scene.objects, self.box_iou_correct, size, parsed.dialect.frame)
         known: set[Hashable] = set()
-        sentences = [in_paper_notation(sentence, parsed.dialect) for sentence in parsed.sentences]
-        if self.unread == "incorrect":
-            return [truth.judge(read(sentence), known) for sentence in sentences]
-        return [self._or_abstain(sentence, truth, known) for sentence in sentences]
 
-    def _or_abstain(self, sentence: str, truth: _Truth, known: set[Hashable]) -> Verdict | None:
-        reading = read(sentence)
-        if reading.understood:
-            return truth.judge(reading, known)
-        return Verdict.SKIP if _TRIVIAL(sentence) else None
+        def judged(sentence: str) -> Verdict | None:
+            reading = read(sentence)
+            if self.unread == "incorrect" or reading.understood:
+                return truth.judge(reading, known)
+            return Verdict.SKIP if _TRIVIAL(sentence) else None
+
+        return [judged(in_paper_notation(sentence, parsed.dialect)) for sentence in parsed.sentences]
 
     def count_unread(self, parsed: Parsed) -> int:
         """How many sentences can't be read."""
         return sum(not read(in_paper_notation(sentence, parsed.dialect)).understood for sentence in parsed.sentences)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Truth:
-    """What holds in a scene."""
+    """What holds in a scene, said with boxes in a `frame` of an image of this size (None: in the scene's own)."""
 
-    def __init__(self, scene: Scene, least_iou: float, size: ImageSize | None, *, frame: str = "processed") -> None:
-        self.objects = scene.objects
-        self.least_iou = least_iou
-        self.size = size
-        self.frame = frame
+    objects: tuple[SceneObject, ...]
+    least_iou: float
+    size: ImageSize | None
+    frame: str
 
     def judge(self, reading: Reading, known: set[Hashable]) -> Verdict:
         """The verdict on one sentence; correct claims are added to `known`."""
@@ -156,9 +149,8 @@ class _Truth:
             return near < far if claim.relation == "nearer" else near > far
         if claim.kind == "between":
             return is_between(boxes[0], boxes[1], boxes[2])
-        if claim.kind == "size":
-            return things[0].size == claim.relation
-        raise ValueError(f"unknown kind of claim {claim.kind!r}")
+        assert claim.kind == "size", claim
+        return things[0].size == claim.relation
 
     def _is_extreme(self, relation: str, thing: SceneObject, reference: SceneObject) -> bool:
         others = [distance(other.box, reference.box) for other in self.objects if other is not reference]

@@ -19,15 +19,9 @@ from fgrpo_jax.world.relations import BETWEEN_WIDTH, OPPOSITE, along, distance, 
 from fgrpo_jax.world.scenes import Difficulty, name_of, raster
 
 PHRASES = {
-    "left": "left of",
-    "right": "right of",
-    "above": "above",
-    "below": "below",
-    "larger": "larger than",
-    "smaller": "smaller than",
-    "nearest": "nearest to",
-    "farthest": "farthest from",
-}
+    "left": "left of", "right": "right of", "above": "above", "below": "below",
+    "larger": "larger than", "smaller": "smaller than", "nearest": "nearest to", "farthest": "farthest from",
+}  # fmt: skip
 YES_NO = ("yes", "no")
 _CLEAR_SIZES = 1.5  # least ratio of areas where sizes are compared
 _COUNTS = 4  # counting questions are about 1 .. this many objects
@@ -44,23 +38,14 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A question on a scene.
+    """A question on a scene."""
 
-    Attributes:
-      query: its structured form.
-      text: its words.
-      options: option texts, not yet shuffled; () for the captioning family.
-      right: index of the right option.
-      claims: per option, the sentence that would entail it; `claims[right]` is a fact of the scene.
-      located: per option, the objects to point at before that claim.
-    """
-
-    query: Query
-    text: str
-    options: tuple[str, ...]
-    right: int
-    claims: tuple[str, ...]
-    located: tuple[tuple[SceneObject, ...], ...]
+    query: Query  # its structured form
+    text: str  # its words
+    options: tuple[str, ...]  # option texts, not yet shuffled; () for the captioning family
+    right: int  # index of the right option
+    claims: tuple[str, ...]  # per option, the sentence that would entail it; `claims[right]` is a fact of the scene
+    located: tuple[tuple[SceneObject, ...], ...]  # per option, the objects to point at before that claim
 
 
 Family = Callable[[Scene, Plan, np.random.Generator, Difficulty], Asked | None]
@@ -107,55 +92,49 @@ def _and(things: Sequence[SceneObject]) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------- families
-def _side_family(relations: tuple[str, str]) -> Family:
+def _ask_side(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
     """left_right and above_below: one axis, two objects."""
-
-    def ask(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
-        a, b = _shuffled(scene, rng)[:2]
-        away = offset(relations[0], a.box, b.box)
-        if abs(away) < difficulty.margin:
-            return None
-        fact = relations[0] if away > 0 else relations[1]
-        if plan.yes_no:
-            return _compare(plan, fact, a, b)
-        if relations.index(fact) != plan.truth % 2:
-            return None
-        text = f"Where is the {name_of(a)} relative to the {name_of(b)}?"
-        query = Query(plan.family, relations[0], (name_of(a), name_of(b)))
-        claims = tuple(sentence(a, PHRASES[relation], b) for relation in relations)
-        return Asked(query, text, relations, relations.index(fact), claims, ((a, b),) * 2)
-
-    return ask
+    relations = ("left", "right") if plan.family == "left_right" else ("above", "below")
+    a, b = _shuffled(scene, rng)[:2]
+    away = offset(relations[0], a.box, b.box)
+    if abs(away) < difficulty.margin:
+        return None
+    right = 0 if away > 0 else 1
+    if plan.yes_no:
+        return _compare(plan, relations[right], a, b)
+    if right != plan.truth % 2:
+        return None
+    text = f"Where is the {name_of(a)} relative to the {name_of(b)}?"
+    query = Query(plan.family, relations[0], (name_of(a), name_of(b)))
+    claims = tuple(sentence(a, PHRASES[relation], b) for relation in relations)
+    return Asked(query, text, relations, right, claims, ((a, b),) * 2)
 
 
-def _extreme_family(relation: str) -> Family:
+def _ask_extreme(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
     """nearest and farthest: one object against all the others."""
-
-    def ask(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
-        reference, *others = _shuffled(scene, rng)
-        first = others.pop(extreme(relation, reference.box, [other.box for other in others]))
-        gaps = [abs(distance(reference.box, x.box) - distance(reference.box, first.box)) for x in others]
-        if min(gaps) < difficulty.margin:
-            return None
-        if not plan.yes_no:
-            return _which(plan, (first, *others[: difficulty.options - 1]), PHRASES[relation], (reference,))
-        right = plan.truth % 2
-        picks = (first, others[0]) if right == 0 else (others[0], first)
-        query = Query(plan.family, relation, (name_of(reference), name_of(picks[0])))
-        text = f"Is the {name_of(picks[0])} {PHRASES[relation]} the {name_of(reference)}?"
-        claims = tuple(sentence(pick, PHRASES[relation], reference) for pick in picks)
-        return Asked(query, text, YES_NO, right, claims, tuple((reference, pick) for pick in picks))
-
-    return ask
+    reference, *others = _shuffled(scene, rng)
+    first = others.pop(extreme(plan.family, reference.box, [other.box for other in others]))
+    gaps = [abs(distance(reference.box, x.box) - distance(reference.box, first.box)) for x in others]
+    if min(gaps) < difficulty.margin:
+        return None
+    phrase = PHRASES[plan.family]
+    if not plan.yes_no:
+        return _which(plan, (first, *others[: difficulty.options - 1]), phrase, (reference,))
+    right = plan.truth % 2
+    picks = (first, others[0]) if right == 0 else (others[0], first)
+    query = Query(plan.family, plan.family, (name_of(reference), name_of(picks[0])))
+    text = f"Is the {name_of(picks[0])} {phrase} the {name_of(reference)}?"
+    claims = tuple(sentence(pick, phrase, reference) for pick in picks)
+    return Asked(query, text, YES_NO, right, claims, tuple((reference, pick) for pick in picks))
 
 
 def _ask_between(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
     a, b, *others = _shuffled(scene, rng)
     if distance(a.box, b.box) < 2 * difficulty.margin:
         return None
-    middle = [other for other in others if is_between(other.box, a.box, b.box)]
     if not all(_clearly_between_or_not(other, a, b) for other in others):
         return None
+    middle = [other for other in others if is_between(other.box, a.box, b.box)]
     rest = [other for other in others if other not in middle]
     if plan.yes_no:
         pool = middle if plan.truth % 2 == 0 else rest
@@ -242,15 +221,14 @@ def count_sentence(kind: str, number: int) -> str:
 def _ask_compound(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
     """Both axes at once; in rich scenes half of the yes/no questions take the second relation to a third object."""
     a, b, c = _shuffled(scene, rng)[:3]
-    if difficulty.cell or not plan.yes_no or plan.truth // 8 % 2:
-        c = b
+    c = b if difficulty.cell or not plan.yes_no or plan.truth // 8 % 2 else c
     sides = offset("left", a.box, b.box), offset("above", a.box, c.box)
     if min(abs(side) for side in sides) < difficulty.margin:
         return None
     fact = ("left" if sides[0] > 0 else "right", "above" if sides[1] > 0 else "below")
     corners = tuple((x, y) for x in ("left", "right") for y in ("above", "below"))
-    args = (name_of(a), name_of(b)) if c is b else (name_of(a), name_of(b), name_of(c))
-    located = ((a, b) if c is b else (a, b, c),) * 4
+    things = (a, b) if c is b else (a, b, c)
+    args, located = tuple(map(name_of, things)), (things,) * 4
     if not plan.yes_no:
         if corners.index(fact) != plan.truth % 4:
             return None
@@ -276,16 +254,13 @@ def _corner_sentence(corner: tuple[str, str], a: SceneObject, b: SceneObject, c:
 
 def _ask_describe(scene: Scene, plan: Plan, rng: np.random.Generator, difficulty: Difficulty) -> Asked | None:
     """Dense captioning, for supervised training only: every object in raster order."""
-    del rng, difficulty
-    located = (raster(scene.objects),)
-    return Asked(Query(plan.family, "describe", ()), "List the objects.", (), 0, ("",), located)
+    query = Query(plan.family, "describe", ())
+    return Asked(query, "List the objects.", (), 0, ("",), (raster(scene.objects),))
 
 
 FAMILIES: dict[str, Family] = {
-    "left_right": _side_family(("left", "right")),
-    "above_below": _side_family(("above", "below")),
-    "nearest": _extreme_family("nearest"),
-    "farthest": _extreme_family("farthest"),
+    **dict.fromkeys(("left_right", "above_below"), _ask_side),
+    **dict.fromkeys(("nearest", "farthest"), _ask_extreme),
     "between": _ask_between,
     "inside": _ask_inside,
     "larger": _ask_larger,

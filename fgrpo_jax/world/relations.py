@@ -13,15 +13,9 @@ from fgrpo_jax.reading.frames import area
 from fgrpo_jax.records import Box
 
 OPPOSITE = {
-    "left": "right",
-    "right": "left",
-    "above": "below",
-    "below": "above",
-    "larger": "smaller",
-    "smaller": "larger",
-    "nearest": "farthest",
-    "farthest": "nearest",
-}
+    "left": "right", "right": "left", "above": "below", "below": "above",
+    "larger": "smaller", "smaller": "larger", "nearest": "farthest", "farthest": "nearest",
+}  # fmt: skip
 """Each two-place relation with the one that holds when the places are swapped (nearest/farthest: its antonym)."""
 
 INSIDE_SLACK = 1.0
@@ -73,20 +67,15 @@ def is_between(middle: Box, a: Box, b: Box) -> bool:
 
 
 def holds(relation: str, a: Box, b: Box) -> bool:
-    """Whether a two-place relation holds of two boxes.
-
-    Raises:
-      ValueError: `relation` is none of left, right, above, below, larger, smaller, inside.
-    """
+    """Whether left, right, above, below, larger, smaller or inside holds of two boxes."""
     if relation in ("left", "right", "above", "below"):
         return offset(relation, a, b) > 0
     if relation == "larger":
         return area(a) > area(b)
     if relation == "smaller":
         return area(a) < area(b)
-    if relation == "inside":
-        return is_inside(a, b)
-    raise ValueError(f"unknown relation {relation!r}; known: left, right, above, below, larger, smaller, inside")
+    assert relation == "inside", f"unknown relation {relation!r}"
+    return is_inside(a, b)
 
 
 def extreme(relation: str, reference: Box, others: Sequence[Box]) -> int:

@@ -17,39 +17,24 @@ CONTAINERS = ("circle", "square", "ring")
 
 @dataclasses.dataclass(frozen=True)
 class Difficulty:
-    """What the scenes of one difficulty look like. Lengths in pixels.
-
-    Attributes:
-      sides: shortest and longest image side.
-      cell: objects sit in a grid of this pitch and sides are multiples of it; 0 means free positions and any side.
-      objects: fewest and most objects.
-      colors, shapes: how many of COLORS and SHAPES occur.
-      sizes: (name, least side, greatest side) of each object size.
-      margin: least difference in centres, or in distances, that a question may hang on.
-      families: (family, weight) of the questions asked by default.
-      options: most options of a question about objects.
-      overlap: largest share of the smaller of two objects that may lie over the other.
-      containers: chance that a scene is laid out with an object inside another.
-      clutter: most grey lines and dots, which are no objects.
-      noise: greatest absolute pixel noise.
-      answers: how reference traces answer: with the option's 'letter' or its 'text'. Both count as right; looking a
-        letter up in the list of options is what a small policy learns last.
-    """
+    """What the scenes of one difficulty look like. Lengths in pixels."""
 
     name: str
-    sides: tuple[int, int]
-    cell: int
-    objects: tuple[int, int]
-    colors: int
-    shapes: int
-    sizes: tuple[tuple[str, int, int], ...]
-    margin: float
-    families: tuple[tuple[str, float], ...]
-    options: int = 3
-    overlap: float = 0.0
-    containers: float = 0.0
-    clutter: int = 0
-    noise: int = 0
+    sides: tuple[int, int]  # shortest and longest image side
+    cell: int  # pitch of the grid that objects sit in and sides are multiples of; 0: free positions and any side
+    objects: tuple[int, int]  # fewest and most
+    colors: int  # how many of COLORS occur
+    shapes: int  # how many of SHAPES occur
+    sizes: tuple[tuple[str, int, int], ...]  # (name, least side, greatest side) of each object size
+    margin: float  # least difference in centres, or in distances, that a question may hang on
+    families: tuple[tuple[str, float], ...]  # (family, weight) of the questions asked by default
+    options: int = 3  # most options of a question about objects
+    overlap: float = 0.0  # largest share of the smaller of two objects that may lie over the other
+    containers: float = 0.0  # chance that a scene is laid out with an object inside another
+    clutter: int = 0  # most grey bars, which are no objects
+    noise: int = 0  # greatest absolute pixel noise
+    # How reference traces answer: with the option's 'letter' or its 'text'. Both count as right; looking a letter up in
+    # the list of options is what a small policy learns last.
     answers: str = "letter"
 
 

@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.rewards.judges.protocol import Judgement
@@ -22,11 +23,8 @@ CHUNK = 500  # keys a query; SQLite allows 999 variables in old builds
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS verdicts (
-  key BLOB PRIMARY KEY,
-  verdict TEXT NOT NULL,
-  confidence REAL,
-  judge TEXT NOT NULL,
-  at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+  key BLOB PRIMARY KEY, verdict TEXT NOT NULL, confidence REAL,
+  judge TEXT NOT NULL, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
 ) WITHOUT ROWID
 """
 
@@ -54,40 +52,33 @@ class Cache:
           ValueError: the file is no cache of this format.
         """
         rows: list[tuple[bytes, str, float | None]] = []
-        with self._lock:
-            file = self._open()
-            try:
-                for start in range(0, len(keys), CHUNK):
-                    some = keys[start : start + CHUNK]
-                    marks = ",".join("?" * len(some))
-                    query = f"SELECT key, verdict, confidence FROM verdicts WHERE key IN ({marks})"
-                    rows += file.execute(query, some).fetchall()
-            except sqlite3.Error as error:
-                self._warn(error)
+        for start in range(0, len(keys), CHUNK):
+            some = keys[start : start + CHUNK]
+            marks = ",".join("?" * len(some))
+            rows += self._run(f"SELECT key, verdict, confidence FROM verdicts WHERE key IN ({marks})", some)
         return {bytes(key): Judgement(Verdict(name), how="cache", confidence=sure) for key, name, sure in rows}
 
     def put(self, key: bytes, judgement: Judgement) -> None:
         """Keeps a verdict, at once and for good.
-
-        A disk that is full or gone costs money, not the run: it is warned of once, and the run goes on without.
 
         Raises:
           ValueError: the judgement has no verdict.
         """
         if judgement.verdict is None:
             raise ValueError(f"a judgement that failed is not kept ({judgement.error})")
-        row = (key, judgement.verdict.value, judgement.confidence, self._judge)
+        self._run(_INSERT, (key, judgement.verdict.value, judgement.confidence, self._judge))
+
+    def _run(self, query: str, values: Sequence[Any]) -> list[Any]:
+        """Rows of a query. A disk that is full or gone costs money, not the run: it gives none, with one warning."""
         with self._lock:
             file = self._open()
             try:
-                file.execute(_INSERT, row)
+                return file.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                self._warn(error)
-
-    def _warn(self, error: sqlite3.Error) -> None:
-        if not self._broken:
-            self._broken = True
-            warnings.warn(f"judge cache {self.path} fails ({error}); the run goes on without", stacklevel=3)
+                if not self._broken:
+                    self._broken = True
+                    warnings.warn(f"judge cache {self.path} fails ({error}); the run goes on without", stacklevel=3)
+                return []
 
     def close(self) -> None:
         """Closes the file; the next use opens it again."""
@@ -108,10 +99,7 @@ class Cache:
             (found,) = file.execute("PRAGMA user_version").fetchone()
             (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if found != FORMAT and (found or tables):
-                raise ValueError(
-                    f"judge cache {self.path} has format {found}, this version reads {FORMAT}; name another file in "
-                    "config.judge.cache"
-                )
+                raise sqlite3.DatabaseError(f"it has format {found}, this version reads {FORMAT}")
             file.execute(_TABLE)
             file.execute(f"PRAGMA user_version = {FORMAT}")
             file.execute("COMMIT")
@@ -120,8 +108,5 @@ class Cache:
             raise ValueError(
                 f"judge cache {self.path} can't be used ({error}); remove it or name another file in config.judge.cache"
             ) from error
-        except ValueError:
-            file.close()
-            raise
         self._file = file
         return file

@@ -33,73 +33,36 @@ ABSTAINED = "the rules abstained and no model stands behind them"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """One response to be judged.
-
-    Attributes:
-      example, parsed, size, encoded: as in `Request`.
-      kinds: the verdicts that count somewhere: only for these is a model asked.
-    """
+    """One response to be judged, with what a `Request` holds of it."""
 
     example: Example
     parsed: Parsed
     size: ImageSize
     encoded: EncodedPrompt | None = None
-    kinds: frozenset[Kind] = KINDS
+    kinds: frozenset[Kind] = KINDS  # the verdicts that count somewhere: only for these is a model asked
 
 
 @dataclasses.dataclass(frozen=True)
 class Opinion:
-    """What is known of a response.
-
-    Attributes:
-      consistency: None when nobody was asked.
-      sentences: a judgement for each sentence of the reasoning; None when nobody was asked.
-      unread: sentences that the rules could not read, where they judged.
-    """
+    """What is known of a response; None where nobody was asked."""
 
     consistency: Judgement | None
-    sentences: tuple[Judgement, ...] | None
-    unread: int = 0
+    sentences: tuple[Judgement, ...] | None  # one for each sentence of the reasoning
+    unread: int = 0  # sentences that the rules could not read, where they judged
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
         """All of them."""
-        return (*(() if self.consistency is None else (self.consistency,)), *(self.sentences or ()))
-
-    @property
-    def failures(self) -> int:
-        """Judgements that a model was asked for and did not give."""
-        return sum(judgement.failed for judgement in self.judgements)
-
-    @property
-    def abstentions(self) -> int:
-        """Judgements that the rules left open with no model behind them."""
-        return sum(judgement.abstained for judgement in self.judgements)
+        return tuple(one for one in (self.consistency, *(self.sentences or ())) if one is not None)
 
 
 class Oracle(Protocol):
     """Who knows the truth of some examples, see `world.oracle.Oracle`."""
 
-    def consistency(self, example: Example, parsed: Parsed) -> Verdict | None:
-        """Whether the reasoning entails the answer to a question with a structured form."""
-        ...
-
-    def clear(self, example: Example, parsed: Parsed) -> Verdict | None:
-        """The same where all of the reasoning can be read; None elsewhere."""
-        ...
-
-    def semantic(self, example: Example, parsed: Parsed, *, size: ImageSize | None = None) -> list[Verdict | None]:
-        """A verdict for each sentence about a known scene."""
-        ...
-
-    def count_unread(self, parsed: Parsed) -> int:
-        """How many sentences can't be read."""
-        ...
-
-
-def no_key(request: Request) -> bytes:
-    """The key of a request no other equals."""
-    return str(id(request)).encode()
+    def consistency(self, example: Example, parsed: Parsed) -> Verdict | None: ...
+    def clear(self, example: Example, parsed: Parsed) -> Verdict | None: ...
+    def semantic(self, example: Example, parsed: Parsed, *, size: ImageSize | None = None) -> list[Verdict | None]: ...
+    def count_unread(self, parsed: Parsed) -> int: ...
 
 
 @dataclasses.dataclass(eq=False)
@@ -113,7 +76,8 @@ class Dispatcher:
       precheck: whether the rules decide clear cases of consistency before a model is asked.
       trivial: whether a sentence claims nothing to be seen: SKIP, and not sent.
       store: verdicts of this and earlier runs; None keeps none.
-      key: what tells requests apart, for cache and repetitions; everything the model's verdict depends on.
+      key: what tells requests apart, for cache and repetitions: all that the model's verdict depends on. By default no
+        two are the same.
       tally: counts of all that went through here.
     """
 
@@ -123,7 +87,7 @@ class Dispatcher:
     precheck: bool = True
     trivial: Trivial = dataclasses.field(default_factory=Trivial)
     store: Cache | None = None
-    key: Callable[[Request], bytes] = no_key
+    key: Callable[[Request], bytes] = lambda request: str(id(request)).encode()
     tally: Tally = dataclasses.field(default_factory=Tally)
     _asked: dict[bytes, Future[Judgement]] = dataclasses.field(default_factory=dict)
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
@@ -152,7 +116,10 @@ class Dispatcher:
         answers = iter(self._ask([request for draft in drafts for request in draft.open]))
         opinions = [draft.filled(answers) for draft in drafts]
         for case, opinion in zip(cases, opinions, strict=True):
-            self._count(case, opinion)
+            if opinion.consistency is not None and "consistency" in case.kinds:
+                self.tally.add([opinion.consistency])
+            if "semantic" in case.kinds:
+                self.tally.add(opinion.sentences or ())
         return opinions
 
     # ------------------------------------------------------------------------------------------------------- the rules
@@ -160,8 +127,7 @@ class Dispatcher:
         """What rules say of a case, and what a model is to be asked about it."""
         consistency = self._consistency(case)
         if self.sentences and self.oracle is not None and case.example.scene is not None:
-            verdicts = self.oracle.semantic(case.example, case.parsed, size=case.size)
-            sentences = [_ruled(verdict) for verdict in verdicts]
+            sentences = list(map(_ruled, self.oracle.semantic(case.example, case.parsed, size=case.size)))
             return _Draft(consistency, sentences, unread=self.oracle.count_unread(case.parsed))
         if self.model is None or "semantic" not in case.kinds:
             return _Draft(consistency, None)
@@ -203,11 +169,7 @@ class Dispatcher:
             raise
         self._settle(mine, lambda key, future: future.set_result(answers[key]))
         answers |= {key: future.result() for key, future in under_way.items()}
-        return [
-            # A repetition cost nothing: it is a hit like those of the file.
-            answers[key] if mine.get(key) == at else _repeated(answers[key])
-            for at, key in enumerate(keys)
-        ]
+        return [answers[key] if mine.get(key) == at else _repeated(answers[key]) for at, key in enumerate(keys)]
 
     def _claim(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], dict[bytes, Future[Judgement]]]:
         """(keys this call must answer, with the place of each; those another thread is answering)."""
@@ -230,9 +192,8 @@ class Dispatcher:
 
     def _answer(self, requests: dict[bytes, Request]) -> dict[bytes, Judgement]:
         """From the cache, and the rest from the model."""
-        store, out = self.store, {}
-        if store is not None and requests:
-            out = store.get(list(requests))
+        store = self.store
+        out = store.get(list(requests)) if store is not None and requests else {}
         rest = [key for key in requests if key not in out]
         if not rest:
             return out
@@ -246,12 +207,6 @@ class Dispatcher:
         if len(answers) != len(rest):
             raise ValueError(f"judge {dict(self.model.identity)} gave {len(answers)} judgements for {len(rest)}")
         return out | dict(zip(rest, answers, strict=True))
-
-    def _count(self, case: Case, opinion: Opinion) -> None:
-        if opinion.consistency is not None and "consistency" in case.kinds:
-            self.tally.add([opinion.consistency])
-        if "semantic" in case.kinds:
-            self.tally.add(opinion.sentences or ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,5 +239,5 @@ def _ruled(verdict: Verdict | None) -> Judgement:
 
 
 def _repeated(judgement: Judgement) -> Judgement:
-    """The same for another request that equals the first one."""
+    """The same for another request that equals the first one: it cost nothing, as a hit of the file."""
     return dataclasses.replace(judgement, how="cache", tokens_in=0, tokens_out=0, seconds=0.0)

@@ -80,14 +80,12 @@ class Gate:
 
 def retry_after(value: str | None) -> float:
     """Seconds of a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3); 0 when it holds neither."""
-    if value is None:
-        return 0.0
-    if value.strip().isdecimal():
+    value = (value or "").strip()
+    if value.isdecimal():
         return float(value)
     try:
         date = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return 0.0
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.UTC)
+    date = date.replace(tzinfo=date.tzinfo or datetime.UTC)
     return max(0.0, (date - datetime.datetime.now(datetime.UTC)).total_seconds())

@@ -58,7 +58,8 @@ class LocalJudge:
                 raise ValueError(f"{name} can't be a judge: {error}") from error
         self.scorer, self.frame = scorer, frame
         self._limits: dict[str, Any] = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        self._identity = {
+        # All that its verdicts depend on, but for the last bits: padding may turn a tie.
+        self.identity: Mapping[str, str] = {
             "backend": "local",
             "model": name,
             "frame": frame,
@@ -66,11 +67,6 @@ class LocalJudge:
             "computation": str(scorer.model.compute_dtype),
             "words": _words(scorer.processor),
         }
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """Everything that its verdicts depend on, but for the last bits: padding may turn a tie."""
-        return self._identity
 
     def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
         """A judgement for each request, in order; see `Judge`.

@@ -16,9 +16,6 @@ class Pictures:
     """Images as they are sent, each encoded once and the newest kept: all sentences about an example show the same.
 
     For one event loop: encoding runs in threads beside it.
-
-    Args:
-      image: as for `data_urls`.
     """
 
     KEPT = 64

@@ -106,12 +106,7 @@ def render(request: Request, *, frame: str) -> Prompt:
 
 
 def fingerprint(request: Request, identity: Mapping[str, str], *, frame: str) -> bytes:
-    """What tells requests apart: equal exactly where the same judge would be sent the same words and pixels.
-
-    Args:
-      identity: of the judge, see `Judge.identity`.
-      frame: as for `render`.
-    """
+    """What tells requests apart: equal exactly where the same judge would be sent the same words and pixels."""
     try:
         prompt = render(request, frame=frame)
         words = [prompt.system, prompt.text]
@@ -170,13 +165,12 @@ _HASHES = _Hashes()
 
 # ----------------------------------------------------------------------------------------------------------- the parts
 def _consistency(request: Request, frame: str) -> Prompt:
-    reasoning = _moved(request.parsed.think, request, frame)
     parts = [
         *_question(request.example),
-        block("reasoning", reasoning),
+        block("reasoning", _moved(request.parsed.think, request, frame)),
         "The answer given after it:",
         block("answer", answer_text(request.parsed) or ""),
-        f"Does the reasoning lead to this answer? {_choice('consistency')}",
+        "Does the reasoning lead to this answer? One word: YES, NO or UNCERTAIN.",
     ]
     return Prompt(CONSISTENCY, "\n".join(parts), images=False)
 
@@ -185,30 +179,21 @@ def _semantic(request: Request, frame: str) -> Prompt:
     before = "\n".join(_moved(sentence, request, frame) for sentence in request.before)
     parts = [
         *_question(request.example),
-        "The sentences before:" if before else "There are no sentences before.",
-        *([block("before", before)] if before else []),
+        *(["The sentences before:", block("before", before)] if before else ["There are no sentences before."]),
         "The sentence to be checked:",
         block("sentence", _moved(request.sentence, request, frame)),
-        f"Is this sentence true of the image? {_choice('semantic')}",
+        "Is this sentence true of the image? One word: CORRECT, INCORRECT or SKIP.",
     ]
     return Prompt(SEMANTIC.replace("{unit}", UNITS[frame]), "\n".join(parts), images=True)
-
-
-def _choice(kind: Kind) -> str:
-    *most, last = [verdict.name for verdict in VERDICTS[kind]]
-    return f"One word: {', '.join(most)} or {last}."
 
 
 def _question(example: Example) -> list[str]:
     out = ["The question:", block("question", example.question)]
     if example.options:
-        shown = "\n".join(f"{_letter(i)}. {' '.join(option.split())}" for i, option in enumerate(example.options))
-        out += ["The options:", block("options", shown)]
+        names = [*string.ascii_uppercase, *map(str, range(27, len(example.options) + 1))]
+        shown = [f"{name}. {' '.join(option.split())}" for name, option in zip(names, example.options, strict=False)]
+        out += ["The options:", block("options", "\n".join(shown))]
     return out
-
-
-def _letter(index: int) -> str:
-    return string.ascii_uppercase[index] if index < 26 else str(index + 1)
 
 
 _TAG = re.compile(r"<bbox>([^<>]{0,200})</bbox>")
@@ -222,12 +207,7 @@ def _moved(text: str, request: Request, frame: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------ untrusted text
-_LOOKALIKES = str.maketrans(
-    {
-        **dict.fromkeys("<＜﹤≮", "‹"),  # the last decomposes into '<' and a stroke
-        **dict.fromkeys(">＞﹥≯", "›"),
-    }
-)
+_LOOKALIKES = str.maketrans("<＜﹤≮>＞﹥≯", "‹‹‹‹››››")  # '≮' decomposes into '<' and a stroke
 _BREAKS = re.compile(r"\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _CONTROL = re.compile(r"\[(/?[A-Z_]{3,20})\]")  # '[INST]', '[/INST]', '[IMG]'
 

@@ -30,46 +30,29 @@ VERDICTS: Mapping[Kind, tuple[Verdict, ...]] = {
 class Request:
     """One question to a judge: of a reasoning and its answer, or of one sentence of a reasoning.
 
-    Attributes:
-      kind: 'consistency' (does the reasoning entail the answer; text only) or 'semantic' (is `sentence` true of the
-        image).
-      example: the question with its images. Not for a judge's eyes: `answer`, `boxes`, `scene`, `trace`.
-      parsed: the whole response.
-      size: of the first image, as published and as the policy saw it.
-      before: semantic: the sentences of the reasoning that come before, in order.
-      sentence: semantic: the one that is judged.
-      encoded: the prompt as the policy saw it (patches of its images among it), where it is at hand.
+    `example` holds what is not for a judge's eyes: `answer`, `boxes`, `scene`, `trace`.
     """
 
-    kind: Kind
-    example: Example
-    parsed: Parsed
-    size: ImageSize
-    before: tuple[str, ...] = ()
-    sentence: str = ""
-    encoded: EncodedPrompt | None = None
+    kind: Kind  # does the reasoning entail the answer (text only), or is `sentence` true of the image
+    example: Example  # the question with its images
+    parsed: Parsed  # the whole response
+    size: ImageSize  # of the first image, as published and as the policy saw it
+    before: tuple[str, ...] = ()  # semantic: the sentences of the reasoning that come before, in order
+    sentence: str = ""  # semantic: the one that is judged
+    encoded: EncodedPrompt | None = None  # the prompt as the policy saw it, patches included, where it is at hand
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What came of a request.
+    """What came of a request."""
 
-    Attributes:
-      verdict: one of `VERDICTS` of its kind; None when a model failed or the rules abstained.
-      how: where the verdict comes from: a 'rule', the 'cache' or the 'model'.
-      confidence: 0..1, where the backend knows one.
-      tokens_in, tokens_out: of the model for this request; 0 where none ran or it does not say.
-      seconds: from asking to the answer, waiting and retries included.
-      error: why there is no verdict; '' where there is one.
-    """
-
-    verdict: Verdict | None
-    how: Literal["rule", "cache", "model"] = "model"
-    confidence: float | None = None
-    tokens_in: int = 0
+    verdict: Verdict | None  # one of `VERDICTS` of its kind; None when a model failed or the rules abstained
+    how: Literal["rule", "cache", "model"] = "model"  # where it comes from
+    confidence: float | None = None  # 0..1, where the backend knows one
+    tokens_in: int = 0  # of the model for this request; 0 where none ran or it does not say
     tokens_out: int = 0
-    seconds: float = 0.0
-    error: str = ""
+    seconds: float = 0.0  # from asking to the answer, waiting and retries included
+    error: str = ""  # why there is no verdict; '' where there is one
 
     def __post_init__(self) -> None:
         if (self.verdict is None) != bool(self.error):
@@ -95,12 +78,10 @@ class Judge(Protocol):
     @property
     def identity(self) -> Mapping[str, str]:
         """All of the judge that its verdicts depend on (backend, model, prompt version, ..): part of cache keys."""
-        ...
 
     @property
     def overlaps(self) -> bool:
         """Whether `judge` may run in other threads, several at once, while the sampler draws further rollouts."""
-        ...
 
     def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
         """A judgement for each request, in order; one that went wrong has no verdict but an error text.
@@ -109,8 +90,6 @@ class Judge(Protocol):
           done: called with the index of a request and its judgement as soon as that is there, from any thread: what a
             run has paid for is then in the cache even when it is killed before the batch is through.
         """
-        ...
 
     def close(self) -> None:
         """Gives back connections or memory. Harmless when called again."""
-        ...

@@ -46,35 +46,24 @@ TOKENS = 8192
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """What a model would say to n prompts.
+    """What a model would say to n prompts, by log-probs of the first tokens of the verdicts among all tokens there are.
 
-    Attributes:
-      index: int32 [n], the likeliest verdict.
-      logps: float32 [n, K], log-probs of the first tokens of the verdicts, among all tokens there are. Their
-        probabilities sum to less than 1: the rest is what the model would rather say.
-      margin: float32 [n], difference between the two best.
+    Their probabilities sum to less than 1: the rest is what the model would rather say.
     """
 
-    index: np.ndarray
-    logps: np.ndarray
-    margin: np.ndarray
+    index: np.ndarray  # int32 [n], the likeliest verdict
+    logps: np.ndarray  # float32 [n, K]
+    margin: np.ndarray  # float32 [n], difference between the two best
 
 
 @dataclasses.dataclass(frozen=True)
 class _Family:
-    """Prompts that begin alike.
+    """Prompts that begin alike."""
 
-    Attributes:
-      members: the numbers of the prompts.
-      shared: tokens that they begin with in common.
-      longest: tokens of a member beyond the shared ones, at most.
-      shape: of the beginning, its images included.
-    """
-
-    members: tuple[int, ...]
-    shared: int
-    longest: int
-    shape: Shape
+    members: tuple[int, ...]  # the numbers of the prompts
+    shared: int  # tokens that they begin with in common
+    longest: int  # tokens of a member beyond the shared ones, at most
+    shape: Shape  # of the beginning, its images included
 
     @property
     def sees(self) -> bool:
@@ -108,8 +97,7 @@ class VerdictScorer:
         compiler_options: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.params, self.processor = model, params, processor
-        self.mesh = mesh
-        self.tokens = tokens
+        self.mesh, self.tokens = mesh, tokens
         self._traces = 0
         self._program = jax.jit(self._score, compiler_options=compiler_options)
 
@@ -122,18 +110,16 @@ class VerdictScorer:
         """The id each verdict begins with, as an answer is tokenised.
 
         Raises:
-          ValueError: fewer than two verdicts, an empty one, or two that begin with the same token.
+          ValueError: an empty verdict, or two that begin with the same token.
         """
-        if len(verdicts) < 2:
-            raise ValueError(f"a choice needs at least two verdicts, got {list(verdicts)}")
         ids = [self.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in verdicts]
         if empty := [text for text, found in zip(verdicts, ids, strict=True) if not found]:
             raise ValueError(f"verdict {empty[0]!r} has no tokens; give it a word")
         first = [int(found[0]) for found in ids]
-        for (i, a), (j, b) in itertools.combinations(enumerate(first), 2):
+        for (one, a), (other, b) in itertools.combinations(zip(verdicts, first, strict=True), 2):
             if a == b:
                 raise ValueError(
-                    f"verdicts {verdicts[i]!r} and {verdicts[j]!r} both begin with the token "
+                    f"verdicts {one!r} and {other!r} both begin with the token "
                     f"{self.processor.tokenizer.decode([a])!r} ({a}) of this tokenizer, so one token does not tell "
                     "them apart; word them differently, or use another judge"
                 )
@@ -170,7 +156,10 @@ class VerdictScorer:
             # Through the last image token all members must be one: a member's own tokens are text.
             pictures = np.flatnonzero(prompt.image_index >= 0)
             until = int(pictures[-1]) + 1 if len(pictures) else 0
-            key = (prompt.prompt_id, _pixels(prompt), prompt.tokens[:until].tobytes())
+            arrays = tuple(
+                map(id, prompt.patches)
+            )  # the very arrays: prompts about the same images have them in common
+            key = (prompt.prompt_id, arrays, prompt.tokens[:until].tobytes())
             groups.setdefault(key, []).append(number)
         found = []
         for numbers in groups.values():
@@ -231,19 +220,12 @@ class VerdictScorer:
             for column, number in enumerate(family.members):
                 own = prompts[number].tokens[family.shared :]
                 tokens[row, column, : len(own)], mask[row, column, : len(own)] = own, True
-        return self._put((shared, tokens, mask))
-
-    def _put(self, arrays: Any) -> Any:
+        arrays = shared, tokens, mask
         return arrays if self.mesh is None else jax.device_put(arrays, meshes.batch_sharding(self.mesh))
 
     # ------------------------------------------------------------------------------------------------ traced from here
     def _score(
-        self,
-        params: Any,
-        shared: PromptBatch,
-        tokens: jax.Array,
-        mask: jax.Array,
-        verdicts: jax.Array,
+        self, params: Any, shared: PromptBatch, tokens: jax.Array, mask: jax.Array, verdicts: jax.Array
     ) -> jax.Array:
         """float32 [M, G, K]: log-probs of the verdict tokens [K] after each member."""
         self._traces += 1
@@ -259,11 +241,6 @@ class VerdictScorer:
             hidden = jnp.broadcast_to(hidden, (*shape, hidden.shape[-1]))
             logps, _ = model.token_logps(params, hidden, jnp.broadcast_to(verdicts, shape))
         return logps
-
-
-def _pixels(prompt: EncodedPrompt) -> Any:
-    """What tells images apart: the very arrays, which prompts about the same images have in common."""
-    return tuple(id(part) for part in prompt.patches)
 
 
 def _cuts(lengths: Sequence[int], beginning: float) -> list[tuple[int, int]]:

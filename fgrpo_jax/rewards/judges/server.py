@@ -22,7 +22,7 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -31,6 +31,8 @@ from fgrpo_jax.rewards.judges.gate import Final, Gate, Passing, retry_after
 from fgrpo_jax.rewards.judges.pictures import Pictures
 from fgrpo_jax.rewards.judges.protocol import Done, Judgement, Request
 from fgrpo_jax.rewards.judges.settings import Server
+
+T = TypeVar("T")
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts, but for what Retry-After asks
 MOST_BYTES = 2_000_000  # of an answer; a verdict is one word
@@ -63,7 +65,6 @@ class ServerJudge:
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge-server", daemon=True)
         self._thread.start()
         self._client = self._run(self._open()).result()
-        self._closed = False
         self._pictures = Pictures(settings.image)
 
     @property
@@ -76,7 +77,7 @@ class ServerJudge:
             "frame": self.frame,
             "image": s.image,
             "max_tokens": str(s.max_tokens),
-            "body": json.dumps(dict(s.body), sort_keys=True),
+            "body": json.dumps(s.body, sort_keys=True),
         }
 
     def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
@@ -88,18 +89,11 @@ class ServerJudge:
                 await asyncio.to_thread(done, index, judgement)
             return judgement
 
-        async def ask_all() -> list[Judgement]:
-            return await asyncio.gather(*(ask(index, request) for index, request in enumerate(requests)))
-
-        return self._run(ask_all()).result() if requests else []
+        return self._results([ask(index, request) for index, request in enumerate(requests)])
 
     def chat(self, turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """(what was said, why there is nothing) to each (system turn, user turn), in order; texts alone."""
-
-        async def ask_all() -> list[tuple[str, str]]:
-            return await asyncio.gather(*(self._chat(system, user) for system, user in turns))
-
-        return self._run(ask_all()).result() if turns else []
+        return self._results([self._chat(system, user) for system, user in turns])
 
     def check(self) -> None:
         """Sees that the server is there and serves the model.
@@ -111,9 +105,8 @@ class ServerJudge:
 
     def close(self) -> None:
         """Breaks off what is under way and ends the thread."""
-        if self._closed:
+        if self._loop.is_closed():
             return
-        self._closed = True
         self._run(self._shut()).result(timeout=5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
@@ -122,6 +115,12 @@ class ServerJudge:
     # ---------------------------------------------------------------------------------------------------- in the loop
     def _run(self, work: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _results(self, work: Sequence[Awaitable[T]]) -> list[T]:
+        async def gathered() -> list[T]:
+            return await asyncio.gather(*work)
+
+        return self._run(gathered()).result()
 
     async def _open(self) -> aiohttp.ClientSession:
         s = self.settings
@@ -157,8 +156,7 @@ class ServerJudge:
 
         async with self._free:
             answer, why = await self._attempts(pack)
-        said, error, _ = ("", why, {}) if why else self._said(answer)
-        return said, error
+        return ("", why) if why else self._text(answer)[:2]
 
     async def _attempts(self, pack: Callable[[], Awaitable[bytes]]) -> tuple[Any, str]:
         """(the JSON of an answer, '') after as many attempts as it takes and as there may be, or (None, why not)."""
@@ -176,8 +174,8 @@ class ServerJudge:
             except Passing as error:
                 said = str(error)
                 self._gate.hold(error.wait)
-                pause = min(s.backoff * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-                pause = max(pause, error.wait)
+                backoff = min(s.backoff * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+                pause = max(backoff, error.wait)
                 if attempt == s.retries or time.monotonic() + pause >= ends:
                     break
                 await asyncio.sleep(pause)
@@ -225,30 +223,27 @@ class ServerJudge:
         except ValueError:
             raise Passing(f"an answer of {len(text)} bytes that is no JSON") from None
 
-    def _said(self, answer: Any) -> tuple[str, str, dict[str, Any]]:
-        """(what was said, why that is nothing, the tokens of it)."""
-        tokens_in, tokens_out = _usage(answer)
-        told: dict[str, Any] = {"tokens_in": tokens_in, "tokens_out": tokens_out}
+    def _text(self, answer: Any) -> tuple[str, str, dict[str, int]]:
+        """(the text of an answer, why there is none, the tokens of it)."""
+        usage = _usage(answer)
         try:
             (choice,) = answer["choices"]
-            said, end = choice["message"]["content"], choice.get("finish_reason")
+            text, end = choice["message"]["content"], choice.get("finish_reason")
         except (KeyError, TypeError, ValueError, AttributeError):
-            return "", "an answer without one choice, its message and its content", told
+            return "", "an answer without one choice, its message and its content", usage
         if end == "length":
-            return "", f"an answer cut off at {self.settings.max_tokens} tokens", told
-        if not isinstance(said, str) or not said.strip():
-            return "", "an empty answer", told
-        return said, "", told
+            return "", f"an answer cut off at {self.settings.max_tokens} tokens", usage
+        if not isinstance(text, str) or not text.strip():
+            return "", "an empty answer", usage
+        return text, "", usage
 
     def _read(self, answer: Any, request: Request) -> Judgement:
         """The verdict of an answer, or why there is none."""
-        said, why, told = self._said(answer)
-        if why:
-            return Judgement(None, error=why, **told)
-        verdict = prompts.read_verdict(said, request.kind)
+        text, why, usage = self._text(answer)
+        verdict = None if why else prompts.read_verdict(text, request.kind)
         if verdict is None:
-            return Judgement(None, error=self._clean(f"no verdict: {said[:80]!r}"), **told)
-        return Judgement(verdict, **told)
+            why = why or self._clean(f"no verdict: {text[:80]!r}")
+        return Judgement(verdict, error=why, **usage)
 
     async def _body(self, request: Request) -> bytes:
         """The JSON that is sent.
@@ -266,14 +261,8 @@ class ServerJudge:
     def _packed(self, system: str, content: Any) -> bytes:
         s = self.settings
         messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
-        fields = {
-            "model": s.model,
-            "messages": messages,
-            "max_tokens": s.max_tokens,
-            "temperature": 0,
-            "stream": False,
-        }
-        return json.dumps({k: v for k, v in (fields | dict(s.body)).items() if v is not None}).encode()
+        fields = {"model": s.model, "messages": messages, "max_tokens": s.max_tokens, "temperature": 0, "stream": False}
+        return json.dumps({k: v for k, v in (fields | s.body).items() if v is not None}).encode()
 
     async def _check(self) -> None:
         s, at = self.settings, "config.judge.server"
@@ -335,9 +324,9 @@ def _served(text: bytes) -> list[str] | None:
         return None
 
 
-def _usage(answer: Any) -> tuple[int, int]:
+def _usage(answer: Any) -> dict[str, int]:
+    """Tokens read and written, as fields of a `Judgement`; 0 where the server does not say."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
-    read = lambda name: usage.get(name) if isinstance(usage, dict) else 0  # noqa: E731
-    counts = [read("prompt_tokens"), read("completion_tokens")]
-    first, second = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
-    return first, second
+    counts = usage if isinstance(usage, dict) else {}
+    known = {"tokens_in": counts.get("prompt_tokens"), "tokens_out": counts.get("completion_tokens")}
+    return {name: count if isinstance(count, int) and count > 0 else 0 for name, count in known.items()}

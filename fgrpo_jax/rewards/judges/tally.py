@@ -14,26 +14,17 @@ from fgrpo_jax.rewards.judges.protocol import Judgement
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Judgements that counted for a signal, by who made them; all but the first four are of the model alone.
+    """Judgements that counted for a signal, by who made them; all but the first four are of the model alone."""
 
-    Attributes:
-      rule, cache, model: how many came from each, those without a verdict too.
-      abstained: how many the rules left open with no model behind them.
-      failed: requests to the model that came back without a verdict.
-      seconds: from asking the model to its answer, for each request.
-      tokens_in, tokens_out: what the model says it read and wrote.
-      error: why most of the failed ones failed; '' when none did.
-    """
-
-    rule: int = 0
+    rule: int = 0  # these three: how many came from each, those without a verdict too
     cache: int = 0
     model: int = 0
-    abstained: int = 0
-    failed: int = 0
-    seconds: tuple[float, ...] = ()
-    tokens_in: int = 0
-    tokens_out: int = 0
-    error: str = ""
+    abstained: int = 0  # how many the rules left open with no model behind them
+    failed: int = 0  # requests to the model that came back without a verdict
+    seconds: tuple[float, ...] = ()  # from asking the model to its answer, for each request
+    tokens_in: int = 0  # what the model says it read
+    tokens_out: int = 0  # and wrote
+    error: str = ""  # why most of the failed ones failed; '' when none did
 
     def metrics(self) -> dict[str, float | int | None]:
         """By their names in a row; None where there is nothing to take a share or a percentile of."""
@@ -45,8 +36,8 @@ class Counts:
             "judge/failure_rate": self.failed / asked if asked else None,
             "judge/latency_p50": float(np.percentile(self.seconds, 50)) if self.seconds else None,
             "judge/latency_p95": float(np.percentile(self.seconds, 95)) if self.seconds else None,
-            "judge/tokens_in": self.tokens_in if self.tokens_in else None,
-            "judge/tokens_out": self.tokens_out if self.tokens_out else None,
+            "judge/tokens_in": self.tokens_in or None,
+            "judge/tokens_out": self.tokens_out or None,
             "judge/abstained": self.abstained,
         }
 
