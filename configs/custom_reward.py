@@ -2,7 +2,7 @@
 
     python -m fgrpo_jax.train --config=configs/custom_reward.py --workdir=runs/custom
 
-Functions usually live in a package or a file of yours; docs/rewards.md says what they are given and what they may return.
+Functions usually live in a package or a file of yours; docs/rewards.md says what they are given and may return.
 """
 
 from collections.abc import Sequence

@@ -9,62 +9,21 @@ generation files come out of the checkpoint too: nothing else is needed.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-from tqdm import tqdm
 
 from fgrpo_jax import command
-from fgrpo_jax.convert import DTYPES, bar
-from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.training import checkpoint
-from fgrpo_jax.weights import hub_folder, page_cache, streams
-from fgrpo_jax.weights.exporter import write_hf
-from fgrpo_jax.weights.leaves import leaves
-
-
-def export(
-    source: Path,
-    out: Path,
-    *,
-    dtype: str | None = None,
-    shard_bytes: float = 5e9,
-    process: hub_folder.Process = (0, 1),
-    show: bool = False,
-) -> Path:
-    """Writes the policy of a checkpoint as an HF folder, whole or not at all; returns the checkpoint that was taken.
-
-    Args:
-      source, out: anything `checkpoint.resolve` takes, and a folder that is empty or not there.
-      dtype: of the tensors; None keeps that of the checkpoint.
-      shard_bytes: a file of weights is closed before it grows beyond this.
-      process: (k, n): n processes that share a file system write the folder together, this is the k-th.
-      show: a progress bar on stderr.
-    """
-    hub_folder.require_new(out)
-    page_cache.keep_freed()
-    found = checkpoint.resolve(source)
-    files = checkpoint.hf_folder(found)
-    model = Model.create(ModelConfig.load(files))
-    kind = jnp.dtype(dtype) if dtype else checkpoint.stored_dtype(found)
-    checkpoint.require_params(found, model.abstract(kind))
-    stored = streams.Stored(found / "params", [leaf.path for leaf in leaves(model)])
-    total = sum(math.prod(leaf.spec.shape) for leaf in leaves(model)) * kind.itemsize
-    with bar(total // process[1], "export") if show else tqdm(disable=True) as progress:
-        how: dict[str, Any] = {"shard_bytes": shard_bytes, "process": process, "progress": progress.update}
-        write_hf(out, stored, model, dtype=kind, source=files, **how)
-    return found
 
 
 def parser() -> argparse.ArgumentParser:
+    """Flags of this command."""
     out = command.parser(__doc__)
     out.add_argument("--checkpoint", required=True, type=Path, help="workdir, checkpoints folder or one checkpoint")
     out.add_argument("--out", required=True, type=Path, help="HF folder to make")
-    out.add_argument("--dtype", choices=sorted(DTYPES), help="dtype of the tensors; the checkpoint's own by default")
+    out.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        help="dtype of the tensors; the checkpoint's own by default",
+    )
     out.add_argument("--shard_gb", type=float, default=5.0, help="GB of a file of weights at most (%(default)s)")
     out.add_argument("--process_index", type=int, default=0, help="which of the processes that write --out together")
     out.add_argument("--process_count", type=int, default=1, help="how many processes write --out together")
@@ -72,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
+    """Exports one checkpoint."""
+    import jax  # these take seconds, for which no mistyped flag should wait
+
+    from fgrpo_jax.training.conversion import export
+
     jax.config.update("jax_platforms", "cpu")  # a matter of host memory; an accelerator's need not hold the model
     if args.shard_gb <= 0:
         raise ValueError(f"--shard_gb is {args.shard_gb:g}; give a positive number of GB")

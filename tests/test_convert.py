@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from fgrpo_jax import command, convert, export
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.training import checkpoint
+from fgrpo_jax.training import checkpoint, conversion
 from fgrpo_jax.weights import exporter
 
 
@@ -72,9 +72,9 @@ def test_round_trip_is_byte_identical_and_needs_only_the_checkpoint(
 
 
 def test_dtype_can_be_chosen(hf: Path, tmp_path: Path) -> None:
-    convert.convert(hf, tmp_path / "c", dtype="float32")
+    conversion.convert(hf, tmp_path / "c", dtype="float32")
     assert checkpoint.stored_dtype(tmp_path / "c") == jnp.float32
-    export.export(tmp_path / "c", tmp_path / "out", dtype="bfloat16")
+    conversion.export(tmp_path / "c", tmp_path / "out", dtype="bfloat16")
     assert {dtype for dtype, _, _ in tensors(tmp_path / "out").values()} == {"bfloat16"}
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
 
@@ -152,7 +152,7 @@ def test_bad_folders_are_named_and_leave_nothing(
 
 
 def test_existing_targets_are_refused(hf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    convert.convert(hf, tmp_path / "c")
+    conversion.convert(hf, tmp_path / "c")
     code, err = run(convert, capsys, f"--hf={hf}", f"--out={tmp_path / 'c'}")
     assert code == 1 and "exists and is not empty" in err
     (tmp_path / "out").mkdir()
@@ -177,5 +177,5 @@ def test_mixed_dtypes_ask_for_a_choice(hf: Path, tmp_path: Path) -> None:
     file, content, name = first_tensor(bad)
     save_file({**content, name: content[name].astype(np.float16)}, file)
     with pytest.raises(ValueError, match=r"are of dtypes .*F16.*; choose one with --dtype"):
-        convert.convert(bad, tmp_path / "c")
-    convert.convert(bad, tmp_path / "c", dtype="float32")
+        conversion.convert(bad, tmp_path / "c")
+    conversion.convert(bad, tmp_path / "c", dtype="float32")

@@ -11,8 +11,7 @@ import policies
 import pytest
 from test_styles import Says
 
-from fgrpo_jax import evaluate
-from fgrpo_jax.evaluation import answering, results
+from fgrpo_jax.evaluation import answering, over_sets, results
 from fgrpo_jax.evaluation.answering import Spent
 from fgrpo_jax.evaluation.benchmarks import SEVEN
 from fgrpo_jax.training import datasets, judges
@@ -68,8 +67,8 @@ def test_the_report_stands_beside_the_paper(
 ) -> None:
     found = [results.of_set(name, evaluated[name], resamples=20) for name in SEVEN]
     named = {"name": "p", "revision": "", "fingerprint": "f"}
-    protocol = evaluate.protocol(evaluated["config"], named, judge={"backend": "rules"})
-    evaluate.report(tmp_path, found, protocol)
+    protocol = over_sets.protocol(evaluated["config"], named, judge={"backend": "rules"})
+    over_sets.report(tmp_path, found, protocol)
     said = capsys.readouterr().out
     assert "average of 7 of the paper's 7 sets" in said and "cv_bench_2d: 6 of 1438 published questions" in said
     assert "paper: FGRPO, 7B" in said and "max_pixels" not in said and "pixels: min 7056, max 12544" in said

@@ -16,6 +16,7 @@ from fgrpo_jax import generate as door
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import collate
+from fgrpo_jax.evaluation import asking
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import ImageSize, Rollouts
@@ -102,20 +103,20 @@ def test_boxes_are_shown_in_the_frame_of_the_text_and_of_the_file(capsys):
         finished=np.ones((1, 1), bool),
     )
     drawn = Generation(rollouts=rollouts, texts=((text,),), tokens=2, seconds=0.5)
-    assert door.samples(drawn) == [
+    assert asking.samples(drawn) == [
         {"text": text, "tokens": [5, 6], "logprob": -0.5, "boxes": ((14.0, 28.0, 56.0, 84.0),)}
     ]
-    door.report(drawn, images=["a.png"], sizes=[ImageSize(224, 224, 112, 112)])
+    asking.report(drawn, images=["a.png"], sizes=[ImageSize(224, 224, 112, 112)])
     out = capsys.readouterr().out
     assert "box [14, 28, 56, 84] = [28, 56, 112, 168] in a.png" in out and "4.0 tokens/s" in out
 
 
 def test_the_prompt_is_one_bare_user_turn(folder):
     processor = Processor.load(folder / "hf")
-    plain = door.encode(processor, "Where?", images=[str(folder / "a.png")], system="")
+    plain = asking.encode(processor, "Where?", images=[str(folder / "a.png")], system="")
     user = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Where?<|im_end|>\n<|im_start|>assistant\n"
     assert plain.text.endswith(user)
-    told = door.encode(processor, "Where?", images=[], system="Be brief.")
+    told = asking.encode(processor, "Where?", images=[], system="Be brief.")
     assert "system\nBe brief.<|im_end|>" in told.text and "Be brief." not in plain.text
 
 
@@ -128,7 +129,7 @@ def test_an_answer_is_begun_and_ended_as_asked(folder, capsys):
         return json.loads(capsys.readouterr().out)["samples"][0]["tokens"]
 
     processor = Processor.load(folder / "hf")
-    prompt = door.encode(processor, "What?", images=[], system="", prefill="The red")
+    prompt = asking.encode(processor, "What?", images=[], system="", prefill="The red")
     assert prompt.text.endswith("<|im_start|>assistant\nThe red")
     whole = tokens()
     said = processor.token_bytes[whole[2]].decode()
@@ -177,7 +178,7 @@ def test_the_checkpoints_dtype_is_read_in_every_dialect(tmp_path):
         ({}, "float32"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
-        assert door.checkpoint_dtype(tmp_path) == want
+        assert asking.checkpoint_dtype(tmp_path) == want
 
 
 @pytest.mark.slow
@@ -187,7 +188,7 @@ def test_greedy_tokens_equal_those_of_transformers(folder):
     transformers = pytest.importorskip("transformers")
     processor = Processor.load(folder / "hf")
     prompts = [
-        door.encode(processor, text, images=[str(folder / name) for name in names], system="")
+        asking.encode(processor, text, images=[str(folder / name) for name in names], system="")
         for text, names in (("What is it?", ["a.png"]), ("The blue square", ["b.png", "a.png"]), ("What is left?", []))
     ]
     model = Model.create(processor.config)

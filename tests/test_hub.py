@@ -21,7 +21,7 @@ from fgrpo_jax import command, convert, evaluate, generate, sft, train
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.data import hub
-from fgrpo_jax.evaluation import heldout
+from fgrpo_jax.evaluation import asking, heldout
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import checkpoint, loop, setup
@@ -192,7 +192,7 @@ def reach(folder: Path, **_: object) -> None:
 
 
 def test_generate_takes_an_id(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate.Processor, "load", reach)
+    monkeypatch.setattr(asking.Processor, "load", reach)
     with pytest.raises(Reached, match=f"snapshots/{SECOND}"):
         generate.main(generate.parser().parse_args([f"--hf={ID}@v2", "--prompt=x"]))
 
@@ -267,7 +267,7 @@ def test_a_run_keeps_the_commit_it_began_with(
     """The hub's main moves on; the same command goes on with the same weights."""
     monkeypatch.setattr(loop, "Run", Stub)
     monkeypatch.setattr(heldout, "HeldOut", mock.Mock())
-    monkeypatch.setattr(sft, "SupervisedRun", Stub)
+    monkeypatch.setattr(supervised, "SupervisedRun", Stub)
     work, at_first = tmp_path / "w", (ID, FIRST, cache / "snapshots" / FIRST)
     assert runs.run(door, work, ID)[0] == 0 and not Stub.resumed and Stub.seen == at_first
     assert json.loads((work / "config.json").read_text())["model"]["revision"] == FIRST

@@ -1,4 +1,4 @@
-"""What an installation gets: bounds on dependencies, the lock they are installed from, and what travels in the wheel."""
+"""What an installation gets: bounds on dependencies, the lock it is made from, and what travels in the wheel."""
 
 import re
 import tomllib

@@ -477,4 +477,6 @@ def test_a_function_that_breaks_ends_the_run_with_one_line(
     code, _, err = runs.run(train, tmp_path / "w", tiny_hf, **FIELDS)
     said = err.splitlines()[-1]
     assert code == 1 and "Traceback" not in err
-    assert re.search(r"reward function 'fgrpo_jax\.configs\.custom_reward:brevity' failed on a batch of .*no such word", said), err
+    assert re.search(
+        r"reward function 'fgrpo_jax\.configs\.custom_reward:brevity' failed on a batch of .*no such word", said
+    ), err

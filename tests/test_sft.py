@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from fgrpo_jax import command, export, sft
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.rows import read_rows
-from fgrpo_jax.training import checkpoint, datasets, setup
+from fgrpo_jax.training import checkpoint, datasets, setup, supervised
 
 STEPS = 4
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
@@ -104,9 +104,9 @@ def test_the_first_loss_is_the_cross_entropy_of_the_reference_responses(whole: P
 
 def test_every_validation_trace_counts_once(tiny_hf: Path, tmp_path: Path) -> None:
     """Six traces in batches of four: the filling of the second batch is no part of the mean."""
-    run = sft.SupervisedRun(policies.config(tiny_hf, sft__eval_examples=6), tmp_path)
+    run = supervised.SupervisedRun(policies.config(tiny_hf, sft__eval_examples=6), tmp_path)
     batches = run.validation_batches()
-    counted = [sft.to_batch(batch).mask.sum((1, 2)) for batch in batches]
+    counted = [supervised.to_batch(batch).mask.sum((1, 2)) for batch in batches]
     batches.close()
     source = datasets.source(run.config, "validation", traces=True, size=6)
     lengths = [len(run.policy.processor.encode_response(source[i].trace or "", None)) for i in range(6)]
@@ -120,7 +120,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     whole: Path, tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """Ctrl-C after step `stop` + 1 and before its checkpoint: that step is done again."""
-    validate, calls = sft.SupervisedRun.validate, [0]
+    validate, calls = supervised.SupervisedRun.validate, [0]
 
     def stops(self: Any, state: Any) -> float:
         calls[0] += 1
@@ -128,10 +128,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(
             raise KeyboardInterrupt
         return validate(self, state)
 
-    monkeypatch.setattr(sft.SupervisedRun, "validate", stops)
+    monkeypatch.setattr(supervised.SupervisedRun, "validate", stops)
     assert runs.run(sft, tmp_path / "w", tiny_hf)[0] == 130
     assert checkpoint.resolve(tmp_path / "w").name == str(stop)
-    monkeypatch.setattr(sft.SupervisedRun, "validate", validate)
+    monkeypatch.setattr(supervised.SupervisedRun, "validate", validate)
     assert runs.run(sft, tmp_path / "w", tiny_hf)[0] == 0
     assert without_times(tmp_path / "w") == without_times(whole)
     (ours, our_meta), (theirs, their_meta) = state_of(tiny_hf, whole), state_of(tiny_hf, tmp_path / "w")

@@ -18,9 +18,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_weights import CONFIG, MODEL, assert_same, random_params
 
-from fgrpo_jax import convert, export
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.training import checkpoint
+from fgrpo_jax.training import checkpoint, conversion
 from fgrpo_jax.weights import exporter, hub_folder, importer, mapping, page_cache, shards, streams
 from fgrpo_jax.weights.leaves import leaves
 from fgrpo_jax.weights.shards import Shards
@@ -38,7 +37,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def converted(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("converted") / "c"
-    convert.convert(saved, out)
+    conversion.convert(saved, out)
     return out
 
 
@@ -93,7 +92,7 @@ def test_processes_write_one_folder_together(converted: Path, saved: Path, tmp_p
     out = tmp_path / "together"
     for number in range(count):
         assert not out.exists()
-        export.export(converted, out, shard_bytes=2e4, process=(number, count))
+        conversion.export(converted, out, shard_bytes=2e4, process=(number, count))
         if number < count - 1:
             own = {path.name for path in (tmp_path / ".together.partial").glob("*.safetensors")}
             assert len(own) == sum(len(sorted(saved.glob("*.safetensors"))[k::count]) for k in range(number + 1))
@@ -139,7 +138,7 @@ def test_convert_reads_a_layer_at_a_time(saved: Path, tmp_path: Path, monkeypatc
         read_rows(self, leaf, start, out)
 
     monkeypatch.setattr(importer.Source, "read_rows", watched)
-    convert.convert(saved, tmp_path / "c")
+    conversion.convert(saved, tmp_path / "c")
     assert not several and max(held) == max(4 * int(np.prod(leaf.piece)) for leaf in leaves(MODEL))
     assert sum(held) == sum(x.nbytes for x in jax.tree.leaves(random_params()))
 
@@ -161,7 +160,7 @@ def test_rows_in_memory_are_bounded(saved: Path, tmp_path: Path, monkeypatch):
                 held[0] -= nbytes
 
     monkeypatch.setattr(streams._Room, "of", watched)
-    convert.convert(saved, tmp_path / "c")
+    conversion.convert(saved, tmp_path / "c")
     assert most <= peak[0] <= 2 * most
     assert_same(checkpoint.load_params(tmp_path / "c", MODEL.abstract(jnp.float32)), random_params())
 
@@ -191,7 +190,7 @@ def test_an_export_is_on_the_disk_before_it_has_its_name(converted: Path, tmp_pa
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", watched)
-    export.export(converted, tmp_path / "hf", shard_bytes=2e4)
+    conversion.export(converted, tmp_path / "hf", shard_bytes=2e4)
     files = sorted((tmp_path / "hf").glob("*.safetensors"))
     assert len(files) > 1 and {file.name: sizes[file.name][-1] for file in files} == {
         file.name: file.stat().st_size for file in files
@@ -206,7 +205,7 @@ def test_a_checkpoint_does_not_stay_in_the_page_cache(saved: Path, tmp_path: Pat
     monkeypatch.setattr(
         page_cache, "_let_go", lambda handle: let_go.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
     )
-    convert.convert(saved, tmp_path / "c")
+    conversion.convert(saved, tmp_path / "c")
     data = [path.name for path in let_go if path.parent.name == "d"]
     stored = {path.name for path in (tmp_path / "c").glob("0/params/ocdbt.process_0/d/*")}
     assert stored and stored <= set(data) and len(data) > 2 * len(stored)
@@ -218,7 +217,7 @@ def test_arrays_of_a_training_run_are_read_in_parts(tmp_path: Path):
     shardings = meshes.shardings(MODEL.specs, meshes.make_mesh(2, 2, 2))
     params = jax.device_put(random_params(), shardings)
     checkpoints = checkpoint.Checkpoints(tmp_path / "run")
-    step = checkpoints.save(convert.Policy(jnp.int32(0), params), config={}, data={}, hf=tmp_path)
+    step = checkpoints.save(conversion.Policy(jnp.int32(0), params), config={}, data={}, hf=tmp_path)
     checkpoints.close()
     stored = streams.Stored(step / "params", [leaf.path for leaf in leaves(MODEL)])
     exporter.write_hf(tmp_path / "out", stored, MODEL, dtype=np.float32)
@@ -264,7 +263,7 @@ def test_headers_that_do_not_add_up(folder: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=rf"'{NORM}' in {file.name} has dtype F23; readable are"):
         importer.load_hf(folder, MODEL, dtype=jnp.float32)
     with pytest.raises(ValueError, match=rf"'{NORM}' in {file.name} has dtype F23"):
-        convert.convert(folder, tmp_path / "c")
+        conversion.convert(folder, tmp_path / "c")
     edit_header(file, entry.replace(b"F32", b"F23"), entry.replace(b"F32", b"F64"))
     with pytest.raises(ValueError, match=rf"'{NORM}' in .*{file.name} has 128 bytes, its dtype F64 .* need 256"):
         importer.load_hf(folder, MODEL, dtype=jnp.float32)
@@ -289,7 +288,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path, dtype):
     with pytest.warns(UserWarning, match=r"3 tensors of .*hf hold 5 values .* first 'lm_head.weight' in model.safet"):
         importer.load_hf(tmp_path / "hf", MODEL, dtype=jnp.float32)
     with pytest.warns(UserWarning, match="3 tensors of .* hold 5 values"):
-        convert.convert(tmp_path / "hf", tmp_path / "c", dtype="float32")
+        conversion.convert(tmp_path / "hf", tmp_path / "c", dtype="float32")
 
 
 @pytest.mark.parametrize(
@@ -304,14 +303,14 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path, dtype):
 def test_another_model_is_told_what_it_is(tmp_path: Path, kind: str, words: str):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(ValueError, match=rf"is {words} \(model_type '{kind}'\); only Qwen2.5-VL"):
-        convert.convert(tmp_path, tmp_path / "out")
+        conversion.convert(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 # -------------------------------------------------------------------------------------------------------- a full disk
 def test_too_little_room_is_noticed_before_anything_is_written(converted: Path, saved: Path, tmp_path, monkeypatch):
     monkeypatch.setattr(hub_folder.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 10**5))
-    for run in (lambda out: convert.convert(saved, out), lambda out: export.export(converted, out)):
+    for run in (lambda out: conversion.convert(saved, out), lambda out: conversion.export(converted, out)):
         with pytest.raises(OSError, match=r"out needs 0.00 GB, the disk has 0.00 GB left"):
             run(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -325,11 +324,11 @@ def test_a_disk_that_fills_up_names_the_tensor_and_keeps_nothing(converted, save
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r"tensor '.*' could not be written into model.safetensors: File too large"):
-            export.export(converted, tmp_path / "out")
+            conversion.export(converted, tmp_path / "out")
         with pytest.raises(
             OSError, match=r"c could not be written, nothing of it is kept: tensor '(.*)' could"
         ) as caught:
-            convert.convert(saved, tmp_path / "c")
+            conversion.convert(saved, tmp_path / "c")
         assert str(caught.value).split("'")[1] in Shards(saved).tensors
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -344,7 +343,7 @@ def test_a_disk_that_is_full_at_the_end_names_the_file_and_keeps_nothing(convert
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"model.safetensors could not be written: No space .* Free some room"):
-        export.export(converted, tmp_path / "out")
+        conversion.export(converted, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -365,11 +364,11 @@ def test_the_dry_run_adds_up(saved: Path, tmp_path: Path):
     for row, leaf, sharding in zip(rows, leaves(MODEL), jax.tree.leaves(shardings), strict=True):
         assert row.path == leaf.path and row.sharding == tuple(sharding.spec)
         assert row.nbytes == 2 * np.prod(sharding.shard_shape(leaf.spec.shape))
-    lines = list(convert.dry_run(saved, dtype=None, mesh={"data": 1, "fsdp": 4, "tensor": 2}))
+    lines = list(conversion.dry_run(saved, dtype=None, mesh={"data": 1, "fsdp": 4, "tensor": 2}))
     assert any("model.layers.{0-1}.self_attn.q_proj.weight" in line and "-, fsdp, tensor" in line for line in lines)
     total = sum(x.size for x in jax.tree.leaves(random_params()))
     assert f"{total:,} parameters in {len(rows)} arrays" in lines[-2] and "as float32 on 8 devices" in lines[-1]
     (tmp_path / "config.json").write_text(json.dumps(CONFIG.to_hf()))  # config.json is enough to plan with
-    assert "as bfloat16 on 2 devices" in list(convert.dry_run(tmp_path, dtype=None, mesh={"data": 2}))[-1]
+    assert "as bfloat16 on 2 devices" in list(conversion.dry_run(tmp_path, dtype=None, mesh={"data": 2}))[-1]
     with pytest.raises(ValueError, match=r"mesh.fsdp=3 does not divide axis 'embed'"):
-        list(convert.dry_run(saved, dtype=None, mesh={"fsdp": 3}))
+        list(conversion.dry_run(saved, dtype=None, mesh={"fsdp": 3}))

@@ -100,14 +100,18 @@ def _memory(pid: int) -> Iterator[tuple[str, int]]:
 def converted(hf: Path, out: Path) -> Ran:
     """`convert`, its seconds without the start of Python."""
     return _timed(
-        "from fgrpo_jax import convert as door\ncall = lambda: door.convert(Path(argv[1]), Path(argv[2]))", hf, out
+        "from fgrpo_jax.training import conversion as door\ncall = lambda: door.convert(Path(argv[1]), Path(argv[2]))",
+        hf,
+        out,
     )
 
 
 def exported(checkpoint: Path, out: Path, shard_gb: float) -> Ran:
     """`export`, its seconds without the start of Python."""
     call = "door.export(Path(argv[1]), Path(argv[2]), shard_bytes=float(argv[3]) * 1e9)"
-    return _timed(f"from fgrpo_jax import export as door\ncall = lambda: {call}", checkpoint, out, str(shard_gb))
+    return _timed(
+        f"from fgrpo_jax.training import conversion as door\ncall = lambda: {call}", checkpoint, out, str(shard_gb)
+    )
 
 
 def _timed(setup: str, *argv: str | Path) -> Ran:

@@ -16,9 +16,9 @@ import numpy as np
 import released
 
 from fgrpo_jax import command
-from fgrpo_jax.convert import DTYPES, bar
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.training.conversion import DTYPES, bar
 from fgrpo_jax.weights.exporter import write_hf
 from fgrpo_jax.weights.leaves import Leaf, leaves
 

@@ -24,11 +24,10 @@ from make_tiny_checkpoint import Recipe, write
 from fgrpo_jax import command, sft
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
-from fgrpo_jax.convert import folder_dtype
 from fgrpo_jax.evaluation.heldout import evaluate
-from fgrpo_jax.export import export
 from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import judges, setup
+from fgrpo_jax.training.conversion import export, folder_dtype
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 8_000_000
