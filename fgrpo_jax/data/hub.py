@@ -36,17 +36,11 @@ _KINDS = f"give a folder in HF format, a hub id (OWNER/NAME or OWNER/NAME@REVISI
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on this machine.
-
-    Attributes:
-      folder: its files.
-      name: the folder or id it was asked for by, without a revision.
-      revision: the commit of a hub id, '' for a folder; asking for name and revision gives the same bytes again.
-    """
+    """A checkpoint on this machine."""
 
     folder: Path
-    name: str
-    revision: str = ""
+    name: str  # the folder or id it was asked for by, without a revision
+    revision: str = ""  # the commit of a hub id, '' for a folder; with the name it gives the same bytes again
 
 
 def find(hf: str | Path, *, revision: str = "") -> Checkpoint:

@@ -33,13 +33,7 @@ _DIED = "the system ends processes when memory runs out: lower data.workers, or 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """How examples become prompts. Travels to the workers.
-
-    Attributes:
-      style, system, min_pixels, max_pixels, max_prompt_tokens: see `Processor.encode`.
-      responses: whether reference responses are encoded too (supervised training).
-      keep_images: whether examples keep their pixels after encoding; without, less travels from the workers.
-    """
+    """How examples become prompts, see `Processor.encode`. Travels to the workers."""
 
     processor: Processor
     style: PromptStyle | str = "paper"
@@ -47,8 +41,8 @@ class Encoder:
     min_pixels: int | None = None
     max_pixels: int | None = None
     max_prompt_tokens: int = 32768
-    responses: bool = False
-    keep_images: bool = True
+    responses: bool = False  # whether reference responses are encoded too (supervised training)
+    keep_images: bool = True  # whether examples keep their pixels after encoding; without, less travels from workers
 
     def __call__(self, example: Example) -> tuple[Example, EncodedPrompt, np.ndarray | None]:
         prompt = self.processor.encode(example, **self._settings, max_prompt_tokens=self.max_prompt_tokens)

@@ -30,26 +30,16 @@ Grid = tuple[int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Processor:
-    """Tokenizer, chat template and image limits of one checkpoint folder.
+    """Tokenizer, chat template and image limits of one checkpoint folder."""
 
-    Attributes:
-      tokenizer: a fast tokenizer of `transformers`.
-      config: the model's config, for placeholder ids, vocabulary and M-RoPE.
-      eos_ids: any of them ends a completion; the first is the turn's end.
-      pad_id: fills completions after their end; never used to find the end.
-      min_pixels, max_pixels: limits of the processed image area, from the folder.
-      video_pixels: (min, max) of the processed area of a video frame, from the folder; None is that of an image.
-      banned: bool [V], ids that can never be sampled.
-    """
-
-    tokenizer: Any
-    config: ModelConfig
-    eos_ids: tuple[int, ...]
-    pad_id: int
-    min_pixels: int
+    tokenizer: Any  # a fast tokenizer of `transformers`
+    config: ModelConfig  # the model's config, for placeholder ids, vocabulary and M-RoPE
+    eos_ids: tuple[int, ...]  # any of them ends a completion; the first is the turn's end
+    pad_id: int  # fills completions after their end; never used to find the end
+    min_pixels: int  # limits of the processed image area, from the folder
     max_pixels: int
-    banned: np.ndarray
-    video_pixels: tuple[int, int] | None = None
+    banned: np.ndarray  # bool [V], ids that can never be sampled
+    video_pixels: tuple[int, int] | None = None  # (min, max) of a processed video frame; None is that of an image
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> Processor:

@@ -36,35 +36,20 @@ class SetSource(Source, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SetSpec:
-    """One data set.
+    """One data set."""
 
-    Attributes:
-      name: by which config and commands know it; `Example.source` too, but for users' own files.
-      kind: 'train', 'benchmark', or 'format' for a layout that many sets come in.
-      layout: reads a split of the published files.
-      licence: SPDX id; '' where none is known or it is the user's own.
-      hub: dataset id on the Hugging Face hub, '' for none.
-      redistributable: whether a converted copy may be passed on.
-      splits: those that are published, the usual one first; () where the user names them.
-      files: patterns of what is fetched of the hub's repository.
-      archives: patterns of archives that are unpacked after fetching.
-      counts: {split: examples} of the published set.
-      boxes: whether its boxes serve R_G.
-      note: what a data card says besides.
-    """
-
-    name: str
-    kind: Literal["train", "benchmark", "format"]
-    layout: Layout
-    licence: str = ""
-    hub: str = ""
-    redistributable: bool = True
-    splits: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()
-    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    boxes: bool = False
-    note: str = ""
+    name: str  # by which config and commands know it; `Example.source` too, but for users' own files
+    kind: Literal["train", "benchmark", "format"]  # 'format' is a layout that many sets come in
+    layout: Layout  # reads a split of the published files
+    licence: str = ""  # SPDX id; '' where none is known or it is the user's own
+    hub: str = ""  # dataset id on the Hugging Face hub, '' for none
+    redistributable: bool = True  # whether a converted copy may be passed on
+    splits: tuple[str, ...] = ()  # those that are published, the usual one first; () where the user names them
+    files: tuple[str, ...] = ()  # patterns of what is fetched of the hub's repository
+    archives: tuple[str, ...] = ()  # patterns of archives that are unpacked after fetching
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)  # {split: examples} of the published set
+    boxes: bool = False  # whether its boxes serve R_G
+    note: str = ""  # what a data card says besides
 
     def read(self, path: pathlib.Path, split: str) -> Rows:
         """The rows of a split of the published files, with source and licence filled in."""

@@ -16,17 +16,11 @@ from fgrpo_jax.rows import beside
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """The published files of a set on this machine.
-
-    Attributes:
-      folder: where they are.
-      src: the folder's name, or the id they were fetched by; no path, for it goes into the data card.
-      revision: the commit of an id, '' for a folder.
-    """
+    """The published files of a set on this machine."""
 
     folder: pathlib.Path
-    src: str
-    revision: str = ""
+    src: str  # the folder's name, or the id they were fetched by; no path, for it goes into the data card
+    revision: str = ""  # the commit of an id, '' for a folder
 
 
 def find(spec: SetSpec, src: str, *, revision: str = "") -> Files:

@@ -26,19 +26,12 @@ SPLITS = ("train", "heldout")
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One set of a mix.
+    """One set of a mix."""
 
-    Attributes:
-      name: in the mix.
-      source: its examples.
-      count: how many are trained on; 0 is all.
-      boxes: whether its boxes, where it has any, serve R_G; else its examples are masked there.
-    """
-
-    name: str
+    name: str  # in the mix
     source: SetSource
-    count: int = 0
-    boxes: bool = True
+    count: int = 0  # how many are trained on; 0 is all
+    boxes: bool = True  # whether its boxes, where it has any, serve R_G; else its examples are masked there
 
 
 class MixSource:

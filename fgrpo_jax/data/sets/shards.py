@@ -29,21 +29,13 @@ FORMAT = 1  # of records, notes and index: another number makes all shards anew
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One shard to write. Travels to workers.
+    """One shard to write. Travels to workers."""
 
-    Attributes:
-      rows: what it holds, in order.
-      file: where its records go.
-      note: where is written what came out.
-      skip: whether rows that do not decode are left out rather than an error.
-      digest: of rows and settings.
-    """
-
-    rows: Sequence[Published]
-    file: pathlib.Path
-    note: pathlib.Path
-    skip: bool
-    digest: str
+    rows: Sequence[Published]  # what it holds, in order
+    file: pathlib.Path  # where its records go
+    note: pathlib.Path  # where is written what came out
+    skip: bool  # whether rows that do not decode are left out rather than an error
+    digest: str  # of rows and settings
 
 
 def plan(

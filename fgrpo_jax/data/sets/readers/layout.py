@@ -25,34 +25,21 @@ UNIT_SLACK = 0.01  # the same for boxes in 0..1, which models wrote; they are cu
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of an example without its pixels.
-
-    Attributes:
-      id: of the example.
-      answer: letter, or text of an open question.
-      options: how many there are, 0 for an open question.
-    """
+    """What is known of an example without its pixels."""
 
     id: str
-    answer: str
-    options: int
+    answer: str  # letter, or text of an open question
+    options: int  # how many there are, 0 for an open question
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """One example as published: all of it but its pixels.
+    """One example as published: all of it but its pixels."""
 
-    Attributes:
-      example: without images; boxes in the frame `frame`.
-      images: where they are.
-      place: file and row, for errors.
-      frame: frame of the boxes, 'original' pixels or 'unit' (0..1 of the first image).
-    """
-
-    example: Example
-    images: Images
-    place: str
-    frame: str = "original"
+    example: Example  # without images; boxes in the frame `frame`
+    images: Images  # where they are
+    place: str  # file and row, for errors
+    frame: str = "original"  # frame of the boxes, 'original' pixels or 'unit' (0..1 of the first image)
 
     @property
     def entry(self) -> Entry:

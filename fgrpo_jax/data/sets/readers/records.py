@@ -63,21 +63,13 @@ class Cells(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One record, and where it stands, for errors.
-
-    Attributes:
-      path: file.
-      number: line or row in it, from 1.
-      fields: what it holds, but for image columns.
-      unit: 'line' or 'row'.
-      cells: reads its image columns; None where all is in `fields`.
-    """
+    """One record, and where it stands, for errors."""
 
     path: pathlib.Path
-    number: int
-    fields: dict[str, Any]
-    unit: str = "line"
-    cells: Cells | None = None
+    number: int  # line or row in it, from 1
+    fields: dict[str, Any]  # what it holds, but for image columns
+    unit: str = "line"  # 'line' or 'row'
+    cells: Cells | None = None  # reads its image columns; None where all is in `fields`
 
     @property
     def place(self) -> str:
