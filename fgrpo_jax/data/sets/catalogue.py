@@ -21,7 +21,6 @@ from fgrpo_jax.data.sets.published import PublishedSource, Skipped
 from fgrpo_jax.data.sets.readers import benchmarks, own, training
 from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published, Rows
 from fgrpo_jax.data.sources import Part, Source
-from fgrpo_jax.records import Example
 
 
 class SetSource(Source, Protocol):
@@ -234,8 +233,3 @@ def _open(name: str, path: pathlib.Path, split: str, *, bad: str) -> SetSource:
     if not split and not spec.splits and path.is_dir():
         raise ValueError(f"{name} in {path} needs the name of a split; the files are named after it")
     return PublishedSource(spec.read, path, split or next(iter(spec.splits), path.stem), bad=bad)
-
-
-def without_boxes(example: Example) -> Example:
-    """The example with its boxes out of R_G."""
-    return dataclasses.replace(example, boxes=None)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import io
 import pathlib
 import tarfile
 import zipfile
-from typing import Any, BinaryIO
 
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.sets.catalogue import SetSpec
@@ -88,29 +87,23 @@ def _extract(parts: list[pathlib.Path], into: pathlib.Path) -> None:
             with zipfile.ZipFile(parts[0]) as packed:  # drops '..' and leading '/' of names itself
                 packed.extractall(into)
         else:
-            with _Joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
+            with contextlib.closing(_Joined(parts)) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
                 packed.extractall(into, filter="data")  # refuses what climbs out, links and devices
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{parts[0]} does not unpack ({error}); fetch it again") from error
 
 
-class _Joined(io.RawIOBase):
-    """Several files read as one."""
+class _Joined:
+    """Several files read as one, as far as `tarfile` reads a stream."""
 
     def __init__(self, parts: list[pathlib.Path]) -> None:
-        self._rest = list(parts)
-        self._file: BinaryIO = self._rest.pop(0).open("rb")
+        self._rest, self._file = parts[1:], parts[0].open("rb")
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not (data := self._file.read(len(buffer))) and self._rest:
-            self._file.close()
+    def read(self, size: int) -> bytes:
+        while not (data := self._file.read(size)) and self._rest:
+            self.close()
             self._file = self._rest.pop(0).open("rb")
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
     def close(self) -> None:
         self._file.close()
-        super().close()

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from fgrpo_jax.data.images import outline_image
 from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published
 from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.data.sources import in_range
 from fgrpo_jax.records import Example
 
 POLICIES = ("error", "skip")
@@ -95,11 +96,7 @@ def sound(rows: Sequence[Published], *, what: str) -> tuple[list[Published], Ski
 
 
 class PublishedSource:
-    """One split of a set in its published layout.
-
-    Attributes:
-      skipped: rows left out by `bad='skip'`.
-    """
+    """One split of a set in its published layout; `skipped` are the rows left out by `bad='skip'`."""
 
     def __init__(self, layout: Layout, path: str | pathlib.Path, split: str, *, bad: str = "error") -> None:
         what = f"{path}{f' ({split})' if split else ''}"
@@ -117,15 +114,11 @@ class PublishedSource:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
-        if not 0 <= index < len(self.rows):
-            raise IndexError(f"example {index} of a source of {len(self.rows)}")
-        return self.rows[index].decode()
+        return self.rows[in_range(index, self)].decode()
 
     def outline(self, index: int) -> Example:
-        """The example with images that have nothing but their size."""
         return self.rows[index].decode(outline_image)
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """What is known of each example without its pixels, in order."""
         return [row.entry for row in self.rows]

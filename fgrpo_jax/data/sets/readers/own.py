@@ -91,7 +91,7 @@ def _own(record: Record, *, root: pathlib.Path | None = None) -> Sequence[Publis
 
 
 def _own_images(record: Record, root: pathlib.Path) -> Images:
-    if record.cells is not None and "images" in record.cells.heavy:
+    if record.cells is not None and "images" in record.cells:
         return record.images("images")
     files = []
     for name in record.take("images", list, "a list of paths", default=[]):

@@ -12,7 +12,7 @@ import json
 import pathlib
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fgrpo_jax.data.styles import LETTERS
@@ -52,15 +52,6 @@ class Images(Protocol):
         ...
 
 
-class Cells(Protocol):
-    """The image columns of a file, read when an image is asked for."""
-
-    @property
-    def heavy(self) -> Sequence[str]: ...
-
-    def images(self, row: int, column: str, /) -> Images: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One record, and where it stands, for errors."""
@@ -69,7 +60,7 @@ class Record:
     number: int  # line or row in it, from 1
     fields: dict[str, Any]  # what it holds, but for image columns
     unit: str = "line"  # 'line' or 'row'
-    cells: Cells | None = None  # reads its image columns; None where all is in `fields`
+    cells: Mapping[str, Images] | None = None  # its image columns; None where all is in `fields`
 
     @property
     def place(self) -> str:
@@ -115,10 +106,10 @@ class Record:
 
     def images(self, column: str) -> Images:
         """The images of an image column of a Parquet file."""
-        if self.cells is None or column not in self.cells.heavy:
-            there = ", ".join(self.cells.heavy if self.cells else self.fields) or "none"
+        if self.cells is None or column not in self.cells:
+            there = ", ".join(self.fields if self.cells is None else self.cells) or "none"
             raise self.bad(f"no image column {column!r} (image columns: {there})", kind="missing field")
-        return self.cells.images(self.number - 1, column)
+        return self.cells[column]
 
 
 Found = Iterator[Record | BadRow]

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fgrpo_jax.data.sets.readers.records import BadRow, Found, Images, Record, existing, stamp
+from fgrpo_jax.data.sets.readers.records import BadRow, Found, Record, existing, stamp
 
 WHOLE = 64 * 2**20  # bytes of a column in a row group that is read at once
 BATCH = 32  # rows a step of a stream
@@ -52,11 +52,9 @@ class ParquetTable:
                 yield self._broken(group, error)
                 continue
             for offset in range(count):
-                yield Record(self.path, start + offset + 1, rows[offset] if rows else {}, "row", self)
-
-    def images(self, row: int, column: str) -> Images:
-        """The images of a row, not yet read."""
-        return CellImages(self, row, column)
+                row = start + offset
+                cells = {column: CellImages(self, row, column) for column in self.heavy}
+                yield Record(self.path, row + 1, rows[offset] if rows else {}, "row", cells)
 
     def in_order(self, row: int, column: str) -> bool:
         """Whether the row lies in a row group that is read as a stream."""
