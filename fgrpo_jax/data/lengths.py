@@ -86,7 +86,9 @@ def measured(
       ValueError: an example that cannot be measured, such as one with a reserved token in its text.
     """
     file = folder / "lengths" / f"{key_of(encoder, {**data, 'examples': len(source)})}.npy"
-    table = _load(file, len(source))
+    stored = np.load(file, allow_pickle=False) if file.is_file() else None
+    fits = stored is not None and stored.shape == (len(source), 4) and stored.dtype == np.int32
+    table = stored if fits else np.full((len(source), 4), UNMEASURED, np.int32)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     missing = wanted[table[wanted, 0] == UNMEASURED]
     saved = time.monotonic()
@@ -99,14 +101,6 @@ def measured(
     if len(missing):
         _save(file, table)
     return table
-
-
-def _load(file: pathlib.Path, length: int) -> np.ndarray:
-    if file.is_file():
-        table = np.load(file, allow_pickle=False)
-        if table.shape == (length, 4) and table.dtype == np.int32:
-            return table
-    return np.full((length, 4), UNMEASURED, np.int32)
 
 
 def _save(file: pathlib.Path, table: np.ndarray) -> None:

@@ -36,8 +36,9 @@ class PixelLimits:
         Raises:
           ValueError: no file has limits, or the settings are not those of Qwen2.5-VL; names the file.
         """
-        nested = read_json(folder / BOTH_FILE) if (folder / BOTH_FILE).is_file() else {}
-        path, settings = folder / BOTH_FILE, nested.get("image_processor")
+        path = folder / BOTH_FILE
+        nested = read_json(path) if path.is_file() else {}
+        settings = nested.get("image_processor")
         if settings is None:
             path = folder / IMAGE_FILE
             if not path.is_file():

@@ -149,13 +149,9 @@ class SplitPart:
           ValueError: none.
         """
 
-        def place(bound: float | None, default: int) -> int:
-            if bound is None:
-                return default
-            number = round(bound / 100 * length) if self.percent else int(bound)
-            return min(max(number + length if number < 0 else number, 0), length)
-
-        rows = range(place(self.start, 0), place(self.stop, length))
+        scale = (lambda bound: round(bound / 100 * length)) if self.percent else int
+        bounds = (None if bound is None else scale(bound) for bound in (self.start, self.stop))
+        rows = range(length)[slice(*bounds)]
         if not rows:
             raise ValueError(f"split '{self}' of {length} examples holds none; widen it")
         return rows
@@ -189,8 +185,6 @@ def parse_split(text: str) -> SplitPart:
 
 
 class SetPart(Part):
-    """Some examples of a set."""
-
     source: SetSource
 
     @property
@@ -219,9 +213,7 @@ def open_set(name: str, path: str | pathlib.Path, *, split: str = "", bad: str =
     path = pathlib.Path(path)
     part = parse_split(split)
     whole = _open(name, path, part.name, bad=bad)
-    if part.start is None and part.stop is None:
-        return whole
-    return SetPart(whole, part.places(len(whole)))
+    return whole if part.start is None and part.stop is None else SetPart(whole, part.places(len(whole)))
 
 
 def _open(name: str, path: pathlib.Path, split: str, *, bad: str) -> SetSource:
