@@ -144,7 +144,7 @@ def _card(
         "redistributable": spec.redistributable,
         "note": spec.note,
         "boxes_for_grounding": spec.boxes,
-        "source": {"src": files.src, "revision": files.revision},
+        "source": {"src": files.name, "revision": files.revision},
         "settings": {"bad": args.bad, "open_answers": args.open_answers, "limit": args.limit},
         "package": __version__,
         "digest": digest,

@@ -98,11 +98,7 @@ class Buckets:
         return tuple(sorted({-(-int(patches * slack) // images.WINDOW_PATCHES) for slack in self.window_slack}))
 
     def fit(self, need: Shape) -> Shape:
-        """The shape of a batch that needs `need`.
-
-        Raises:
-          ValueError: a length that no bucket holds.
-        """
+        """The shape of a batch that needs `need`; ValueError for a length that no bucket holds."""
         for shape in sorted(self.shapes, key=lambda shape: shape.work):
             if shape.holds(need):
                 return shape

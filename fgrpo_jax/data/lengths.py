@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 def cache_folder(given: str = "") -> pathlib.Path:
     """`given`, or fgrpo_jax in the user's folder of caches."""
-    if given:
-        return pathlib.Path(given).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home) / "fgrpo_jax"
+    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(given).expanduser() if given else pathlib.Path(caches) / "fgrpo_jax"
 
 
 def files_below(path: str | pathlib.Path) -> dict[str, list[int]]:
@@ -73,7 +71,7 @@ def measured(
     *,
     data: Mapping[str, Any],
     folder: pathlib.Path,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: np.ndarray | None = None,
 ) -> np.ndarray:
     """int32 [N, 4]: the `Shape` that each example of the source needs, −1 where it was not asked for.
 

@@ -78,9 +78,7 @@ def _limits(settings: Mapping[str, Any]) -> tuple[int, int] | None:
 def _require_qwen(settings: Mapping[str, Any], path: pathlib.Path) -> None:
     expected: dict[str, Any] = {"patch_size": images.PATCH, "temporal_patch_size": images.FRAMES}
     expected |= {"merge_size": images.MERGE, "image_mean": list(images.MEAN), "image_std": list(images.STD)}
-    expected |= {"do_resize": True, "resample": 3}
-    for key, value in expected.items():
+    for key, value in (expected | {"do_resize": True, "resample": 3}).items():
         if settings.get(key) not in (None, value):
-            raise ValueError(
-                f"{path}: {key} is {settings[key]}, but images are prepared with {value}; it is not Qwen2.5-VL's"
-            )
+            why = f"but images are prepared with {value}; it is not Qwen2.5-VL's"
+            raise ValueError(f"{path}: {key} is {settings[key]}, {why}")

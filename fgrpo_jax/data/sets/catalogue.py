@@ -143,11 +143,7 @@ class SplitPart:
     percent: bool = False
 
     def places(self, length: int) -> range:
-        """The rows of a split of `length`.
-
-        Raises:
-          ValueError: none.
-        """
+        """The rows of a split of `length`; ValueError where there are none."""
 
         scale = (lambda bound: round(bound / 100 * length)) if self.percent else int
         bounds = (None if bound is None else scale(bound) for bound in (self.start, self.stop))

@@ -113,11 +113,7 @@ def settle(entries: Sequence[Entry], mode: str) -> Settled:
 
 
 class SettledSource(SetPart):
-    """A set whose open questions are dropped or turned into multiple choice.
-
-    Attributes:
-      settled: how many were.
-    """
+    """A set whose open questions are dropped or turned into multiple choice; `settled` says which."""
 
     def __init__(self, source: SetSource, mode: str) -> None:
         self.settled = settle(source.entries, mode)

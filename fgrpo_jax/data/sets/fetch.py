@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pathlib
 import tarfile
 import zipfile
 
 from fgrpo_jax.data import hub
+from fgrpo_jax.data.hub import Files
 from fgrpo_jax.data.sets.catalogue import SetSpec
 from fgrpo_jax.rows import beside
 
 
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """The published files of a set on this machine."""
-
-    folder: pathlib.Path
-    src: str  # the folder's name, or the id they were fetched by; no path, for it goes into the data card
-    revision: str = ""  # the commit of an id, '' for a folder
-
-
 def find(spec: SetSpec, src: str, *, revision: str = "") -> Files:
-    """The files that `src` names, fetched first where it is an id.
+    """The files that `src` names, fetched first where it is an id. A folder's name is without its path: cards travel.
 
     Args:
       src: a folder or file, or OWNER/NAME[@REVISION]; '' is the set's own id.

@@ -29,7 +29,7 @@ from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.data.sources import in_range
 from fgrpo_jax.records import Example
-from fgrpo_jax.rows import write_atomically, write_json, write_rows
+from fgrpo_jax.rows import read_rows, write_atomically, write_json, write_rows
 
 NAME = "prepared"
 """What config and commands call a source of whatever set a prepared folder holds."""
@@ -100,12 +100,7 @@ class Written:
 
 
 def finish(
-    out: pathlib.Path,
-    card: Mapping[str, Any],
-    splits: Mapping[str, Written],
-    *,
-    readme: str,
-    work: pathlib.Path,
+    out: pathlib.Path, card: Mapping[str, Any], splits: Mapping[str, Written], *, readme: str, work: pathlib.Path
 ) -> None:
     """Index, card, and last what TFDS reads; then the folder is whole and nothing but the set is left in it.
 
@@ -150,8 +145,7 @@ def _write_metadata(
         description=f"{card['set']}, prepared by fgrpo_jax. See README.md.",
         license=card["licence"] or None,
     )
-    others = [file for file in beside.glob("*.json") if file.name != INFO]
-    for file in (*others, beside / INFO):  # the one that makes the folder a data set comes last
+    for file in sorted(beside.glob("*.json"), key=lambda file: file.name == INFO):  # what makes it a data set is last
         file.replace(out / file.name)
 
 
@@ -192,7 +186,8 @@ class PreparedSource:
             raise ValueError(f"{folder} has the splits {', '.join(splits)}, not '{split}'; prepare it with --split")
         self._split, self.skipped = split or next(iter(splits)), Skipped()
         index = self._folder / index_name(self._split)
-        self.entries: Sequence[Entry] = read_index(index)
+        rows = read_rows(index)
+        self.entries: Sequence[Entry] = [Entry(row["id"], row["answer"], row["options"]) for row in rows]
         if len(self.entries) != len(self):
             raise ValueError(
                 f"{index} names {len(self.entries)} examples of {len(self)}; copy the whole folder again, or prepare "
@@ -242,19 +237,8 @@ def _decoders() -> Mapping[str, Any]:
 
 
 def read_card(folder: pathlib.Path) -> Mapping[str, Any]:
-    """The data card.
-
-    Raises:
-      ValueError: there is none, or it is no JSON.
-    """
+    """The data card; ValueError where there is none, or it is no JSON."""
     try:
         return json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder / CARD} does not read ({error}); copy the whole folder again") from error
-
-
-def read_index(file: pathlib.Path) -> list[Entry]:
-    """The entries of an index."""
-    names = [field.name for field in dataclasses.fields(Entry)]
-    with file.open(encoding="utf-8") as lines:
-        return [Entry(**{name: row[name] for name in names}) for row in map(json.loads, lines)]

@@ -46,11 +46,7 @@ class Published:
         return Entry(self.example.id, self.example.answer, len(self.example.options))
 
     def encoded(self) -> HeldImages:
-        """Its images in memory, as they are encoded.
-
-        Raises:
-          BadRow: one cannot be read.
-        """
+        """Its images in memory, as they are encoded; `BadRow` where one cannot be read."""
         out = []
         for name, data in self.images.load():
             try:
@@ -89,12 +85,8 @@ class Published:
             x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
             return x1 * width, y1 * height, x2 * width, y2 * height
         if min(x1, y1) < -BOX_SLACK or x2 > width + BOX_SLACK or y2 > height + BOX_SLACK:
-            raise BadRow(
-                self.place,
-                f"'boxes' has {[x1, y1, x2, y2]}, outside the image of {width}x{height} pixels; give pixels of the "
-                "first image as published",
-                kind="bad box",
-            )
+            where = f"outside the image of {width}x{height} pixels; give pixels of the first image as published"
+            raise BadRow(self.place, f"'boxes' has {[x1, y1, x2, y2]}, {where}", kind="bad box")
         return box
 
 

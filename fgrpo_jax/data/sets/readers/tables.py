@@ -61,11 +61,7 @@ class ParquetTable:
         return self._sizes[self._group_of(row)].get(column, 0) > WHOLE
 
     def cell(self, row: int, column: str) -> Any:
-        """What an image column holds in a row.
-
-        Raises:
-          BadRow: its row group does not read.
-        """
+        """What an image column holds in a row; `BadRow` where its row group does not read."""
         group = self._group_of(row)
         offset = row - self._starts[group]
         try:
@@ -103,12 +99,11 @@ class ParquetTable:
     def _broken(self, group: int, error: BaseException) -> BadRow:
         first, last = self._starts[group] + 1, self._starts[group + 1]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return BadRow(
+        place, why = (
             f"{self.path}, rows {first} to {last}",
             f"the row group does not read ({reason}); fetch the file again",
-            kind="corrupt Parquet",
-            count=last - first + 1,
         )
+        return BadRow(place, why, kind="corrupt Parquet", count=last - first + 1)
 
 
 class _Stream:
