@@ -79,14 +79,14 @@ def add_snapshot(place: Path, folder: Path, *, commit: str, refs: tuple[str, ...
 )
 def test_an_id_is_found_at_its_revision(cache: Path, asked: str, revision: str, commit: str) -> None:
     found = hub.find(asked, revision=revision)
-    assert found == hub.Checkpoint(cache / "snapshots" / commit, ID, commit)
+    assert found == hub.Files(cache / "snapshots" / commit, ID, commit)
     assert hub.is_id(asked) and hub.find(found.name, revision=found.revision) == found
 
 
 def test_a_folder_comes_before_an_id(cache: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(plain, tmp_path / ID)
-    assert not hub.is_id(ID) and hub.find(ID) == hub.Checkpoint(Path(ID), ID, "")
+    assert not hub.is_id(ID) and hub.find(ID) == hub.Files(Path(ID), ID, "")
     assert hub.find(plain).folder == plain
     assert (hub.find("shipped").folder / "model.safetensors").is_file()
 

@@ -70,11 +70,6 @@ def test_neither_steps_nor_rows_come_in_the_order_of_their_size():
     assert abs(np.corrcoef(rows, np.arange(500))[0, 1]) < 0.2
 
 
-def test_grouping_without_needs_is_refused():
-    with pytest.raises(ValueError, match="grouping by 4 batches"):
-        step_indices(10, 2, seed=0, epochs=1, drop=True, group=4)
-
-
 # ------------------------------------------------------------------------------------------- the same, as batches come
 @dataclasses.dataclass(frozen=True)
 class Mixed:

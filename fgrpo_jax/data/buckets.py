@@ -21,19 +21,12 @@ PROMPT_STEP, PATCH_STEP = 32, 64
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Shape:
-    """Padded sizes of a batch, or what a batch needs at least.
+    """Padded sizes of a batch, or what a batch needs at least."""
 
-    Attributes:
-      prompt: S, prompt tokens.
-      patches: P, patches of an image slot.
-      images: I, image slots of a prompt.
-      windows: W, attention windows of an image slot.
-    """
-
-    prompt: int
-    patches: int
-    images: int
-    windows: int
+    prompt: int  # S, prompt tokens
+    patches: int  # P, patches of an image slot
+    images: int  # I, image slots of a prompt
+    windows: int  # W, attention windows of an image slot
 
     @property
     def work(self) -> float:
@@ -55,12 +48,9 @@ class Shape:
     @property
     def rounded(self) -> Shape:
         """The smallest multiple of the steps that holds it."""
-        return Shape(
-            prompt=_up(self.prompt, PROMPT_STEP),
-            patches=_up(self.patches, PATCH_STEP),
-            images=max(self.images, 1),
-            windows=max(self.windows, _up(self.patches, PATCH_STEP) // PATCH_STEP),
-        )
+        patches = _up(self.patches, PATCH_STEP)
+        windows = max(self.windows, patches // PATCH_STEP)
+        return Shape(_up(self.prompt, PROMPT_STEP), patches, max(self.images, 1), windows)
 
 
 def _up(value: int, step: int) -> int:
@@ -77,22 +67,16 @@ def ladder(smallest: int, largest: int, *, multiple: int) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """The padded lengths that batches may have. One compile serves each combination met; single entries fix a shape.
+    """The padded lengths that batches may have. One compile serves each combination met; single entries fix a shape."""
 
-    Attributes:
-      prompt: S, prompt tokens.
-      completion: T of supervised batches, completion tokens.
-      patches: P, patches of an image slot, multiples of 4.
-      images: I, image slots of a prompt, one for each pair of video frames. Text-only batches have one, all invalid.
-      window_slack: W, windows of an image slot, is P/64 times one of these; 4 always suffices (images one cell high).
-      shapes: joint shapes that are tried before the ladders, of which the cheapest that holds a batch is taken.
-    """
-
-    prompt: tuple[int, ...] = ladder(32, 40960, multiple=32)
-    completion: tuple[int, ...] = ladder(32, 20480, multiple=32)
-    patches: tuple[int, ...] = (64, *ladder(128, 65536, multiple=128))
+    prompt: tuple[int, ...] = ladder(32, 40960, multiple=32)  # S, prompt tokens
+    completion: tuple[int, ...] = ladder(32, 20480, multiple=32)  # T of supervised batches, completion tokens
+    patches: tuple[int, ...] = (64, *ladder(128, 65536, multiple=128))  # P, patches of an image slot, multiples of 4
+    # I, image slots of a prompt, one for each pair of video frames. Text-only batches have one, all invalid.
     images: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+    # W, windows of an image slot, is P/64 times one of these; 4 always suffices (images one cell high).
     window_slack: tuple[float, ...] = (1.0, 1.25, 2.0, 4.0)
+    # Joint shapes are tried before the ladders, and the cheapest that holds a batch is taken.
     shapes: tuple[Shape, ...] = ()
 
     def __post_init__(self) -> None:
@@ -111,15 +95,10 @@ class Buckets:
 
     def windows(self, patches: int) -> tuple[int, ...]:
         """The window counts W that go with a patch bucket."""
-        cells = images.WINDOW_PATCHES
-        return tuple(sorted({-(-int(patches * slack) // cells) for slack in self.window_slack}))
+        return tuple(sorted({-(-int(patches * slack) // images.WINDOW_PATCHES) for slack in self.window_slack}))
 
     def fit(self, need: Shape) -> Shape:
-        """The shape of a batch that needs `need`.
-
-        Raises:
-          ValueError: a length that no bucket holds.
-        """
+        """The shape of a batch that needs `need`; ValueError for a length that no bucket holds."""
         for shape in sorted(self.shapes, key=lambda shape: shape.work):
             if shape.holds(need):
                 return shape
@@ -137,9 +116,8 @@ def rung(needed: int, rungs: Sequence[int], what: str) -> int:
     for size in rungs:
         if size >= needed:
             return size
-    raise ValueError(
-        f"{needed} {what} do not fit the largest bucket, {rungs[-1]}; add a larger bucket or shorten the input"
-    )
+    remedy = "add a larger bucket or shorten the input"
+    raise ValueError(f"{needed} {what} do not fit the largest bucket, {rungs[-1]}; {remedy}")
 
 
 def choose(needs: Iterable[Shape], *, count: int) -> tuple[Shape, ...]:

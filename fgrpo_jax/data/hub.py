@@ -35,21 +35,15 @@ _KINDS = f"give a folder in HF format, a hub id (OWNER/NAME or OWNER/NAME@REVISI
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint on this machine.
-
-    Attributes:
-      folder: its files.
-      name: the folder or id it was asked for by, without a revision.
-      revision: the commit of a hub id, '' for a folder; asking for name and revision gives the same bytes again.
-    """
+class Files:
+    """The files of a checkpoint or a data set on this machine."""
 
     folder: Path
-    name: str
-    revision: str = ""
+    name: str  # the folder or id they were asked for by, without a revision
+    revision: str = ""  # the commit of a hub id, '' for a folder; with the name it gives the same bytes again
 
 
-def find(hf: str | Path, *, revision: str = "") -> Checkpoint:
+def find(hf: str | Path, *, revision: str = "") -> Files:
     """The checkpoint that `hf` names, fetched first if it is a hub id that the cache lacks.
 
     Args:
@@ -69,7 +63,7 @@ def find(hf: str | Path, *, revision: str = "") -> Checkpoint:
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
         require_supported(read_json(folder / "config.json"), hf)
-        return Checkpoint(folder, hf)
+        return Files(folder, hf)
     name, asked = split(hf)
     return _fetch(name, one_revision(hf, asked, revision))
 
@@ -85,8 +79,7 @@ def split(hf: str) -> tuple[str, str]:
     Raises:
       FileNotFoundError: it is no id; since it is no folder either, there is nothing to read.
     """
-    match = _ID.fullmatch(hf)
-    if match is None:
+    if (match := _ID.fullmatch(hf)) is None:
         raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
     return match["id"], match["revision"] or ""
 
@@ -132,7 +125,7 @@ def one_revision(hf: str, asked: str, revision: str) -> str:
     return revision or asked
 
 
-def _fetch(name: str, revision: str) -> Checkpoint:
+def _fetch(name: str, revision: str) -> Files:
     folder = snapshot(name, revision, FILES)
     if (folder / "config.json").is_file():
         require_supported(read_json(folder / "config.json"), name)
@@ -141,7 +134,7 @@ def _fetch(name: str, revision: str) -> Checkpoint:
             f"'{name}' in the cache ({folder}) lacks {missing}; fetch the rest where there is a network (unset "
             "HF_HUB_OFFLINE), or choose a repository with Qwen2.5-VL weights in safetensors format"
         )
-    return Checkpoint(folder, name, folder.name)
+    return Files(folder, name, folder.name)
 
 
 def _missing(folder: Path) -> str:

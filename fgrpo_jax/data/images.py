@@ -48,7 +48,6 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
     Raises:
       ValueError: it does not decode, or holds more than 89 megapixels.
     """
-    name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:
         return _to_rgb(ImageOps.exif_transpose(image))
 
@@ -61,25 +60,22 @@ def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.n
     Raises:
       ValueError: as `decode_image`, as far as a header can tell.
     """
-    name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:
         width, height = image.size
         # The orientation of a PNG may stand behind the pixels, where PIL finds it only by decoding them.
-        if image.format == "PNG" and _may_be_turned(source):
-            height, width = _to_rgb(ImageOps.exif_transpose(image)).shape[:2]
-        elif image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
+        if image.format == "PNG":
+            data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+            if any(mark in data for mark in (b"eXIf", b"xmp", b"exif")):
+                width, height = ImageOps.exif_transpose(image).size
+        elif image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
             width, height = height, width
     return np.broadcast_to(np.uint8(0), (height, width, 3))
-
-
-def _may_be_turned(source: bytes | str | pathlib.Path) -> bool:
-    data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
-    return b"eXIf" in data or b"xmp" in data or b"exif" in data
 
 
 @contextlib.contextmanager
 def _opened(source: bytes | str | pathlib.Path, name: str) -> Iterator[Image.Image]:
     """An image whose header was read and whose area is allowed; errors while it is open name it."""
+    name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > MAX_DECODED_PIXELS:
@@ -143,8 +139,7 @@ def smart_resize(height: int, width: int, *, min_pixels: int, max_pixels: int, f
     rows, cols = round(height / factor), round(width / factor)
     if rows * cols * factor**2 > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
-        rows = max(1, math.floor(height / shrink / factor))
-        cols = max(1, math.floor(width / shrink / factor))
+        rows, cols = (max(1, math.floor(side / shrink / factor)) for side in (height, width))
     elif rows * cols * factor**2 < min_pixels:
         grow = math.sqrt(min_pixels / (height * width))
         rows, cols = math.ceil(height * grow / factor), math.ceil(width * grow / factor)
@@ -176,19 +171,17 @@ def pixel_patches(image: np.ndarray, *, min_pixels: int, max_pixels: int) -> Cut
 def video_patches(frames: np.ndarray, *, min_pixels: int, max_pixels: int) -> Cut:
     """Resizes and cuts the frames of a video: a slot and its patches uint8 [h*w, 3, 2, 14, 14] a pair of frames.
 
-    The last of an odd number of frames is shown
-    twice. Every frame is resized as an image is, by PIL. `transformers` does it with torchvision, and so may differ by
-    a level in pixels of resized frames; frames that already have a processed size are cut the same.
+    The last of an odd number of frames is shown twice. Every frame is resized as an image is, by PIL. `transformers`
+    does it with torchvision, and so may differ by a level in pixels of resized frames; frames that already have a
+    processed size are cut the same.
 
     Args:
       frames: uint8 [n, height, width, 3].
       min_pixels, max_pixels: limits of the processed area of one frame.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not len(frames):
-        raise ValueError(
-            f"a video must be uint8 [frames, height, width, 3] with a frame at least, got {frames.dtype} "
-            f"{list(frames.shape)}"
-        )
+        found = f"{frames.dtype} {list(frames.shape)}"
+        raise ValueError(f"a video must be uint8 [frames, height, width, 3] with a frame at least, got {found}")
     height, width = frames.shape[1:3]
     new_height, new_width = smart_resize(height, width, min_pixels=min_pixels, max_pixels=max_pixels)
     cut = [_cut(frame, new_height, new_width) for frame in frames]
@@ -232,7 +225,8 @@ def normalise_patches(patches: np.ndarray, *, out: np.ndarray | None = None) -> 
 @functools.lru_cache(maxsize=256)
 def patch_positions(h: int, w: int) -> np.ndarray:
     """int32 [h*w, 2]: (row, column) of each patch of an h x w grid, in merge-block order."""
-    _check_grid(h, w)
+    if h < MERGE or w < MERGE or h % MERGE or w % MERGE:
+        raise ValueError(f"a patch grid must have even sides of at least {MERGE}, got {h}x{w}")
     grid = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1)
     blocks = grid.reshape(h // MERGE, MERGE, w // MERGE, MERGE, 2).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(blocks.reshape(h * w, 2), np.int32)
@@ -265,8 +259,3 @@ def window_index(h: int, w: int, *, empty: int | None = None) -> tuple[np.ndarra
     windows = np.full(count_windows(h, w) * WINDOW_PATCHES, h * w if empty is None else empty, np.int32)
     windows[slots] = np.arange(h * w, dtype=np.int32)
     return windows.reshape(-1, WINDOW_PATCHES), slots
-
-
-def _check_grid(h: int, w: int) -> None:
-    if h < MERGE or w < MERGE or h % MERGE or w % MERGE:
-        raise ValueError(f"a patch grid must have even sides of at least {MERGE}, got {h}x{w}")

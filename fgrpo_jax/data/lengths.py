@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 def cache_folder(given: str = "") -> pathlib.Path:
     """`given`, or fgrpo_jax in the user's folder of caches."""
-    if given:
-        return pathlib.Path(given).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home) / "fgrpo_jax"
+    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(given).expanduser() if given else pathlib.Path(caches) / "fgrpo_jax"
 
 
 def files_below(path: str | pathlib.Path) -> dict[str, list[int]]:
@@ -73,7 +71,7 @@ def measured(
     *,
     data: Mapping[str, Any],
     folder: pathlib.Path,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: np.ndarray | None = None,
 ) -> np.ndarray:
     """int32 [N, 4]: the `Shape` that each example of the source needs, −1 where it was not asked for.
 
@@ -86,7 +84,9 @@ def measured(
       ValueError: an example that cannot be measured, such as one with a reserved token in its text.
     """
     file = folder / "lengths" / f"{key_of(encoder, {**data, 'examples': len(source)})}.npy"
-    table = _load(file, len(source))
+    stored = np.load(file, allow_pickle=False) if file.is_file() else None
+    fits = stored is not None and stored.shape == (len(source), 4) and stored.dtype == np.int32
+    table = stored if fits else np.full((len(source), 4), UNMEASURED, np.int32)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     missing = wanted[table[wanted, 0] == UNMEASURED]
     saved = time.monotonic()
@@ -99,14 +99,6 @@ def measured(
     if len(missing):
         _save(file, table)
     return table
-
-
-def _load(file: pathlib.Path, length: int) -> np.ndarray:
-    if file.is_file():
-        table = np.load(file, allow_pickle=False)
-        if table.shape == (length, 4) and table.dtype == np.int32:
-            return table
-    return np.full((length, 4), UNMEASURED, np.int32)
 
 
 def _save(file: pathlib.Path, table: np.ndarray) -> None:

@@ -36,8 +36,9 @@ class PixelLimits:
         Raises:
           ValueError: no file has limits, or the settings are not those of Qwen2.5-VL; names the file.
         """
-        nested = read_json(folder / BOTH_FILE) if (folder / BOTH_FILE).is_file() else {}
-        path, settings = folder / BOTH_FILE, nested.get("image_processor")
+        path = folder / BOTH_FILE
+        nested = read_json(path) if path.is_file() else {}
+        settings = nested.get("image_processor")
         if settings is None:
             path = folder / IMAGE_FILE
             if not path.is_file():
@@ -77,9 +78,7 @@ def _limits(settings: Mapping[str, Any]) -> tuple[int, int] | None:
 def _require_qwen(settings: Mapping[str, Any], path: pathlib.Path) -> None:
     expected: dict[str, Any] = {"patch_size": images.PATCH, "temporal_patch_size": images.FRAMES}
     expected |= {"merge_size": images.MERGE, "image_mean": list(images.MEAN), "image_std": list(images.STD)}
-    expected |= {"do_resize": True, "resample": 3}
-    for key, value in expected.items():
+    for key, value in (expected | {"do_resize": True, "resample": 3}).items():
         if settings.get(key) not in (None, value):
-            raise ValueError(
-                f"{path}: {key} is {settings[key]}, but images are prepared with {value}; it is not Qwen2.5-VL's"
-            )
+            why = f"but images are prepared with {value}; it is not Qwen2.5-VL's"
+            raise ValueError(f"{path}: {key} is {settings[key]}, {why}")

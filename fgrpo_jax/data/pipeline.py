@@ -33,13 +33,7 @@ _DIED = "the system ends processes when memory runs out: lower data.workers, or 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """How examples become prompts. Travels to the workers.
-
-    Attributes:
-      style, system, min_pixels, max_pixels, max_prompt_tokens: see `Processor.encode`.
-      responses: whether reference responses are encoded too (supervised training).
-      keep_images: whether examples keep their pixels after encoding; without, less travels from the workers.
-    """
+    """How examples become prompts, see `Processor.encode`. Travels to the workers."""
 
     processor: Processor
     style: PromptStyle | str = "paper"
@@ -47,8 +41,8 @@ class Encoder:
     min_pixels: int | None = None
     max_pixels: int | None = None
     max_prompt_tokens: int = 32768
-    responses: bool = False
-    keep_images: bool = True
+    responses: bool = False  # whether reference responses are encoded too (supervised training)
+    keep_images: bool = True  # whether examples keep their pixels after encoding; without, less travels from workers
 
     def __call__(self, example: Example) -> tuple[Example, EncodedPrompt, np.ndarray | None]:
         prompt = self.processor.encode(example, **self._settings, max_prompt_tokens=self.max_prompt_tokens)
@@ -68,17 +62,15 @@ class Encoder:
 
     def _response(self, example: Example, prompt: EncodedPrompt) -> np.ndarray:
         if example.trace is None:
-            raise ValueError(
-                f"example {example.id!r} of {example.source!r} has no trace; supervised training needs one"
-            )
+            why = "has no trace; supervised training needs one"
+            raise ValueError(f"example {example.id!r} of {example.source!r} {why}")
         return self.processor.encode_response(example.trace, prompt.sizes[0] if prompt.sizes else None)
 
 
 class Needs:
     """What the examples of a source need of a batch, each measured once and from its outline.
 
-    Args:
-      known: int32 [N, 4], the `Shape` of each example where it was measured before; a row of −1 was not.
+    `known` int32 [N, 4] holds the `Shape` of each example where it was measured before; a row of −1 was not.
     """
 
     def __init__(self, source: Source, encoder: Encoder, *, known: np.ndarray | None = None) -> None:
@@ -156,13 +148,10 @@ class _Pad:
     def __call__(self, rows: _Rows) -> Batch:
         examples, encoded, responses = zip(*rows.items, strict=True)
         known = {"examples": examples, "encoded": encoded, "count": rows.count, "indices": rows.indices}
+        padding: dict[str, Any] = {"buckets": self.buckets, "pad_id": self.pad_id, "need": rows.need}
         if responses[0] is None:
-            prompts = collate(
-                encoded, buckets=self.buckets, pad_id=self.pad_id, occurrence=rows.occurrence, need=rows.need
-            )
-            return Batch(prompts=prompts, **known)
-        pairs = list(zip(encoded, responses, strict=True))
-        prompts, tokens, mask = collate_supervised(pairs, buckets=self.buckets, pad_id=self.pad_id, need=rows.need)
+            return Batch(prompts=collate(encoded, occurrence=rows.occurrence, **padding), **known)
+        prompts, tokens, mask = collate_supervised(list(zip(encoded, responses, strict=True)), **padding)
         return Batch(prompts=prompts.replace(occurrence=rows.occurrence), tokens=tokens, mask=mask, **known)
 
 
@@ -210,9 +199,8 @@ class PromptIterator:
         if remainder not in REMAINDERS:
             raise ValueError(f"unknown remainder {remainder!r}; one of {', '.join(REMAINDERS)}")
         if batch_size < 1 or batch_size % process_count:
-            raise ValueError(
-                f"a batch of {batch_size} prompts cannot be shared by {process_count} processes; use a multiple"
-            )
+            shares = f"a batch of {batch_size} prompts cannot be shared by {process_count} processes"
+            raise ValueError(f"{shares}; use a multiple")
         if not len(source):
             raise ValueError("the source holds no examples; check data.path and the split")
         self._workers, self._prefetch = workers, prefetch
@@ -295,20 +283,12 @@ class PromptIterator:
         """Pads to other buckets from the next batch on."""
         self.close()
         self._pad = dataclasses.replace(self._pad, buckets=buckets)
-        agree = self._prepare.process_count > 1 and not buckets.single
-        self._prepare = dataclasses.replace(self._prepare, agree=agree)
+        several = self._prepare.process_count > 1
+        self._prepare = dataclasses.replace(self._prepare, agree=several and not buckets.single)
 
-    def join(
-        self, examples: Sequence[Example], encoded: Sequence[EncodedPrompt], *, occurrence: np.ndarray
-    ) -> PromptBatch:
-        """Prompts of several batches as one, padded by the same buckets; numpy leaves.
-
-        Args:
-          occurrence: uint32 [M], see `PromptBatch`.
-        """
-        items = [(example, prompt, None) for example, prompt in zip(examples, encoded, strict=True)]
-        none = np.zeros(0, np.int64)
-        return self._pad(_Rows(items=items, occurrence=occurrence, count=len(items), indices=none)).prompts
+    def join(self, encoded: Sequence[EncodedPrompt], *, occurrence: np.ndarray) -> PromptBatch:
+        """Prompts of several batches as one, with `occurrence` uint32 [M], padded by the same buckets; numpy leaves."""
+        return collate(encoded, buckets=self._pad.buckets, pad_id=self._pad.pad_id, occurrence=occurrence)
 
     def close(self) -> None:
         """Ends threads and workers. The iterator starts them again if asked for more."""

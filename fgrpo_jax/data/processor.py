@@ -30,26 +30,16 @@ Grid = tuple[int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Processor:
-    """Tokenizer, chat template and image limits of one checkpoint folder.
+    """Tokenizer, chat template and image limits of one checkpoint folder."""
 
-    Attributes:
-      tokenizer: a fast tokenizer of `transformers`.
-      config: the model's config, for placeholder ids, vocabulary and M-RoPE.
-      eos_ids: any of them ends a completion; the first is the turn's end.
-      pad_id: fills completions after their end; never used to find the end.
-      min_pixels, max_pixels: limits of the processed image area, from the folder.
-      video_pixels: (min, max) of the processed area of a video frame, from the folder; None is that of an image.
-      banned: bool [V], ids that can never be sampled.
-    """
-
-    tokenizer: Any
-    config: ModelConfig
-    eos_ids: tuple[int, ...]
-    pad_id: int
-    min_pixels: int
+    tokenizer: Any  # a fast tokenizer of `transformers`
+    config: ModelConfig  # the model's config, for placeholder ids, vocabulary and M-RoPE
+    eos_ids: tuple[int, ...]  # any of them ends a completion; the first is the turn's end
+    pad_id: int  # fills completions after their end; never used to find the end
+    min_pixels: int  # limits of the processed image area, from the folder
     max_pixels: int
-    banned: np.ndarray
-    video_pixels: tuple[int, int] | None = None
+    banned: np.ndarray  # bool [V], ids that can never be sampled
+    video_pixels: tuple[int, int] | None = None  # (min, max) of a processed video frame; None is that of an image
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> Processor:
@@ -61,26 +51,19 @@ class Processor:
         import transformers  # takes seconds, and only folders need it
 
         folder = pathlib.Path(folder)
-        _require_files(folder, "tokenizer.json", "tokenizer_config.json", "config.json")
+        names = ("tokenizer.json", "tokenizer_config.json", "config.json")
+        if missing := [folder / name for name in names if not (folder / name).is_file()]:
+            raise ValueError(f"{missing[0]} does not exist; a checkpoint folder in HF format has {', '.join(names)}")
         limits = PixelLimits.load(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         if tokenizer.chat_template is None and (folder / "chat_template.json").is_file():
             tokenizer.chat_template = read_json(folder / "chat_template.json").get("chat_template")
         if tokenizer.chat_template is None:
             raise ValueError(f"{folder} has no chat template; copy tokenizer_config.json or chat_template.jinja to it")
-        config = ModelConfig.load(folder)
-        eos_ids = _eos_ids(folder, tokenizer)
-        pad_id = tokenizer.pad_token_id
-        return cls(
-            tokenizer=tokenizer,
-            config=config,
-            eos_ids=eos_ids,
-            pad_id=eos_ids[-1] if pad_id is None else pad_id,
-            min_pixels=limits.image[0],
-            max_pixels=limits.image[1],
-            banned=_banned(tokenizer, config, eos_ids),
-            video_pixels=limits.video,
-        )
+        config, eos_ids = ModelConfig.load(folder), _eos_ids(folder, tokenizer)
+        pad_id = eos_ids[-1] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        banned = _banned(tokenizer, config, eos_ids)
+        return cls(tokenizer, config, eos_ids, pad_id, *limits.image, banned, limits.video)
 
     def encode(
         self,
@@ -114,11 +97,11 @@ class Processor:
         grids = tuple(grid for _, grid, _ in cut)
         laid = self._laid_out(*turns, grids, seconds=seconds, prefill=prefill, name=example.id)
         if len(laid["tokens"]) > max_prompt_tokens:
+            seen = int((laid["image_index"] >= 0).sum())
+            limit = (moving if example.videos else still)["max_pixels"]
             raise ValueError(
-                f"example {example.id!r}: a prompt of {len(laid['tokens'])} tokens "
-                f"({int((laid['image_index'] >= 0).sum())} of images) exceeds max_prompt_tokens {max_prompt_tokens}; "
-                f"raise it, lower max_pixels (now {(moving if example.videos else still)['max_pixels']}) or remove the "
-                "example"
+                f"example {example.id!r}: a prompt of {len(laid['tokens'])} tokens ({seen} of images) exceeds "
+                f"max_prompt_tokens {max_prompt_tokens}; raise it, lower max_pixels (now {limit}) or remove the example"
             )
         return EncodedPrompt(
             id=example.id,
@@ -187,8 +170,25 @@ class Processor:
 
     @functools.cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
-        """What each id of the model's vocabulary says, for stop sequences; b'' where it says nothing."""
-        return _token_bytes(self.tokenizer, vocab=self.config.text.vocab_size)
+        """The bytes of each id of the model's vocabulary, for stop sequences; b'' of special tokens and unknown ids.
+
+        Raises:
+          ValueError: a token that is no spelling of bytes.
+        """
+        from transformers.convert_slow_tokenizer import bytes_to_unicode  # takes seconds, and few callers ask
+
+        spelled = {char: byte for byte, char in bytes_to_unicode().items()}
+        added = self.tokenizer.added_tokens_decoder
+        out = [b""] * self.config.text.vocab_size
+        for index, token in enumerate(self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))):
+            if index in added:
+                out[index] = b"" if added[index].special else str(added[index]).encode()
+            elif token is not None:
+                if not spelled.keys() >= set(token):
+                    why = "the tokenizer is not byte-level, as Qwen's are"
+                    raise ValueError(f"token {index} {token!r} is no spelling of bytes: {why}")
+                out[index] = bytes(spelled[char] for char in token)
+        return tuple(out)
 
     def _response_ids(self, text: str, what: str) -> np.ndarray:
         if reserved := self._reserved.search(text):
@@ -213,13 +213,9 @@ class Processor:
     def _limits(self, min_pixels: int | None, max_pixels: int | None) -> list[dict[str, int]]:
         """{min_pixels, max_pixels} of images and of video frames: those given, else the folder's."""
         own = (self.min_pixels, self.max_pixels)
-        return [
-            {
-                "min_pixels": low if min_pixels is None else min_pixels,
-                "max_pixels": high if max_pixels is None else max_pixels,
-            }
-            for low, high in (own, self.video_pixels or own)
-        ]
+        given = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        given = {name: limit for name, limit in given.items() if limit is not None}
+        return [{"min_pixels": low, "max_pixels": high, **given} for low, high in (own, self.video_pixels or own)]
 
     def _laid_out(
         self, system: str, user: str, grids: Sequence[Grid], *, seconds: Sequence[float], name: str, prefill: str = ""
@@ -233,14 +229,8 @@ class Processor:
             image_index = np.pad(image_index, (0, len(given)), constant_values=-1)
             feature_index = np.pad(feature_index, (0, len(given)))
         positions, following = rope.mrope_positions(tokens, grids, self.config, video_seconds=list(seconds))
-        return {
-            "text": text,
-            "tokens": tokens,
-            "positions": np.asarray(positions, np.int32),
-            "next_position": int(following),
-            "image_index": image_index,
-            "feature_index": feature_index,
-        }
+        laid = {"text": text, "tokens": tokens, "image_index": image_index, "feature_index": feature_index}
+        return laid | {"positions": np.asarray(positions, np.int32), "next_position": int(following)}
 
     def _tokens(
         self, system: str, user: str, grids: Sequence[Grid], *, videos: int, name: str
@@ -252,11 +242,6 @@ class Processor:
         if system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text, *self._expand(text, grids, content=content, name=name)
-
-    def _expand(
-        self, text: str, grids: Sequence[Grid], *, content: Sequence[str], name: str
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ids = np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
         holders = {"image": self.config.image_token_id, "video": self.config.video_token_id}
         places = np.flatnonzero(np.isin(ids, list(holders.values())))
@@ -276,7 +261,7 @@ class Processor:
         first = np.cumsum([0, *(t for t, _, _ in grids)])[[*range(len(grids)), 0]]
         a_slot = np.array([*(h * w // images.MERGE**2 for _, h, w in grids), 1])
         slot = np.where(visual < 0, -1, first[visual] + running // a_slot[visual])
-        return np.repeat(ids, repeats), slot.astype(np.int32), (running % a_slot[visual]).astype(np.int32)
+        return text, np.repeat(ids, repeats), slot.astype(np.int32), (running % a_slot[visual]).astype(np.int32)
 
 
 def _seconds_a_pair(video: Video, *, name: str) -> float:
@@ -304,12 +289,6 @@ def _banned(tokenizer: Any, config: ModelConfig, eos_ids: tuple[int, ...]) -> np
     return banned
 
 
-def _require_files(folder: pathlib.Path, *names: str) -> None:
-    for name in names:
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} does not exist; a checkpoint folder in HF format has {', '.join(names)}")
-
-
 def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
     """EOS ids, the end of a turn first. The released config.json names one, generation_config.json both."""
     for name in ("generation_config.json", "config.json"):
@@ -320,33 +299,3 @@ def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder} names no eos_token_id; add it to generation_config.json")
     return (int(tokenizer.eos_token_id),)
-
-
-def _token_bytes(tokenizer: Any, *, vocab: int) -> tuple[bytes, ...]:
-    """What each of `vocab` ids of a byte-level tokenizer says; b'' for special tokens and ids that it does not know.
-
-    Such a tokenizer spells bytes as printable characters: those that are printable in Latin-1 as themselves, the others
-    as the characters from 256 on, in order (Radford et al. 2019).
-
-    Args:
-      tokenizer: a fast tokenizer of `transformers`.
-
-    Raises:
-      ValueError: a token that is no spelling of bytes.
-    """
-    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = [byte for byte in range(256) if byte not in plain]
-    spelled = {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
-    added = tokenizer.added_tokens_decoder
-    out = [b""] * vocab
-    for index, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
-        if index in added:
-            out[index] = b"" if added[index].special else str(added[index]).encode()
-        elif token is not None:
-            try:
-                out[index] = bytes(spelled[char] for char in token)
-            except KeyError:
-                raise ValueError(
-                    f"token {index} {token!r} is no spelling of bytes: the tokenizer is not byte-level, as Qwen's are"
-                ) from None
-    return tuple(out)

@@ -144,24 +144,14 @@ def _collate_vision(prompts: Sequence[EncodedPrompt], shape: Shape) -> VisionInp
             images.normalise_patches(prompt.patches[i], out=patches[row, i, :n])
             positions[row, i, :n], slots[row, i, :n], valid[row, i, :n] = images.patch_positions(h, w), slot, True
             windows[row, i, : len(index)] = index
-    fields: dict[str, Any] = {
-        "patches": patches,
-        "positions": positions,
-        "windows": windows,
-        "slots": slots,
-        "valid": valid,
-    }
-    return VisionInputs(**fields)
+    fields: dict[str, Any] = {"patches": patches, "positions": positions, "windows": windows, "slots": slots}
+    return VisionInputs(**fields | {"valid": valid})
 
 
 def collate_supervised(
     pairs: Sequence[tuple[EncodedPrompt, np.ndarray]], *, buckets: Buckets, pad_id: int, need: Shape | None = None
 ) -> tuple[PromptBatch, np.ndarray, np.ndarray]:
-    """Prompts with one reference completion each: (PromptBatch, tokens int32 [M, 1, T], mask bool [M, 1, T]).
-
-    Args:
-      need: see `collate`.
-    """
+    """Prompts with one reference completion each: (PromptBatch, tokens int32 [M, 1, T], mask bool [M, 1, T])."""
     room = rung(max(len(ids) for _, ids in pairs), buckets.completion, "completion tokens")
     tokens, mask = np.full((len(pairs), 1, room), pad_id, np.int32), np.zeros((len(pairs), 1, room), bool)
     for row, (_, ids) in enumerate(pairs):

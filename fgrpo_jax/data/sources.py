@@ -9,7 +9,7 @@ checked when a source is made; images are decoded when their example is asked fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
@@ -24,20 +24,19 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Example: ...
 
 
-@runtime_checkable
-class Outlined(Protocol):
-    """A source that can also tell what an example is like without decoding its images.
-
-    An outline is the example with images that have nothing but their size, as `images.outline_image` makes them.
-    Counting tokens and looking up ids needs no more.
-    """
-
-    def outline(self, index: int, /) -> Example: ...
-
-
 def outline(source: Source, index: int) -> Example:
-    """The outline of an example, where the source gives one, else the example itself."""
-    return source.outline(index) if isinstance(source, Outlined) else source[index]
+    """The example with images that have nothing but their size, where the source has such a method, else itself.
+
+    Counting tokens and looking up ids needs no more. `images.outline_image` makes such images without decoding.
+    """
+    return getattr(source, "outline", source.__getitem__)(index)
+
+
+def in_range(index: int, source: Source) -> int:
+    """`index`; IndexError where the source has no such example."""
+    if not 0 <= index < len(source):
+        raise IndexError(f"example {index} of a source of {len(source)}")
+    return int(index)
 
 
 class Part:
@@ -50,15 +49,10 @@ class Part:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Example:
-        return self.source[self._place(index)]
+        return self.source[int(self.places[in_range(index, self)])]
 
     def outline(self, index: int) -> Example:
-        return outline(self.source, self._place(index))
-
-    def _place(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise IndexError(f"example {index} of a source of {len(self)}")
-        return int(self.places[index])
+        return outline(self.source, int(self.places[in_range(index, self)]))
 
 
 class First(Part):

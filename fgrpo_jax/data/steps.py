@@ -24,14 +24,7 @@ Need = Callable[[int], Shape]
 
 
 def step_indices(
-    length: int,
-    batch_size: int,
-    *,
-    seed: int | None,
-    epochs: int | None,
-    drop: bool,
-    group: int = 0,
-    need: Need | None = None,
+    length: int, batch_size: int, *, seed: int | None, epochs: int | None, drop: bool, group: int, need: Need
 ) -> grain.MapDataset[np.ndarray]:
     """Indices int [batch_size] of each step, lazily. Epochs follow each other without a seam.
 
@@ -50,8 +43,6 @@ def step_indices(
     batches = indices.batch(batch_size, drop_remainder=drop)
     if group < 2:
         return batches
-    if need is None:
-        raise ValueError(f"grouping by {group} batches needs to know what the examples need")
     return grain.MapDataset.range(len(batches)).map(_Grouped(batches, length, batch_size, seed, group, need))
 
 

@@ -17,25 +17,15 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclasses.dataclass(frozen=True)
 class PromptStyle:
-    """How a question is put: a system turn, and a user turn of images, question, option lines and a request.
+    """How a question is put: a system turn, and a user turn of images, question, option lines and a request."""
 
-    Attributes:
-      system: the system turn.
-      question: a format string of `question`.
-      options: line before the options; none when empty.
-      request: line after the options; none when empty.
-      open_request: the same for a question without options.
-      prefill: how every response begins; it is given and not drawn.
-      dialect: how a response is written, a name of `fgrpo_jax.reading.dialects.DIALECTS`.
-    """
-
-    system: str
-    question: str
-    options: str
-    request: str
-    open_request: str
-    prefill: str = ""
-    dialect: str = "paper"
+    system: str  # the system turn
+    question: str  # a format string of `question`
+    options: str  # line before the options; none when empty
+    request: str  # line after the options; none when empty
+    open_request: str  # the same for a question without options
+    prefill: str = ""  # how every response begins; it is given and not drawn
+    dialect: str = "paper"  # how a response is written, a name of `fgrpo_jax.reading.dialects.DIALECTS`
 
     def user_text(self, question: str, options: Sequence[str]) -> str:
         """The text of the user turn. Options are lettered from A."""

@@ -62,7 +62,7 @@ class Collected:
         return Collected(
             examples=examples,
             encoded=encoded,
-            prompts=data.join(examples, encoded, occurrence=occurrence),
+            prompts=data.join(encoded, occurrence=occurrence),
             rollouts=first(self.rollouts, other.rollouts),
             texts=pick(self.texts, other.texts),
             signals=Signals(**signals),

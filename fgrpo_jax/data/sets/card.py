@@ -34,7 +34,7 @@ def split_card(rows: Sequence[Row], skipped: Sequence[Row], *, published: int | 
     for bad in skipped:
         kinds[bad["kind"]] += bad["count"]
     images = [image for row in rows for image in row["images"]]
-    left_out = sum(kinds.values())
+    left_out = kinds.total()
     return {
         "rows": len(rows) + left_out,
         "examples": len(rows),
@@ -50,11 +50,7 @@ def split_card(rows: Sequence[Row], skipped: Sequence[Row], *, published: int | 
             "height": _spread([image["height"] for image in images]),
         },
         "boxes": {"examples": sum(bool(row["boxes"]) for row in rows), "count": sum(row["boxes"] or 0 for row in rows)},
-        "tags": {
-            key: dict(values.most_common(SHOWN))
-            for key, values in tags.items()
-            if len(values) <= max(SHOWN, len(rows) // 2)
-        },
+        "tags": {key: dict(c.most_common(SHOWN)) for key, c in tags.items() if len(c) <= max(SHOWN, len(rows) // 2)},
     }
 
 
@@ -103,8 +99,7 @@ def render(card: Mapping[str, Any]) -> str:
     ]
     if card["warnings"]:
         lines += ["## Warnings", "", *(f"- {warning}" for warning in card["warnings"]), ""]
-    for name, split in card["splits"].items():
-        lines += _render_split(name, split)
+    lines += [line for name, split in card["splits"].items() for line in _render_split(name, split)]
     lines += ["Images are the bytes that were published. Read it with `open_set`, with `data.source=prepared`, or with"]
     lines += ["`tensorflow_datasets.builder_from_directory(FOLDER).as_data_source(SPLIT)`.", ""]
     return "\n".join(lines)
@@ -128,8 +123,8 @@ def _render_split(name: str, card: Mapping[str, Any]) -> list[str]:
         ("Left out", shown(card["skipped"]["kinds"])),
     ]
     out = [f"## Split `{name}`", "", "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows), ""]
-    for bad in card["skipped"]["rows"][:SHOWN]:
-        out.append(f"- {bad['place']}: {bad['reason']}")
-    if len(card["skipped"]["rows"]) > SHOWN:
-        out.append(f"- … and {len(card['skipped']['rows']) - SHOWN} more, in card.json")
-    return [*out, ""] if card["skipped"]["rows"] else out
+    skipped = card["skipped"]["rows"]
+    out += [f"- {bad['place']}: {bad['reason']}" for bad in skipped[:SHOWN]]
+    if len(skipped) > SHOWN:
+        out.append(f"- … and {len(skipped) - SHOWN} more, in card.json")
+    return [*out, ""] if skipped else out

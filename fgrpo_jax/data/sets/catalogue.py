@@ -21,7 +21,6 @@ from fgrpo_jax.data.sets.published import PublishedSource, Skipped
 from fgrpo_jax.data.sets.readers import benchmarks, own, training
 from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published, Rows
 from fgrpo_jax.data.sources import Part, Source
-from fgrpo_jax.records import Example
 
 
 class SetSource(Source, Protocol):
@@ -36,35 +35,20 @@ class SetSource(Source, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SetSpec:
-    """One data set.
+    """One data set."""
 
-    Attributes:
-      name: by which config and commands know it; `Example.source` too, but for users' own files.
-      kind: 'train', 'benchmark', or 'format' for a layout that many sets come in.
-      layout: reads a split of the published files.
-      licence: SPDX id; '' where none is known or it is the user's own.
-      hub: dataset id on the Hugging Face hub, '' for none.
-      redistributable: whether a converted copy may be passed on.
-      splits: those that are published, the usual one first; () where the user names them.
-      files: patterns of what is fetched of the hub's repository.
-      archives: patterns of archives that are unpacked after fetching.
-      counts: {split: examples} of the published set.
-      boxes: whether its boxes serve R_G.
-      note: what a data card says besides.
-    """
-
-    name: str
-    kind: Literal["train", "benchmark", "format"]
-    layout: Layout
-    licence: str = ""
-    hub: str = ""
-    redistributable: bool = True
-    splits: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()
-    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    boxes: bool = False
-    note: str = ""
+    name: str  # by which config and commands know it; `Example.source` too, but for users' own files
+    kind: Literal["train", "benchmark", "format"]  # 'format' is a layout that many sets come in
+    layout: Layout  # reads a split of the published files
+    licence: str = ""  # SPDX id; '' where none is known or it is the user's own
+    hub: str = ""  # dataset id on the Hugging Face hub, '' for none
+    redistributable: bool = True  # whether a converted copy may be passed on
+    splits: tuple[str, ...] = ()  # those that are published, the usual one first; () where the user names them
+    files: tuple[str, ...] = ()  # patterns of what is fetched of the hub's repository
+    archives: tuple[str, ...] = ()  # patterns of archives that are unpacked after fetching
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)  # {split: examples} of the published set
+    boxes: bool = False  # whether its boxes serve R_G
+    note: str = ""  # what a data card says besides
 
     def read(self, path: pathlib.Path, split: str) -> Rows:
         """The rows of a split of the published files, with source and licence filled in."""
@@ -159,19 +143,11 @@ class SplitPart:
     percent: bool = False
 
     def places(self, length: int) -> range:
-        """The rows of a split of `length`.
+        """The rows of a split of `length`; ValueError where there are none."""
 
-        Raises:
-          ValueError: none.
-        """
-
-        def place(bound: float | None, default: int) -> int:
-            if bound is None:
-                return default
-            number = round(bound / 100 * length) if self.percent else int(bound)
-            return min(max(number + length if number < 0 else number, 0), length)
-
-        rows = range(place(self.start, 0), place(self.stop, length))
+        scale = (lambda bound: round(bound / 100 * length)) if self.percent else int
+        bounds = (None if bound is None else scale(bound) for bound in (self.start, self.stop))
+        rows = range(length)[slice(*bounds)]
         if not rows:
             raise ValueError(f"split '{self}' of {length} examples holds none; widen it")
         return rows
@@ -205,8 +181,6 @@ def parse_split(text: str) -> SplitPart:
 
 
 class SetPart(Part):
-    """Some examples of a set."""
-
     source: SetSource
 
     @property
@@ -235,9 +209,7 @@ def open_set(name: str, path: str | pathlib.Path, *, split: str = "", bad: str =
     path = pathlib.Path(path)
     part = parse_split(split)
     whole = _open(name, path, part.name, bad=bad)
-    if part.start is None and part.stop is None:
-        return whole
-    return SetPart(whole, part.places(len(whole)))
+    return whole if part.start is None and part.stop is None else SetPart(whole, part.places(len(whole)))
 
 
 def _open(name: str, path: pathlib.Path, split: str, *, bad: str) -> SetSource:
@@ -249,8 +221,3 @@ def _open(name: str, path: pathlib.Path, split: str, *, bad: str) -> SetSource:
     if not split and not spec.splits and path.is_dir():
         raise ValueError(f"{name} in {path} needs the name of a split; the files are named after it")
     return PublishedSource(spec.read, path, split or next(iter(spec.splits), path.stem), bad=bad)
-
-
-def without_boxes(example: Example) -> Example:
-    """The example with its boxes out of R_G."""
-    return dataclasses.replace(example, boxes=None)

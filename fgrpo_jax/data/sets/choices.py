@@ -70,19 +70,12 @@ def _length(text: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Settled:
-    """What becomes of the questions of a set.
+    """What becomes of the questions of a set."""
 
-    Attributes:
-      places: of those that stay, in order.
-      options: {place: (options, letter of the right one)} of open ones that are turned.
-      kept: open ones that stay open.
-      dropped: open ones that go.
-    """
-
-    places: Sequence[int]
-    options: Mapping[int, tuple[tuple[str, ...], str]]
-    kept: int
-    dropped: int
+    places: Sequence[int]  # of those that stay, in order
+    options: Mapping[int, tuple[tuple[str, ...], str]]  # {place: (options, right letter)} of open ones that are turned
+    kept: int  # open ones that stay open
+    dropped: int  # open ones that go
 
     @property
     def counts(self) -> dict[str, int]:
@@ -120,11 +113,7 @@ def settle(entries: Sequence[Entry], mode: str) -> Settled:
 
 
 class SettledSource(SetPart):
-    """A set whose open questions are dropped or turned into multiple choice.
-
-    Attributes:
-      settled: how many were.
-    """
+    """A set whose open questions are dropped or turned into multiple choice; `settled` says which."""
 
     def __init__(self, source: SetSource, mode: str) -> None:
         self.settled = settle(source.entries, mode)

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
+import contextlib
 import pathlib
 import tarfile
 import zipfile
-from typing import Any, BinaryIO
 
 from fgrpo_jax.data import hub
+from fgrpo_jax.data.hub import Files
 from fgrpo_jax.data.sets.catalogue import SetSpec
 from fgrpo_jax.rows import beside
 
 
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """The published files of a set on this machine.
-
-    Attributes:
-      folder: where they are.
-      src: the folder's name, or the id they were fetched by; no path, for it goes into the data card.
-      revision: the commit of an id, '' for a folder.
-    """
-
-    folder: pathlib.Path
-    src: str
-    revision: str = ""
-
-
 def find(spec: SetSpec, src: str, *, revision: str = "") -> Files:
-    """The files that `src` names, fetched first where it is an id.
+    """The files that `src` names, fetched first where it is an id. A folder's name is without its path: cards travel.
 
     Args:
       src: a folder or file, or OWNER/NAME[@REVISION]; '' is the set's own id.
@@ -94,29 +78,23 @@ def _extract(parts: list[pathlib.Path], into: pathlib.Path) -> None:
             with zipfile.ZipFile(parts[0]) as packed:  # drops '..' and leading '/' of names itself
                 packed.extractall(into)
         else:
-            with _Joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
+            with contextlib.closing(_Joined(parts)) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
                 packed.extractall(into, filter="data")  # refuses what climbs out, links and devices
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{parts[0]} does not unpack ({error}); fetch it again") from error
 
 
-class _Joined(io.RawIOBase):
-    """Several files read as one."""
+class _Joined:
+    """Several files read as one, as far as `tarfile` reads a stream."""
 
     def __init__(self, parts: list[pathlib.Path]) -> None:
-        self._rest = list(parts)
-        self._file: BinaryIO = self._rest.pop(0).open("rb")
+        self._rest, self._file = parts[1:], parts[0].open("rb")
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not (data := self._file.read(len(buffer))) and self._rest:
-            self._file.close()
+    def read(self, size: int) -> bytes:
+        while not (data := self._file.read(size)) and self._rest:
+            self.close()
             self._file = self._rest.pop(0).open("rb")
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
     def close(self) -> None:
         self._file.close()
-        super().close()

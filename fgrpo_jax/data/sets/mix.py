@@ -9,15 +9,16 @@ Which examples of a set are drawn depends on its own length and name, the count 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fgrpo_jax.data.sets.catalogue import SetSource, without_boxes
+from fgrpo_jax.data.sets.catalogue import SetSource
 from fgrpo_jax.data.sets.published import Skipped
 from fgrpo_jax.data.sets.readers.layout import Entry
-from fgrpo_jax.data.sources import outline
+from fgrpo_jax.data.sources import in_range, outline
 from fgrpo_jax.records import Example
 
 NAME = "mix"
@@ -26,19 +27,12 @@ SPLITS = ("train", "heldout")
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One set of a mix.
+    """One set of a mix."""
 
-    Attributes:
-      name: in the mix.
-      source: its examples.
-      count: how many are trained on; 0 is all.
-      boxes: whether its boxes, where it has any, serve R_G; else its examples are masked there.
-    """
-
-    name: str
+    name: str  # in the mix
     source: SetSource
-    count: int = 0
-    boxes: bool = True
+    count: int = 0  # how many are trained on; 0 is all
+    boxes: bool = True  # whether its boxes, where it has any, serve R_G; else its examples are masked there
 
 
 class MixSource:
@@ -71,12 +65,16 @@ class MixSource:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Example:
-        member, place = self._at(index)
-        return self._masked(member.source[place], member)
+        return self._example(index, operator.getitem)
 
     def outline(self, index: int) -> Example:
-        member, place = self._at(index)
-        return self._masked(outline(member.source, place), member)
+        return self._example(index, outline)
+
+    def _example(self, index: int, read: Callable[[SetSource, int], Example]) -> Example:
+        number, place = self._rows[in_range(index, self)].tolist()
+        member = self._members[number]
+        example = read(member.source, place)
+        return example if member.boxes else dataclasses.replace(example, boxes=None)
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -94,16 +92,6 @@ class MixSource:
             for member, count in zip(self._members, counts, strict=True)
         ]
         return f"{self._split}: {', '.join(parts)}"
-
-    def _at(self, index: int) -> tuple[Member, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"example {index} of a source of {len(self)}")
-        number, place = self._rows[index].tolist()
-        return self._members[number], place
-
-    @staticmethod
-    def _masked(example: Example, member: Member) -> Example:
-        return example if member.boxes else without_boxes(example)
 
     def _refuse_twice(self) -> None:
         """Two members of one set may hold the same examples, which would be drawn with replacement after all."""

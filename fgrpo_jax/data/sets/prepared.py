@@ -27,14 +27,16 @@ from fgrpo_jax.data.images import decode_image, outline_image
 from fgrpo_jax.data.sets.published import Skipped
 from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.data.sources import in_range
 from fgrpo_jax.records import Example
-from fgrpo_jax.rows import write_atomically, write_json, write_rows
+from fgrpo_jax.rows import read_rows, write_atomically, write_json, write_rows
 
 NAME = "prepared"
 """What config and commands call a source of whatever set a prepared folder holds."""
 
 INFO, CARD, README = "dataset_info.json", "card.json", "README.md"
 SUFFIX = "array_record"
+TEXTS = ("id", "question", "answer", "source", "licence", "tags", "trace")
 OPTIONS = "group_size:1"  # as TFDS writes: each record is found without decompressing its neighbours
 
 
@@ -52,24 +54,11 @@ def features() -> Any:
     """The TFDS features of a record. Boxes are stored as bytes: a float list would round them to 24 bits."""
     import tensorflow_datasets as tfds
 
-    text = tfds.features.Text
-    return tfds.features.FeaturesDict(
-        {
-            "id": text(),
-            "images": tfds.features.Sequence(tfds.features.Image()),
-            "question": text(),
-            "options": tfds.features.Sequence(text()),
-            "answer": text(),
-            "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float64, encoding="bytes"),
-            "has_boxes": np.bool_,
-            "source": text(),
-            "licence": text(),
-            "tags": text(),
-            "trace": text(),
-            "has_trace": np.bool_,
-            "place": text(),
-        }
-    )
+    some, text = tfds.features.Sequence, tfds.features.Text
+    fields = {name: text() for name in (*TEXTS, "place")}
+    fields |= {"images": some(tfds.features.Image()), "options": some(text())}
+    fields |= {"boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float64, encoding="bytes")}
+    return tfds.features.FeaturesDict({**fields, "has_boxes": np.bool_, "has_trace": np.bool_})
 
 
 @functools.cache
@@ -87,25 +76,19 @@ def to_record(example: Example, encoded: Sequence[bytes], *, place: str) -> byte
       encoded: its images as published.
       place: file and row it comes from.
     """
-    fields = features().encode_example(
-        {
-            "id": example.id,
-            "images": list(encoded),
-            "question": example.question,
-            "options": list(example.options),
-            "answer": example.answer,
-            "boxes": np.array(example.boxes or (), np.float64).reshape(-1, 4),
-            "has_boxes": example.boxes is not None,
-            "source": example.source,
-            "licence": example.licence,
-            "tags": json.dumps(dict(example.tags), ensure_ascii=False, sort_keys=True),
-            "trace": example.trace or "",
-            "has_trace": example.trace is not None,
-            "place": place,
-        }
-    )
+    fields = {name: getattr(example, name) for name in TEXTS}
+    fields |= {
+        "images": list(encoded),
+        "options": list(example.options),
+        "boxes": np.array(example.boxes or (), np.float64).reshape(-1, 4),
+        "has_boxes": example.boxes is not None,
+        "tags": json.dumps(dict(example.tags), ensure_ascii=False, sort_keys=True),
+        "trace": example.trace or "",
+        "has_trace": example.trace is not None,
+        "place": place,
+    }
     # Else the order of fields would depend on the process, and equal sets would not be equal files.
-    return _serializer().get_tf_example(fields).SerializeToString(deterministic=True)
+    return _serializer().get_tf_example(features().encode_example(fields)).SerializeToString(deterministic=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +100,7 @@ class Written:
 
 
 def finish(
-    out: pathlib.Path,
-    card: Mapping[str, Any],
-    splits: Mapping[str, Written],
-    *,
-    readme: str,
-    work: pathlib.Path,
+    out: pathlib.Path, card: Mapping[str, Any], splits: Mapping[str, Written], *, readme: str, work: pathlib.Path
 ) -> None:
     """Index, card, and last what TFDS reads; then the folder is whole and nothing but the set is left in it.
 
@@ -167,13 +145,12 @@ def _write_metadata(
         description=f"{card['set']}, prepared by fgrpo_jax. See README.md.",
         license=card["licence"] or None,
     )
-    others = [file for file in beside.glob("*.json") if file.name != INFO]
-    for file in (*others, beside / INFO):  # the one that makes the folder a data set comes last
+    for file in sorted(beside.glob("*.json"), key=lambda file: file.name == INFO):  # what makes it a data set is last
         file.replace(out / file.name)
 
 
 def _from_record(fields: Mapping[str, Any], read: Callable[..., np.ndarray], *, where: str) -> Example:
-    text = {key: fields[key].decode() for key in ("id", "question", "answer", "source", "licence", "tags", "trace")}
+    text = {key: fields[key].decode() for key in TEXTS}
     pixels = []
     for at, data in enumerate(fields["images"]):
         try:
@@ -181,18 +158,11 @@ def _from_record(fields: Mapping[str, Any], read: Callable[..., np.ndarray], *, 
         except ValueError as error:
             place = f"{where}, made of {fields['place'].decode()}"
             raise BadRow(place, str(error), kind="image that does not decode") from error
-    return Example(
-        id=text["id"],
-        images=tuple(pixels),
-        question=text["question"],
-        options=tuple(option.decode() for option in fields["options"]),
-        answer=text["answer"],
-        boxes=tuple(tuple(box) for box in fields["boxes"].tolist()) if fields["has_boxes"] else None,
-        source=text["source"],
-        trace=text["trace"] if fields["has_trace"] else None,
-        licence=text["licence"],
-        tags=json.loads(text["tags"]),
-    )
+    options = tuple(option.decode() for option in fields["options"])
+    boxes = tuple(tuple(box) for box in fields["boxes"].tolist()) if fields["has_boxes"] else None
+    trace = text["trace"] if fields["has_trace"] else None
+    given: dict[str, Any] = {**text, "trace": trace, "tags": json.loads(text["tags"])}
+    return Example(images=tuple(pixels), options=options, boxes=boxes, **given)
 
 
 class PreparedSource:
@@ -214,12 +184,14 @@ class PreparedSource:
         splits = self.card["splits"]
         if split and split not in splits:
             raise ValueError(f"{folder} has the splits {', '.join(splits)}, not '{split}'; prepare it with --split")
-        self._split = split or next(iter(splits))
-        self._entries = read_index(self._folder / index_name(self._split))
-        if len(self._entries) != len(self._records):
+        self._split, self.skipped = split or next(iter(splits)), Skipped()
+        index = self._folder / index_name(self._split)
+        rows = read_rows(index)
+        self.entries: Sequence[Entry] = [Entry(row["id"], row["answer"], row["options"]) for row in rows]
+        if len(self.entries) != len(self):
             raise ValueError(
-                f"{self._folder / index_name(self._split)} names {len(self._entries)} examples of "
-                f"{len(self._records)}; copy the whole folder again, or prepare it anew"
+                f"{index} names {len(self.entries)} examples of {len(self)}; copy the whole folder again, or prepare "
+                "it anew"
             )
 
     def __getstate__(self) -> dict[str, Any]:  # workers open the files themselves
@@ -232,14 +204,6 @@ class PreparedSource:
         builder: Any = tfds.builder_from_directory(self._folder)
         return builder.as_data_source(self._split, decoders=_decoders())
 
-    @property
-    def skipped(self) -> Skipped:
-        return Skipped()
-
-    @property
-    def entries(self) -> Sequence[Entry]:
-        return self._entries
-
     def __len__(self) -> int:
         return len(self._records)
 
@@ -250,9 +214,7 @@ class PreparedSource:
         return self._example(index, outline_image)
 
     def _example(self, index: int, read: Callable[..., np.ndarray]) -> Example:
-        if not 0 <= index < len(self):
-            raise IndexError(f"example {index} of a source of {len(self)}")
-        where = f"{self._folder} ({self._split}), record {index + 1}"
+        where = f"{self._folder} ({self._split}), record {in_range(index, self) + 1}"
         try:
             fields = self._records[int(index)]
         except (RuntimeError, ValueError, IndexError) as error:  # the words of ArrayRecord's reader
@@ -275,19 +237,8 @@ def _decoders() -> Mapping[str, Any]:
 
 
 def read_card(folder: pathlib.Path) -> Mapping[str, Any]:
-    """The data card.
-
-    Raises:
-      ValueError: there is none, or it is no JSON.
-    """
+    """The data card; ValueError where there is none, or it is no JSON."""
     try:
         return json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder / CARD} does not read ({error}); copy the whole folder again") from error
-
-
-def read_index(file: pathlib.Path) -> list[Entry]:
-    """The entries of an index."""
-    names = [field.name for field in dataclasses.fields(Entry)]
-    with file.open(encoding="utf-8") as lines:
-        return [Entry(**{name: row[name] for name in names}) for row in map(json.loads, lines)]

@@ -112,7 +112,7 @@ def _card(
         "set": spec.name,
         **{name: getattr(spec, name) for name in ("kind", "licence", "redistributable", "note")},
         "boxes_for_grounding": spec.boxes,
-        "source": {"src": files.src, "revision": files.revision},
+        "source": {"src": files.name, "revision": files.revision},
         "settings": {name: vars(args)[name] for name in ("bad", "open_answers", "limit")},
         "package": __version__,
         "digest": digest,

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from fgrpo_jax.data.images import outline_image
 from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published
 from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.data.sources import in_range
 from fgrpo_jax.records import Example
 
 POLICIES = ("error", "skip")
@@ -61,52 +62,42 @@ def gather(rows: Iterable[Published | BadRow], *, bad: str, what: str) -> tuple[
     """
     if bad not in POLICIES:
         raise ValueError(f"data.bad='{bad}'; use one of {', '.join(map(repr, POLICIES))}")
-    kept: list[Published] = []
+    kept: dict[str, Published] = {}
     skipped: list[BadRow] = []
-    places: dict[str, str] = {}
     for row in rows:
         if isinstance(row, Published):
-            name = row.example.id
-            if name not in places:
-                places[name] = row.place
-                kept.append(row)
+            first = kept.setdefault(row.example.id, row)
+            if first is row:
                 continue
-            row = BadRow(row.place, f"id {name!r} already stands in {places[name]}; make it unique", kind="repeated id")
+            why = f"id {row.example.id!r} already stands in {first.place}; make it unique"
+            row = BadRow(row.place, why, kind="repeated id")
         if bad == "error":
             raise row
         skipped.append(row)
     if not kept:
         raise ValueError(f"{what} holds no examples{f': {Skipped(tuple(skipped))}' if skipped else ''}")
-    return kept, Skipped(tuple(skipped))
+    return list(kept.values()), Skipped(tuple(skipped))
 
 
-def sound(rows: Sequence[Published], *, what: str) -> tuple[list[Published], Skipped]:
-    """Rows whose images decode and whose boxes lie inside, and those left out. Decodes every image."""
-    kept: list[Published] = []
-    skipped: list[BadRow] = []
-    for row in tqdm(rows, desc=f"checking {what}", unit="row", leave=False):
-        try:
-            row.decode()
-        except BadRow as bad:
-            skipped.append(bad)
-        else:
-            kept.append(row)
-    return kept, Skipped(tuple(skipped))
+def _fault(row: Published) -> BadRow | None:
+    """What decoding the images of a row shows: one that does not decode, or a box outside."""
+    try:
+        row.decode()
+    except BadRow as bad:
+        return bad
+    return None
 
 
 class PublishedSource:
-    """One split of a set in its published layout.
-
-    Attributes:
-      skipped: rows left out by `bad='skip'`.
-    """
+    """One split of a set in its published layout; `skipped` are the rows left out by `bad='skip'`."""
 
     def __init__(self, layout: Layout, path: str | pathlib.Path, split: str, *, bad: str = "error") -> None:
         what = f"{path}{f' ({split})' if split else ''}"
         rows, self.skipped = gather(layout(pathlib.Path(path), split), bad=bad, what=what)
         if bad == "skip":
-            rows, broken = sound(rows, what=what)
-            self.skipped = Skipped((*self.skipped.rows, *broken.rows))
+            faults = [_fault(row) for row in tqdm(rows, desc=f"checking {what}", unit="row", leave=False)]
+            rows = [row for row, fault in zip(rows, faults, strict=True) if fault is None]
+            self.skipped = Skipped((*self.skipped.rows, *(fault for fault in faults if fault is not None)))
             if not rows:
                 raise ValueError(f"{what} holds no examples: {self.skipped}")
             if self.skipped.rows:
@@ -117,15 +108,11 @@ class PublishedSource:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
-        if not 0 <= index < len(self.rows):
-            raise IndexError(f"example {index} of a source of {len(self.rows)}")
-        return self.rows[index].decode()
+        return self.rows[in_range(index, self)].decode()
 
     def outline(self, index: int) -> Example:
-        """The example with images that have nothing but their size."""
         return self.rows[index].decode(outline_image)
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """What is known of each example without its pixels, in order."""
         return [row.entry for row in self.rows]

@@ -29,21 +29,13 @@ FORMAT = 1  # of records, notes and index: another number makes all shards anew
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One shard to write. Travels to workers.
+    """One shard to write. Travels to workers."""
 
-    Attributes:
-      rows: what it holds, in order.
-      file: where its records go.
-      note: where is written what came out.
-      skip: whether rows that do not decode are left out rather than an error.
-      digest: of rows and settings.
-    """
-
-    rows: Sequence[Published]
-    file: pathlib.Path
-    note: pathlib.Path
-    skip: bool
-    digest: str
+    rows: Sequence[Published]  # what it holds, in order
+    file: pathlib.Path  # where its records go
+    note: pathlib.Path  # where is written what came out
+    skip: bool  # whether rows that do not decode are left out rather than an error
+    digest: str  # of rows and settings
 
 
 def plan(
@@ -154,8 +146,7 @@ def _made(jobs: Sequence[Job], *, workers: int) -> Iterator[tuple[Job, Mapping[s
 def _finished(
     waiting: dict[concurrent.futures.Future[Mapping[str, Any]], Job], when: str
 ) -> Iterator[tuple[Job, Mapping[str, Any]]]:
-    ended, _ = concurrent.futures.wait(waiting, return_when=when)
-    for future in ended:
+    for future in concurrent.futures.wait(waiting, return_when=when).done:
         yield waiting.pop(future), _result(future)
 
 
@@ -170,10 +161,8 @@ def _record(row: Published) -> tuple[bytes, dict[str, Any]]:
     """The record of a row, and what is noted of it."""
     encoded = row.encoded()
     example = dataclasses.replace(row, images=encoded).decode()
-    images = [
-        {"width": pixels.shape[1], "height": pixels.shape[0], "bytes": len(data)}
-        for pixels, (_, data) in zip(example.images, encoded.images, strict=True)
-    ]
+    pairs = zip(example.images, encoded.images, strict=True)
+    images = [{"width": p.shape[1], "height": p.shape[0], "bytes": len(data)} for p, (_, data) in pairs]
     about = {"id": example.id, "answer": example.answer, "options": len(example.options), "images": images}
     about |= {"boxes": None if example.boxes is None else len(example.boxes), "tags": dict(example.tags)}
     place = row.place.rpartition("/")[2]  # without the folder it was read from: prepared folders travel

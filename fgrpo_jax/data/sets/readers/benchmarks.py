@@ -10,18 +10,9 @@ import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
-from fgrpo_jax.data.sets.readers import records, tables, texts
-from fgrpo_jax.data.sets.readers.layout import (
-    Published,
-    Rows,
-    asked,
-    letter_or_bad,
-    lettered,
-    made,
-    parquet_rows,
-    parsed,
-)
-from fgrpo_jax.data.sets.readers.records import Finder, Images, Record
+from fgrpo_jax.data.sets.readers import layout, records, tables, texts
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, asked, lettered, made, parquet_rows, parsed
+from fgrpo_jax.data.sets.readers.records import Finder, Record
 from fgrpo_jax.data.styles import LETTERS
 
 
@@ -99,17 +90,14 @@ def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
     try:
         number = int(record.fields[column])
     except (KeyError, ValueError, TypeError) as error:
-        raise record.bad(
-            f"no whole number under 'lndex'; the columns are {list(record.fields)}", kind="missing field"
-        ) from error
+        why = f"no whole number under 'lndex'; the columns are {list(record.fields)}"
+        raise record.bad(why, kind="missing field") from error
     _, options = texts.split_options(record.text("Options"))
     answer = lettered(record, record.text("Correct Answer"), options)
     tags = {"pair": str((number + 1) // 2)}
     if (right := MMVP_CORRECTED.get(number, answer)) != answer:
         tags["published"] = answer
-    images: Images = (
-        record.images("image") if finder is None else finder.all([f"MMVP Images/{number}.jpg"], record.place)
-    )
+    images = finder.all([f"MMVP Images/{number}.jpg"], record.place) if finder else record.images("image")
     question = texts.plain(record.text("Question"))
     return [made(record, images, id=f"mmvp-{number}", question=question, options=options, answer=right, tags=tags)]
 
@@ -129,10 +117,8 @@ def read_omnispatial(root: pathlib.Path, split: str) -> Rows:
         name, task, options = record.text("id"), record.text("task_type"), record.texts("options")
         place = record.require("answer", int, "the place of the right option, from 0")
         if not 0 <= place < len(options):
-            raise record.bad(
-                f"answer {place} of {len(options)} options, counted from 0; correct it",
-                kind="answer not among the options",
-            )
+            why = f"answer {place} of {len(options)} options, counted from 0; correct it"
+            raise record.bad(why, kind="answer not among the options")
         images = finder.all([f"{task}/{name.partition('_')[0]}.png"], record.place)
         question, tags = texts.plain(record.text("question")), {"task_type": task}
         tags["sub_task_type"] = record.text("sub_task_type")
@@ -198,7 +184,7 @@ def _sat(record: Record, *, unit: str, rotations: int) -> Iterator[Published]:
     answers, right = record.texts("answers"), record.text("correct_answer")
     places = [place for place, answer in enumerate(answers) if answer.strip() == right]
     if len(places) != 1:
-        letter_or_bad(None, record, answer=right, options=answers)
+        layout.letter_or_bad(None, record, answer=right, options=answers)
     tags = {"question_type": str(record.fields.get("question_type") or "")}
     for rotation in range(rotations):
         options, answer = texts.shuffled(unit, answers, places[0], rotation=rotation)

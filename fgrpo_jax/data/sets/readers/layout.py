@@ -25,45 +25,28 @@ UNIT_SLACK = 0.01  # the same for boxes in 0..1, which models wrote; they are cu
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of an example without its pixels.
-
-    Attributes:
-      id: of the example.
-      answer: letter, or text of an open question.
-      options: how many there are, 0 for an open question.
-    """
+    """What is known of an example without its pixels."""
 
     id: str
-    answer: str
-    options: int
+    answer: str  # letter, or text of an open question
+    options: int  # how many there are, 0 for an open question
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """One example as published: all of it but its pixels.
+    """One example as published: all of it but its pixels."""
 
-    Attributes:
-      example: without images; boxes in the frame `frame`.
-      images: where they are.
-      place: file and row, for errors.
-      frame: frame of the boxes, 'original' pixels or 'unit' (0..1 of the first image).
-    """
-
-    example: Example
-    images: Images
-    place: str
-    frame: str = "original"
+    example: Example  # without images; boxes in the frame `frame`
+    images: Images  # where they are
+    place: str  # file and row, for errors
+    frame: str = "original"  # frame of the boxes, 'original' pixels or 'unit' (0..1 of the first image)
 
     @property
     def entry(self) -> Entry:
         return Entry(self.example.id, self.example.answer, len(self.example.options))
 
     def encoded(self) -> HeldImages:
-        """Its images in memory, as they are encoded.
-
-        Raises:
-          BadRow: one cannot be read.
-        """
+        """Its images in memory, as they are encoded; `BadRow` where one cannot be read."""
         out = []
         for name, data in self.images.load():
             try:
@@ -102,12 +85,8 @@ class Published:
             x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
             return x1 * width, y1 * height, x2 * width, y2 * height
         if min(x1, y1) < -BOX_SLACK or x2 > width + BOX_SLACK or y2 > height + BOX_SLACK:
-            raise BadRow(
-                self.place,
-                f"'boxes' has {[x1, y1, x2, y2]}, outside the image of {width}x{height} pixels; give pixels of the "
-                "first image as published",
-                kind="bad box",
-            )
+            where = f"outside the image of {width}x{height} pixels; give pixels of the first image as published"
+            raise BadRow(self.place, f"'boxes' has {[x1, y1, x2, y2]}, {where}", kind="bad box")
         return box
 
 

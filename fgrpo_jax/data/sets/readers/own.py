@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -67,31 +68,23 @@ def _own(record: Record, *, root: pathlib.Path | None = None) -> Sequence[Publis
     name = record.require("id", str, "a text that is unique in the file")
     options = record.texts("options") if record.fields.get("options") is not None else ()
     images = _own_images(record, record.path.parent if root is None else root)
-    boxes = record.fields.get("boxes")
-    gold: tuple[Box, ...] | None = None
-    if boxes is not None:
-        gold = check_boxes(record.take("boxes", list, "a list of [x1, y1, x2, y2]"), record)
-    if gold and isinstance(images, FileImages) and not images.files:
+    boxes = None
+    if record.fields.get("boxes") is not None:
+        boxes = check_boxes(record.take("boxes", list, "a list of [x1, y1, x2, y2]"), record)
+    if boxes and isinstance(images, FileImages) and not images.files:
         raise record.bad("'boxes' without 'images'; they are in pixels of the first image", kind="bad box")
-    return [
-        made(
-            record,
-            images,
-            id=name,
-            question=record.require("question", str, "the question"),
-            options=options,
-            answer=_own_answer(record, options),
-            boxes=gold,
-            source=record.take("source", str, "the name of the data", default=record.path.stem),
-            trace=record.fields.get("trace") and record.take("trace", str, "a reference response"),
-            licence=record.take("licence", str, "the licence of the data", default=""),
-            tags=_tags(record),
-        )
-    ]
+    about = {
+        "question": record.require("question", str, "the question"),
+        "answer": _own_answer(record, options),
+        "source": record.take("source", str, "the name of the data", default=record.path.stem),
+        "trace": record.fields.get("trace") and record.take("trace", str, "a reference response"),
+        "licence": record.take("licence", str, "the licence of the data", default=""),
+    }
+    return [made(record, images, id=name, options=options, boxes=boxes, tags=_tags(record), **about)]
 
 
 def _own_images(record: Record, root: pathlib.Path) -> Images:
-    if record.cells is not None and "images" in record.cells.heavy:
+    if record.cells is not None and "images" in record.cells:
         return record.images("images")
     files = []
     for name in record.take("images", list, "a list of paths", default=[]):
@@ -99,9 +92,8 @@ def _own_images(record: Record, root: pathlib.Path) -> Images:
             raise record.bad(f"'images' names {name!r}; a path is expected", kind="field of a wrong type")
         file = records.inside(root, name)
         if file is None:
-            raise record.bad(
-                f"'images' names {name!r}, which leaves {root}; correct it", kind="image path outside the root"
-            )
+            why = f"'images' names {name!r}, which leaves {root}; correct it"
+            raise record.bad(why, kind="image path outside the root")
         if not file.is_file():
             raise record.bad(f"'images' names {name!r}, which is not in {root}; correct it", kind="missing image")
         files.append(file)
@@ -114,11 +106,10 @@ def _own_answer(record: Record, options: tuple[str, ...]) -> str:
         raise record.bad("'answer' is empty; add the right answer or remove the line", kind="missing field")
     if not options:
         return answer
-    by_text = [letter for letter, option in zip(LETTERS, options, strict=False) if option.strip() == answer]
-    by_letter = [letter for letter in LETTERS[: len(options)] if letter == answer]
-    found = set(by_text + by_letter)
+    lettered = zip(LETTERS, options, strict=False)
+    found = [letter for letter, option in lettered if answer in (letter, option.strip())]
     problem = "fits several" if found else "is none"
-    one = found.pop() if len(found) == 1 else None
+    one = found[0] if len(found) == 1 else None
     return letter_or_bad(one, record, answer=answer, options=options, problem=problem)
 
 
@@ -128,9 +119,8 @@ def _tags(record: Record) -> dict[str, str]:
         try:
             tags = json.loads(tags)
         except json.JSONDecodeError as error:
-            raise record.bad(
-                f"'tags' is no JSON ({error}); give {{name: text}}", kind="field of a wrong type"
-            ) from error
+            why = f"'tags' is no JSON ({error}); give {{name: text}}"
+            raise record.bad(why, kind="field of a wrong type") from error
     tags = dict(tags) if isinstance(tags, list) else tags  # Arrow gives a map as a list of pairs
     if not isinstance(tags, Mapping) or any(not isinstance(value, str | None) for value in tags.values()):
         raise record.bad(f"'tags' must map names to texts, got {tags!r:.100}", kind="field of a wrong type")
@@ -176,28 +166,23 @@ def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -
         return HeldImages(tuple((f"image[{at}]", data) for at, data in enumerate(encoded)))
     if not path:
         raise record.bad("neither 'image' nor 'image_path'; add one or remove the row", kind="missing image")
-    stem = record.path.stem
-    files = []
+    names = []
     for name in _listed(path, record):
-        where = (f"images/{stem}/{name}", f"images/{name}", name)
-        known = next(
-            (w for w in where if (f := records.inside(record.path.parent, w)) is not None and f.is_file()), name
-        )
-        files.append(finder.find(known, record.place))
-    return FileImages(tuple(files))
+        where = (f"images/{record.path.stem}/{name}", f"images/{name}", name)
+        there = (w for w in where if (f := records.inside(record.path.parent, w)) is not None and f.is_file())
+        names.append(next(there, name))
+    return finder.all(names, record.place)
 
 
 def _listed(cell: str, record: Record) -> Sequence[str]:
     """A cell's one text, or the texts of a list written as Python or JSON writes it."""
     if not cell.startswith("["):
         return [cell]
-    try:
+    with contextlib.suppress(ValueError, SyntaxError):
         values = ast.literal_eval(cell)
-    except (ValueError, SyntaxError) as error:
-        raise record.bad(f"{cell[:40]!r}… is no list of texts", kind="field of a wrong type") from error
-    if not isinstance(values, list) or any(not isinstance(value, str) for value in values):
-        raise record.bad(f"{cell[:40]!r}… is no list of texts", kind="field of a wrong type")
-    return values
+        if isinstance(values, list) and all(isinstance(value, str) for value in values):
+            return values
+    raise record.bad(f"{cell[:40]!r}… is no list of texts", kind="field of a wrong type")
 
 
 def _base64(text: str, record: Record) -> bytes:
@@ -235,10 +220,8 @@ def _nlvr(
     sentence = record.require("sentence", str, "the sentence")
     label = record.require("label", str, "'true' or 'false'").lower()
     if label not in ("true", "false"):
-        raise record.bad(
-            f"label {record.fields['label']!r} is neither 'true' nor 'false'; correct it",
-            kind="answer not among the options",
-        )
+        why = f"label {record.fields['label']!r} is neither 'true' nor 'false'; correct it"
+        raise record.bad(why, kind="answer not among the options")
     options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
     about = {"id": f"{split}-{name}", "boxes": _nlvr_boxes(record), "source": "nlvr"}
     images = FileImages((_nlvr_image(record, name=f"{split}-{name}-0.png", folder=folder, found=found),))
@@ -257,9 +240,8 @@ def _nlvr_image(
     file = next(iter(files), None) if directory is None else records.inside(folder, f"images/{directory}/{name}")
     if file is None or not file.is_file():
         where = "any of images/*" if directory is None else f"images/{directory}"
-        raise record.bad(
-            f"image {name} is not in {where} of {folder}; fetch it or remove the line", kind="missing image"
-        )
+        why = f"image {name} is not in {where} of {folder}; fetch it or remove the line"
+        raise record.bad(why, kind="missing image")
     return file
 
 
@@ -270,8 +252,7 @@ def _nlvr_boxes(record: Record) -> tuple[Box, ...]:
             try:
                 left, top, side = NLVR_BOX_PITCH * place + item["x_loc"], item["y_loc"], item["size"]
             except (KeyError, TypeError) as error:
-                raise record.bad(
-                    f"structured_rep holds {item}, without x_loc, y_loc or size", kind="bad box"
-                ) from error
+                why = f"structured_rep holds {item}, without x_loc, y_loc or size"
+                raise record.bad(why, kind="bad box") from error
             boxes.append((float(left), float(top), float(left + side), float(top + side)))
     return tuple(boxes)

@@ -12,20 +12,16 @@ import json
 import pathlib
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fgrpo_jax.data.styles import LETTERS
 
 
 class BadRow(ValueError):
-    """A row that cannot be used: where it stands, and what is wrong with it.
+    """A row, or `count` of them, that cannot be used: where it stands, and what is wrong and what to do about it.
 
-    Attributes:
-      place: file and line or row.
-      reason: what is wrong and what to do about it.
-      kind: the sort of trouble in a few words, by which rows are counted.
-      count: rows it stands for.
+    `kind` is the sort of trouble in a few words, by which rows are counted.
     """
 
     def __init__(self, place: str, reason: str, *, kind: str = "unreadable row", count: int = 1) -> None:
@@ -40,11 +36,7 @@ class Images(Protocol):
     """The images of one example, not yet read."""
 
     def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
-        """(name for errors, encoded bytes or file) of each image.
-
-        Raises:
-          BadRow: they cannot be read.
-        """
+        """(name for errors, encoded bytes or file) of each image; raises `BadRow` where they cannot be read."""
         ...
 
     def stamp(self) -> str:
@@ -52,32 +44,15 @@ class Images(Protocol):
         ...
 
 
-class Cells(Protocol):
-    """The image columns of a file, read when an image is asked for."""
-
-    @property
-    def heavy(self) -> Sequence[str]: ...
-
-    def images(self, row: int, column: str, /) -> Images: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One record, and where it stands, for errors.
-
-    Attributes:
-      path: file.
-      number: line or row in it, from 1.
-      fields: what it holds, but for image columns.
-      unit: 'line' or 'row'.
-      cells: reads its image columns; None where all is in `fields`.
-    """
+    """One record, and where it stands, for errors."""
 
     path: pathlib.Path
-    number: int
-    fields: dict[str, Any]
-    unit: str = "line"
-    cells: Cells | None = None
+    number: int  # line or row in it, from 1
+    fields: dict[str, Any]  # what it holds, but for image columns
+    unit: str = "line"  # 'line' or 'row'
+    cells: Mapping[str, Images] | None = None  # its image columns; None where all is in `fields`
 
     @property
     def place(self) -> str:
@@ -116,17 +91,16 @@ class Record:
         """A required list of texts, at most as many as there are letters."""
         values = self.require(key, list, "a list of texts")
         if any(not isinstance(value, str) for value in values) or len(values) > len(LETTERS):
-            raise self.bad(
-                f"{key!r} must be at most {len(LETTERS)} texts, got {values!r:.120}", kind="field of a wrong type"
-            )
+            why = f"{key!r} must be at most {len(LETTERS)} texts, got {values!r:.120}"
+            raise self.bad(why, kind="field of a wrong type")
         return tuple(values)
 
     def images(self, column: str) -> Images:
         """The images of an image column of a Parquet file."""
-        if self.cells is None or column not in self.cells.heavy:
-            there = ", ".join(self.cells.heavy if self.cells else self.fields) or "none"
+        if self.cells is None or column not in self.cells:
+            there = ", ".join(self.fields if self.cells is None else self.cells) or "none"
             raise self.bad(f"no image column {column!r} (image columns: {there})", kind="missing field")
-        return self.cells.images(self.number - 1, column)
+        return self.cells[column]
 
 
 Found = Iterator[Record | BadRow]
@@ -246,18 +220,11 @@ def stamp(file: pathlib.Path) -> str:
 
 
 def existing(root: pathlib.Path, name: str, *, place: str) -> pathlib.Path:
-    """The file `name` below `root`.
-
-    Raises:
-      BadRow: it is not there, or its path climbs out.
-    """
+    """The file `name` below `root`; `BadRow` where it is not there, or its path climbs out."""
     file = inside(root, name)
     if file is None:
-        raise BadRow(
-            place,
-            f"image path {name!r} leaves {root}; give paths below that folder",
-            kind="image path outside the root",
-        )
+        why = f"image path {name!r} leaves {root}; give paths below that folder"
+        raise BadRow(place, why, kind="image path outside the root")
     if not file.is_file():
         raise BadRow(place, f"image {name!r} is not in {root}; fetch it or remove the row", kind="missing image")
     return file
@@ -288,19 +255,13 @@ class Finder:
         if not within and direct.is_file():
             return direct
         wanted = direct.relative_to(self._root).parts
-        found = [
-            file
-            for file in self._by_name.get(direct.name, ())
-            if file.parts[-len(wanted) :] == wanted
-            and (not within or within in file.relative_to(self._root).parts[:-1])
-        ]
+        found = [file for file in self._by_name.get(direct.name, ()) if file.parts[-len(wanted) :] == wanted]
+        if within:
+            found = [file for file in found if within in file.relative_to(self._root).parts[:-1]]
         if len(found) > 1:
             shown = " and ".join(str(file.relative_to(self._root)) for file in found[:3])
-            raise BadRow(
-                place,
-                f"image {name!r} may be {shown}; lay the files out as the published paths say",
-                kind="ambiguous image name",
-            )
+            why = f"image {name!r} may be {shown}; lay the files out as the published paths say"
+            raise BadRow(place, why, kind="ambiguous image name")
         if not found:
             where = f"{self._root}{f' in a folder {within!r}' if within else ''}"
             raise BadRow(place, f"image {name!r} is not in {where}; fetch it or remove the row", kind="missing image")

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fgrpo_jax.data.sets.readers.records import BadRow, Found, Images, Record, existing, stamp
+from fgrpo_jax.data.sets.readers.records import BadRow, Found, Record, existing, stamp
 
 WHOLE = 64 * 2**20  # bytes of a column in a row group that is read at once
 BATCH = 32  # rows a step of a stream
@@ -52,22 +52,16 @@ class ParquetTable:
                 yield self._broken(group, error)
                 continue
             for offset in range(count):
-                yield Record(self.path, start + offset + 1, rows[offset] if rows else {}, "row", self)
-
-    def images(self, row: int, column: str) -> Images:
-        """The images of a row, not yet read."""
-        return CellImages(self, row, column)
+                row = start + offset
+                cells = {column: CellImages(self, row, column) for column in self.heavy}
+                yield Record(self.path, row + 1, rows[offset] if rows else {}, "row", cells)
 
     def in_order(self, row: int, column: str) -> bool:
         """Whether the row lies in a row group that is read as a stream."""
         return self._sizes[self._group_of(row)].get(column, 0) > WHOLE
 
     def cell(self, row: int, column: str) -> Any:
-        """What an image column holds in a row.
-
-        Raises:
-          BadRow: its row group does not read.
-        """
+        """What an image column holds in a row; `BadRow` where its row group does not read."""
         group = self._group_of(row)
         offset = row - self._starts[group]
         try:
@@ -105,12 +99,11 @@ class ParquetTable:
     def _broken(self, group: int, error: BaseException) -> BadRow:
         first, last = self._starts[group] + 1, self._starts[group + 1]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return BadRow(
+        place, why = (
             f"{self.path}, rows {first} to {last}",
             f"the row group does not read ({reason}); fetch the file again",
-            kind="corrupt Parquet",
-            count=last - first + 1,
         )
+        return BadRow(place, why, kind="corrupt Parquet", count=last - first + 1)
 
 
 class _Stream:

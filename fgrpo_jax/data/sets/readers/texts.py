@@ -35,8 +35,7 @@ _LABELS = (  # (A) x   (a) x | A. x   A) x   A: x
 
 def plain(text: str) -> str:
     """A question without image placeholders, instructions to the model and a leading 'Question:'."""
-    text = _INSTRUCTIONS.sub("", _PLACEHOLDERS.sub("", text))
-    return _LEADS.sub("", text).strip()
+    return _LEADS.sub("", _INSTRUCTIONS.sub("", _PLACEHOLDERS.sub("", text))).strip()
 
 
 def split_options(text: str) -> tuple[str, tuple[str, ...]]:

@@ -76,9 +76,8 @@ def read_viscot(root: pathlib.Path, split: str) -> Rows:
     A line names its image by base name and its data set in `dataset`; several sets have an image of the same name, so
     the folder decides. Answers are open. The line's own `split` says what it is for.
     """
-    files = records.find_files(root, "metadata/*.jsonl", "**/*_cot_*.jsonl", "*.jsonl", what="Visual-CoT")
     parse = functools.partial(_viscot, root=root, finder=Finder(root), split=split)
-    for file in files:
+    for file in records.find_files(root, "metadata/*.jsonl", "**/*_cot_*.jsonl", "*.jsonl", what="Visual-CoT"):
         yield from parsed(records.json_lines(file), parse)
 
 
