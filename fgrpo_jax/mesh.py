@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,16 +51,6 @@ SAMPLE_RULES: Rules = {axis: (None if to == "fsdp" else to) for axis, to in TRAI
 REPLICABLE = frozenset({"kv_heads", "vision_heads", "vision_mlp"})
 """Axes that stay whole where the mesh does not divide them: 3B has 2 kv heads, and the tower, whose MLP is 3420 = 4·855
 wide, is a fifth of the 3B model at most."""
-
-
-class Spec(Protocol):
-    """What is known of a parameter before it exists: one logical axis a dimension."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def axes(self) -> tuple[str, ...]: ...
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
@@ -169,27 +159,21 @@ def require_own_prompts(mesh: Mesh) -> None:
 
 
 def shardings(specs: Mapping[str, Any], mesh: Mesh, *, rules: Rules = TRAIN_RULES) -> dict[str, Any]:
-    """Nested dict of parameter specs → the same structure of NamedSharding.
+    """Nested dict of parameter specs (`layers.ParamSpec`) → the same structure of NamedSharding.
 
     Raises:
       ValueError: an axis no rule knows, or a size the mesh axis does not divide (with the sizes that would do).
     """
-    return _shardings(specs, mesh, rules, path="")
+
+    def placed(path: Any, spec: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return NamedSharding(mesh, partition_spec(spec, mesh, rules=rules, path=name))
+
+    return jax.tree_util.tree_map_with_path(placed, specs)
 
 
-def _shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules, path: str) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, spec in specs.items():
-        here = f"{path}/{name}" if path else name
-        if isinstance(spec, Mapping):
-            out[name] = _shardings(spec, mesh, rules, here)
-        else:
-            out[name] = NamedSharding(mesh, partition_spec(spec, mesh, rules=rules, path=here))
-    return out
-
-
-def partition_spec(spec: Spec, mesh: Mesh | AbstractMesh, *, rules: Rules, path: str) -> PartitionSpec:
-    """The PartitionSpec of one parameter; a mesh axis serves its first logical axis only."""
+def partition_spec(spec: Any, mesh: Mesh | AbstractMesh, *, rules: Rules, path: str) -> PartitionSpec:
+    """The PartitionSpec of a parameter with the shape and axes of `spec`; a mesh axis serves its first axis only."""
     if len(spec.axes) != len(spec.shape):
         raise ValueError(f"parameter '{path}' has shape {spec.shape} but axes {spec.axes}; name one axis a dimension")
     used: set[str] = set()

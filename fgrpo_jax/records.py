@@ -56,51 +56,30 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """A video as the frames that were sampled of it.
+    """A video as the frames that were sampled of it."""
 
-    Attributes:
-      frames: uint8 [n, height, width, 3], RGB, in order.
-      fps: frames a second of these frames, not of the file they come from.
-    """
-
-    frames: np.ndarray
-    fps: float
+    frames: np.ndarray  # uint8 [n, height, width, 3], RGB, in order
+    fps: float  # frames a second of these frames, not of the file they come from
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One question. The same record for every source.
+    """One question. The same record for every source."""
 
-    Attributes:
-      id: unique within its source.
-      images: uint8 arrays [height, width, 3], RGB, as published (before any resize).
-      question: the question alone, without options or instructions.
-      options: option texts in the order shown, () for an open question.
-      answer: gold answer; with options, the letter 'A'.. of the right one.
-      boxes: gold boxes in pixels of `images[0]` as published; None when the source's boxes are not usable for R_G.
-      source: name of the data source ('world', 'nlvr', ...).
-      scene: what the image shows, when known exactly.
-      query: the structured question, for the rules judge of the built-in world.
-      trace: reference response '<think>..</think><answer>..</answer>' in the *published* frame, or None.
-      flaw: how `trace` is flawed on purpose ('none' when it is sound).
-      videos: shown after the images, before the question.
-      licence: of the data it comes from, as an SPDX id where there is one; '' when unknown.
-      tags: published facts that metrics group by, such as {'task': 'Count'}; the reader of a set says which.
-    """
-
-    id: str
-    images: tuple[np.ndarray, ...]
-    question: str
-    options: tuple[str, ...]
-    answer: str
-    boxes: tuple[Box, ...] | None = None
-    source: str = ""
-    scene: Scene | None = None
-    query: Query | None = None
-    trace: str | None = None
-    flaw: str = "none"
-    videos: tuple[Video, ...] = ()
-    licence: str = ""
+    id: str  # unique within its source
+    images: tuple[np.ndarray, ...]  # uint8 [height, width, 3], RGB, as published (before any resize)
+    question: str  # alone, without options or instructions
+    options: tuple[str, ...]  # their texts in the order shown, () for an open question
+    answer: str  # gold answer; with options, the letter 'A'.. of the right one
+    boxes: tuple[Box, ...] | None = None  # gold, pixels of `images[0]` as published; None: not usable for R_G
+    source: str = ""  # name of the data source ('world', 'nlvr', ...)
+    scene: Scene | None = None  # what the image shows, when known exactly
+    query: Query | None = None  # the structured question, for the rules judge of the built-in world
+    trace: str | None = None  # reference response '<think>..</think><answer>..</answer>' in the *published* frame
+    flaw: str = "none"  # how `trace` is flawed on purpose ('none' when it is sound)
+    videos: tuple[Video, ...] = ()  # shown after the images, before the question
+    licence: str = ""  # of the data it comes from, as an SPDX id where there is one; '' when unknown
+    # Published facts that metrics group by, such as {'task': 'Count'}; the reader of a set says which.
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

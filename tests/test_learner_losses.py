@@ -167,13 +167,14 @@ def test_sequence_ratio_of_long_log_ratios_stays_finite() -> None:
 
 
 def test_importance_sums_by_hand() -> None:
-    ratio = losses.importance_ratio(jnp.asarray(LOGP), jnp.asarray(OLD), mask=jnp.asarray(MASK))
-    want = np.where(MASK, np.exp(LOGP - OLD), 1)
-    np.testing.assert_allclose(ratio, want, rtol=1e-6)
-    sums = losses.importance_sums(ratio, mask=jnp.asarray(MASK), cap=1.3)
-    kept = np.minimum(want, 1.3)[MASK]
-    found = [float(sums[name]) for name in ("weight", "weight_squared", "capped")]
-    np.testing.assert_allclose(found, [kept.sum(), (kept**2).sum(), (want[MASK] > 1.3).sum()], rtol=1e-6)
+    logp, old, mask = (jnp.asarray(x) for x in (LOGP, OLD, MASK))
+    weight, sums = losses.importance_correction(logp, old, mask=mask, cap=1.3)
+    ratio = np.where(MASK, np.exp(LOGP - OLD), 1)
+    np.testing.assert_allclose(weight, np.minimum(ratio, 1.3), rtol=1e-6)
+    kept = np.minimum(ratio, 1.3)[MASK]
+    found = [float(sums[name]) for name in ("weight", "weight_squared", "capped", "largest")]
+    want = [kept.sum(), (kept**2).sum(), (ratio[MASK] > 1.3).sum(), ratio.max()]
+    np.testing.assert_allclose(found, want, rtol=1e-6)
 
 
 def test_a_truncated_sampler_is_corrected_on_what_it_can_draw() -> None:
@@ -185,7 +186,7 @@ def test_a_truncated_sampler_is_corrected_on_what_it_can_draw() -> None:
     q = np.where(kept, pi, 0) / pi[kept].sum()
     logp = jnp.log(jnp.asarray(pi, jnp.float32))
     sampler = jnp.log(jnp.asarray(np.where(kept, q, 1), jnp.float32))
-    weight = np.asarray(losses.importance_correction(logp, sampler, mask=jnp.asarray(kept), cap=1.0))
+    weight = np.asarray(losses.importance_correction(logp, sampler, mask=jnp.asarray(kept), cap=1.0)[0])
     np.testing.assert_allclose(weight[kept], pi[kept].sum(), rtol=1e-6)
     score = np.eye(5) - pi  # ∇ log π of each token
     corrected = sum(q[t] * weight[t] * reward[t] * score[t] for t in range(5) if kept[t])

@@ -96,7 +96,7 @@ def check_first_update():
         return losses.policy_loss(logp, old, advantages=advantages, mask=jnp.ones((1, 3), bool), normaliser=_f32(3))
 
     (value, sums), gradient = jax.value_and_grad(loss, has_aux=True)(logp)
-    assert float(sums.ratio) == 3.0
+    assert float(sums.tokens) == 3.0
     np.testing.assert_allclose(value, -1.7, rtol=1e-6)
     np.testing.assert_allclose(gradient, [[-1.7 / 3] * 3], rtol=1e-6)
 
@@ -133,8 +133,6 @@ def check_hand_batch():
         np.testing.assert_allclose(loss, value, atol=1e-6)
         counts = (sums.tokens, sums.clipped_low, sums.clipped_high, sums.dual_clipped)
         assert tuple(map(float, counts)) == (3, 1, 1, 0)
-        np.testing.assert_allclose(sums.ratio, 1.1 + 1.5 + 0.7, rtol=1e-6)
-        np.testing.assert_allclose(sums.log_ratio, math.log(1.1 * 1.5 * 0.7), atol=1e-6)
 
 
 def check_counts():
@@ -253,20 +251,13 @@ def check_kl_directions():
 
 
 # ----------------------------------------------------------------------------------------------------------- the others
-def check_entropy():
-    logits = _f32([[0.0, 0.0, -np.inf, 0.0], [5.0, -np.inf, -np.inf, -np.inf], [math.log(3), 0.0, -np.inf, -np.inf]])
-    want = [math.log(3), 0.0, -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))]
-    np.testing.assert_allclose(losses.entropy(logits), want, atol=1e-6)
-    assert np.all(np.isfinite(jax.grad(lambda x: losses.entropy(x).sum())(logits)))
-
-
 def check_importance_correction():
     sampler = _f32([-1.0, -1.0, -1.0, -1.0, -1.0])
     logp = _f32([-1.0, -1.5, -0.5, 60.0, np.nan])
     mask = jnp.asarray([True, True, True, True, False])
 
     def weight(logp):
-        return losses.importance_correction(logp, sampler, mask=mask)
+        return losses.importance_correction(logp, sampler, mask=mask)[0]
 
     np.testing.assert_allclose(weight(logp), [1.0, math.exp(-0.5), math.exp(0.5), 2.0, 1.0], rtol=1e-6)
     assert np.all(np.asarray(jax.grad(lambda x: weight(x).sum())(logp)) == 0)

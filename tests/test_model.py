@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from policies import SMALL_TEXT
 
+from fgrpo_jax.model import vocabulary
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.model.text import KV
@@ -176,7 +177,7 @@ def shared_loss(model, params, prompts):
     tokens, mask = completions()
     _, kv = model.prefix(params, prompts, model.encode(params, prompts.vision))
     hidden = model.suffix(params, tokens, mask, prompts.next_position, prefix=kv, prefix_mask=prompts.mask)
-    logps, _ = model.token_logps(params, hidden[:, :, :-1], tokens[:, :, 1:], chunk=4)
+    logps, _ = model.token_logps(params, hidden[:, :, :-1], tokens[:, :, 1:])
     return jnp.sum(jnp.where(mask[:, :, 1:], logps, 0.0))
 
 
@@ -260,16 +261,13 @@ def test_decode_writes_the_cache_in_place():
 # --------------------------------------------------------------------------------------------------------- vocabulary
 def test_token_logps_equal_log_softmax():
     """Value and both gradients, with temperature, banned ids and a last chunk that is not full."""
-    model, params = Model.create(TINY), tiny_params()
-    rng = np.random.default_rng(2)
+    params, rng = tiny_params(), np.random.default_rng(2)
     hidden = jnp.asarray(rng.normal(size=(3, 5, 32)), jnp.float32)
     banned = jnp.zeros(70, bool).at[jnp.array([3, 60, 69])].set(True)
     targets = jnp.asarray(rng.choice([1, 2, 4, 59], (3, 5)), jnp.int32)
 
     def chunked(table, hidden):
-        out = model.token_logps(
-            params | {"lm_head": {"table": table}}, hidden, targets, temperature=0.7, banned=banned, chunk=4
-        )
+        out = vocabulary.token_logps(table, hidden, targets, temperature=0.7, banned=banned, rows=4)
         return jnp.sum(out[0] * 0.3 + out[1]), out
 
     def plain(table, hidden):
@@ -300,7 +298,8 @@ def test_no_buffer_of_positions_times_vocabulary():
     model = Model.create(TINY)
 
     def loss(params, hidden, targets):
-        return jnp.sum(model.token_logps(params, hidden, targets, chunk=32)[0])
+        table = params["lm_head"]["table"]
+        return jnp.sum(vocabulary.token_logps(table, hidden, targets, temperature=1.0, banned=None, rows=32)[0])
 
     hidden = jax.ShapeDtypeStruct((512, 32), jnp.float32)
     targets = jax.ShapeDtypeStruct((512,), jnp.int32)

@@ -113,10 +113,10 @@ def test_greedy_takes_the_best_and_reports_temperature_one():
 
 def test_truncated_distributions_against_numpy():
     logits = np.random.default_rng(1).normal(size=(7, V)).astype(np.float32)
-    kept = np.asarray(make(top_k=3).scores(jnp.asarray(logits)))
+    kept = np.asarray(make(top_k=3).distribution.scores(jnp.asarray(logits)))
     for row, got in zip(np.where(BANNED, -np.inf, logits), kept, strict=True):
         assert set(np.flatnonzero(np.isfinite(got))) == set(np.argsort(row)[-3:])
-    kept = np.asarray(make(top_p=0.6).scores(jnp.asarray(logits)))
+    kept = np.asarray(make(top_p=0.6).distribution.scores(jnp.asarray(logits)))
     for row, got in zip(np.where(BANNED, -np.inf, logits), kept, strict=True):
         order = np.argsort(row)[::-1]
         mass = np.cumsum(np.exp(row[order]) / np.exp(row).sum())
@@ -125,7 +125,7 @@ def test_truncated_distributions_against_numpy():
 
 def test_min_p_keeps_what_is_likely_enough():
     logits = np.random.default_rng(1).normal(size=(7, V)).astype(np.float32)
-    kept = np.asarray(make(min_p=0.2, temperature=0.5).scores(jnp.asarray(logits)))
+    kept = np.asarray(make(min_p=0.2, temperature=0.5).distribution.scores(jnp.asarray(logits)))
     probs = np.exp(np.where(BANNED, -np.inf, logits) / 0.5)
     np.testing.assert_array_equal(np.isfinite(kept), probs >= 0.2 * probs.max(-1, keepdims=True))
 
@@ -134,8 +134,8 @@ def test_truncated_log_probs_are_renormalised():
     out = draw(make(top_k=1), table(eos=-1.0), batch([5]))
     np.testing.assert_allclose(out.logps, 0.0, atol=1e-6)
     for setting in ({"top_k": 1}, {"top_p": 0.9}, {"min_p": 0.1}, {"repetition_penalty": 1.1}, {"min_new_tokens": 1}):
-        assert make(**setting).truncated
-    assert not make().truncated
+        assert make(**setting).distribution.truncated
+    assert not make().distribution.truncated
 
 
 # --------------------------------------------------------------------------------------------------------- frequencies
@@ -320,7 +320,6 @@ def test_compilations_are_counted_and_steps_do_not_compile():
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
         ({"min_new_tokens": T + 1}, f"min_new_tokens is {T + 1}, more than max_new_tokens {T}"),
         ({"stops": StopTable(np.zeros((1, V + 1), np.int16))}, f"vocabulary of {V + 1}, not {V}"),
-        ({"impl": "rbg"}, "'rbg' draws other bits"),
         ({"banned": np.ones(V, bool)}, f"forbids all {V}"),
         ({"banned": np.zeros(V, np.int32)}, "bool"),
         ({"eos_ids": (EOS, V)}, f"eos id {V} is outside the vocabulary of {V}"),

@@ -70,9 +70,8 @@ def test_a_process_reads_the_slices_of_its_own_devices_and_nothing_else(saved: P
         with ThreadPoolExecutor(2) as pool:
             for leaf, sharding in zip(source.leaves, jax.tree.leaves(shardings), strict=True):
                 where = sharding.devices_indices_map(leaf.spec.shape)
-                parts = importer.read_parts(
-                    source, leaf, np.dtype("float32"), {device: where[device] for device in own}, pool
-                )
+                mine = {device: where[device] for device in own}
+                parts = importer.read_parts(source, leaf, np.dtype("float32"), mine, pool)
                 for device, part in parts.items():
                     assert part.tobytes() == expected[leaf.path][where[device]].tobytes(), leaf.path
         read.append(source.bytes_read)

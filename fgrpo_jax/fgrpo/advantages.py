@@ -18,7 +18,7 @@ integers, and a `where` stands between every product and the sum it enters.
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -44,13 +44,7 @@ class Advantages:
 
 
 def group_normalise(
-    values: jax.Array,
-    mask: jax.Array,
-    *,
-    ddof: int = 1,
-    eps: float = 1e-6,
-    masked: Masked = "masked",
-    std: bool = True,
+    values: jax.Array, mask: jax.Array, *, ddof: int = 1, eps: float = 1e-6, masked: Masked = "masked", std: bool = True
 ) -> jax.Array:
     """Normalise a signal within its group: (s − mean) / (std + ε), over the last axis.
 
@@ -74,7 +68,7 @@ def group_normalise(
     Raises:
       ValueError: shapes differ, or an unknown `masked` or `ddof`.
     """
-    _check_same_shape(values=values, mask=mask)
+    check_same_shape(values=values, mask=mask)
     if masked not in ("masked", "zero_fill"):
         raise ValueError(f"masked must be 'masked' or 'zero_fill', got {masked!r}")
     if ddof not in (0, 1):
@@ -105,12 +99,9 @@ def combine(
     mask: jax.Array,
     lam: jax.Array,
     *,
-    ddof: int = 1,
-    eps: float = 1e-6,
-    masked: Masked = "masked",
-    std: bool = True,
     whiten: Whiten = "live",
     normalise_lambda: bool = False,
+    **rules: Any,
 ) -> Advantages:
     """Mix the task's advantage with the constraints' (Eq. 6) and whiten the mix over the batch.
 
@@ -121,10 +112,10 @@ def combine(
       values: [C, M, G] constraint signals R_k.
       mask: bool [C, M, G], True where R_k is applicable.
       lam: [C] multipliers λ(t) ≥ 0, those of before this step's dual update.
-      ddof, eps, masked, std: as in `group_normalise`, the same for every signal.
       whiten: 'live' divides by the RMS over the live groups (those with any mixed advantage ≠ 0), 'all' by the RMS
         over every group, 'none' not at all. There is no centring: groups sum to 0 already, and dead groups must stay 0.
       normalise_lambda: divide the mix by 1 + Σλ as in Safe-RLHF. Needs whiten='none', since whitening undoes it.
+      rules: ddof, eps, masked and std of `group_normalise`, the same for every signal.
 
     Raises:
       ValueError: shapes that do not fit, or `normalise_lambda` together with whitening.
@@ -134,31 +125,21 @@ def combine(
         raise ValueError(
             f"normalise_lambda divides the mix by 1 + Σλ, which whiten={whiten!r} would undo: set whiten='none'"
         )
-    parts = _normalise_parts(task, values, mask, ddof=ddof, eps=eps, masked=masked, std=std)
-    one = jnp.ones((1,), parts.dtype)
-    weights = jnp.concatenate([one, lam.astype(parts.dtype)])
+    parts = _normalise_parts(task, values, mask, **rules)
+    weights = jnp.concatenate([jnp.ones((1,), parts.dtype), lam.astype(parts.dtype)])
     scale = 1 / jnp.sum(weights) if normalise_lambda else None
     return _mix(parts, weights, scale=scale, whiten=whiten)
 
 
 def gdpo(
-    task: jax.Array,
-    values: jax.Array,
-    mask: jax.Array,
-    weights: jax.Array,
-    *,
-    ddof: int = 1,
-    eps: float = 1e-6,
-    masked: Masked = "masked",
-    std: bool = True,
-    whiten: Whiten = "live",
+    task: jax.Array, values: jax.Array, mask: jax.Array, weights: jax.Array, *, whiten: Whiten = "live", **rules: Any
 ) -> Advantages:
     """GDPO: Σ_s w_s Â_s with fixed weights [1 + C] (the task's first), then whitening over the batch.
 
     Shapes, options and errors as in `combine`.
     """
     _check_constraints(task=task, values=values, mask=mask, weights=weights, expected=1 + values.shape[0])
-    parts = _normalise_parts(task, values, mask, ddof=ddof, eps=eps, masked=masked, std=std)
+    parts = _normalise_parts(task, values, mask, **rules)
     return _mix(parts, weights.astype(parts.dtype), scale=None, whiten=whiten)
 
 
@@ -167,13 +148,13 @@ def additive(accuracy: jax.Array, format: jax.Array, *, consistency: jax.Array, 
 
     To be group-normalised as a task reward with no constraints (C = 0).
     """
-    _check_same_shape(accuracy=accuracy, format=format, consistency=consistency, spatial=spatial)
+    check_same_shape(accuracy=accuracy, format=format, consistency=consistency, spatial=spatial)
     return (accuracy + accuracy * consistency + format * spatial) / 3
 
 
 def multiplicative(accuracy: jax.Array, format: jax.Array, *, consistency: jax.Array, spatial: jax.Array) -> jax.Array:
     """Baseline reward 0.5·R_acc·R_C + 0.5·R_fmt·R_G; shapes and use as in `additive`."""
-    _check_same_shape(accuracy=accuracy, format=format, consistency=consistency, spatial=spatial)
+    check_same_shape(accuracy=accuracy, format=format, consistency=consistency, spatial=spatial)
     return 0.5 * (accuracy * consistency) + 0.5 * (format * spatial)
 
 
@@ -183,7 +164,7 @@ def live_groups(mixed: jax.Array) -> jax.Array:
 
 
 # -------------------------------------------------------------------------------------------------------------- private
-def _normalise_parts(task: jax.Array, values: jax.Array, mask: jax.Array, **rules) -> jax.Array:
+def _normalise_parts(task: jax.Array, values: jax.Array, mask: jax.Array, **rules: Any) -> jax.Array:
     """Â of every signal, [1 + C, M, G], the task first."""
     dtype = jnp.promote_types(jnp.promote_types(task.dtype, values.dtype), jnp.float32)
     base = group_normalise(task.astype(dtype), jnp.ones(task.shape, bool), **rules)
@@ -234,7 +215,8 @@ def _sum_in_order(values: jax.Array) -> jax.Array:
     return jax.lax.scan(lambda total, value: (total + value, None), jnp.zeros((), values.dtype), values)[0]
 
 
-def _check_same_shape(**arrays: jax.Array) -> None:
+def check_same_shape(**arrays: jax.Array) -> None:
+    """Raises a ValueError that names all shapes unless they are one."""
     shapes = {name: tuple(jnp.shape(array)) for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"these must have one shape, got {shapes}")
@@ -248,7 +230,7 @@ def _check_constraints(
             f"task must be [M, G] and values [C, M, G], got {task.shape} and {values.shape}"
             " (no constraints: values of shape [0, M, G])"
         )
-    _check_same_shape(values=values, mask=mask)
+    check_same_shape(values=values, mask=mask)
     if weights.shape != (expected,):
         raise ValueError(
             f"multipliers or weights must have shape ({expected},) for {values.shape[0]} constraints,"

@@ -29,7 +29,6 @@ def completion_logps(
     """Log-prob and entropy of every completion token.
 
     Args:
-      prompts: M prompts.
       features: [M, I*F, D] merged image tokens of the prompts.
       tokens: int32 [M, G, T] completions.
       mask: bool [M, G, T] True on tokens that count.
@@ -71,7 +70,7 @@ def split(tree: Any, *, updates: int, micro_batches: int) -> Any:
 def unsplit(x: jax.Array) -> jax.Array:
     """The inverse of `split` for one array: [U, n, rows, ...] → [M, ...]."""
     x = jnp.moveaxis(x, (0, 1, 2), (2, 1, 0))
-    return x.reshape(x.shape[0] * x.shape[1] * x.shape[2], *x.shape[3:])
+    return x.reshape(-1, *x.shape[3:])
 
 
 def accumulate(loss: Callable[..., tuple[jax.Array, Any]], params: Any, batches: Any) -> tuple[Any, jax.Array, Any]:

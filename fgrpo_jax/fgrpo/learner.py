@@ -29,24 +29,15 @@ from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """Everything the compiled step depends on but the model; see docs/method.md for each choice.
+    """Everything the compiled step depends on but the model; see docs/method.md for each choice."""
 
-    Attributes:
-      constraints: in the order of every [C] array. One out of force has λ = 0 (`Constraint.out_of_force`).
-      rule: the optimiser, and how many updates the run has.
-      freeze: patterns of parameters that are not trained.
-      lora: adapters that are trained, and nothing else; None trains the weights.
-      seed: of the adapters' initial values.
-      temperature: that completions were drawn at; it divides the learner's logits too.
-    """
-
-    constraints: tuple[Constraint, ...]
+    constraints: tuple[Constraint, ...]  # in the order of every [C] array; λ = 0 of one that is out of force
     algorithm: Algorithm = dataclasses.field(default_factory=Algorithm)
     rule: optimizer.Rule = dataclasses.field(default_factory=optimizer.Rule)
-    freeze: tuple[str, ...] = ("visual/**",)
-    lora: Lora | None = None
-    seed: int = 0
-    temperature: float = 1.0
+    freeze: tuple[str, ...] = ("visual/**",)  # patterns of parameters that are not trained
+    lora: Lora | None = None  # adapters that are trained, and nothing else; None trains the weights
+    seed: int = 0  # of the adapters' initial values
+    temperature: float = 1.0  # that completions were drawn at; it divides the learner's logits too
 
 
 @struct.dataclass
@@ -55,10 +46,10 @@ class _Batch:
 
     prompts: PromptBatch
     rollouts: Rollouts
-    advantages: jax.Array | None  # float32 [m, G], None until they are known
-    features: jax.Array | None  # what the frozen stages of the tower give; None when the first of them is trained
-    ref_logps: jax.Array | None  # float32 [m, G, T]
-    old_logps: jax.Array | None  # float32 [m, G, T], None where no update needs them
+    advantages: jax.Array | None = None  # float32 [m, G], None until they are known
+    features: jax.Array | None = None  # of the frozen stages of the tower; None when the first of them is trained
+    ref_logps: jax.Array | None = None  # float32 [m, G, T]
+    old_logps: jax.Array | None = None  # float32 [m, G, T], None where no update needs them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: its bound methods are jitted
@@ -123,10 +114,9 @@ class Learner:
         """[M, G], what the task advantage is made of: R_task, or a baseline's reward that holds the signals."""
         if self.config.algorithm.aggregation not in ("additive", "multiplicative"):
             return signals.task
-        parts = {"consistency": self._row("consistency"), "spatial": self._row("spatial_grounding")}
-        rows = {name: signals.values[row] for name, row in parts.items()}  # 0 where masked
         mix = advantages.additive if self.config.algorithm.aggregation == "additive" else advantages.multiplicative
-        return mix(signals.accuracy, signals.format, **rows)
+        consistency, spatial = (signals.values[self._row(name)] for name in ("consistency", "spatial_grounding"))
+        return mix(signals.accuracy, signals.format, consistency=consistency, spatial=spatial)  # 0 where masked
 
     # ------------------------------------------------------------------------------------------------ pieces
     @functools.cached_property
@@ -158,15 +148,9 @@ class Learner:
             with jax.named_scope("vision"):
                 first = 0 if features is None else self._frozen_stages
                 features = self.model.encode(params, batch.prompts.vision, done=features, first=first)
+        tokens, mask, rules = batch.rollouts.tokens, batch.rollouts.mask, {"temperature": self.config.temperature}
         return forward.completion_logps(
-            self.model,
-            params,
-            batch.prompts,
-            features,
-            batch.rollouts.tokens,
-            batch.rollouts.mask,
-            temperature=self.config.temperature,
-            banned=self.banned,
+            self.model, params, batch.prompts, features, tokens, mask, banned=self.banned, **rules
         )
 
     def _scan_logps(self, params: Any, batches: _Batch) -> jax.Array:
@@ -240,9 +224,7 @@ class Learner:
         cap = self.config.algorithm.importance_cap
         if cap is None:
             return None, {}
-        ratio = losses.importance_ratio(old, rollouts.logps, mask=mask)
-        sums = losses.importance_sums(ratio, mask=mask, cap=cap)
-        return jnp.minimum(ratio, cap), {**sums, "largest": jnp.max(ratio)}
+        return losses.importance_correction(old, rollouts.logps, mask=mask, cap=cap)
 
     # -------------------------------------------------------------------------------------------------- step
     def _prepare(self, state: TrainState, reference: optimizer.Flat, batches: _Batch, frozen: optimizer.Flat) -> _Batch:
@@ -253,7 +235,7 @@ class Learner:
         ref = old = None
         if self.config.algorithm.kl_coef != 0:
             with jax.named_scope("reference"):
-                ref = self._scan_logps(self.trained.anchor(reference, frozen), batches)
+                ref = self._scan_logps(optimizer.merge(reference, frozen), batches)
         if self._penalised:
             with jax.named_scope("old_policy"):
                 old = self._scan_logps(state.params, batches)  # rewards need them before the first update has its own
@@ -311,18 +293,12 @@ class Learner:
         return jax.lax.scan(body, (parts.weights, parts.opt_state, skipped), (index, batches))
 
     def _step(
-        self,
-        state: TrainState,
-        reference: optimizer.Flat,
-        prompts: PromptBatch,
-        rollouts: Rollouts,
-        signals: Signals,
+        self, state: TrainState, reference: optimizer.Flat, prompts: PromptBatch, rollouts: Rollouts, signals: Signals
     ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
         algorithm = self.config.algorithm
-        batch = _Batch(prompts, rollouts, None, features=None, ref_logps=None, old_logps=None)
         micro = len(prompts.tokens) // (algorithm.updates_per_batch * algorithm.micro_batch_prompts)
         work = {"updates": algorithm.updates_per_batch, "micro_batches": micro}
-        batches = forward.split(batch, **work)
+        batches = forward.split(_Batch(prompts, rollouts), **work)
         parts = self.trained.split(state.params, state.opt_state, reference)
         batches = self._prepare(state, reference, batches, parts.frozen)
         with jax.named_scope("advantages"):

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from fgrpo_jax.fgrpo.advantages import check_same_shape
+
 Aggregation = Literal["token_mean", "sequence_mean", "constant"]
 Estimator = Literal["k1", "k2", "k3"]
 Ratio = Literal["token", "sequence"]
@@ -32,11 +34,6 @@ class PolicySums:
     clipped_low: jax.Array  # tokens with A < 0 and ratio < 1 − low: no gradient
     clipped_high: jax.Array  # tokens with A > 0 and ratio > 1 + high: no gradient
     dual_clipped: jax.Array  # tokens with A < 0 and ratio > dual_clip: no gradient
-    ratio: jax.Array  # Σ π/π_old
-    log_ratio: jax.Array  # Σ (log π − log π_old), nats
-
-    def __add__(self, other: PolicySums) -> PolicySums:
-        return jax.tree.map(jnp.add, self, other)
 
 
 def count(mask: jax.Array, *, aggregation: Aggregation, length: float | None = None) -> jax.Array:
@@ -68,7 +65,7 @@ def aggregate(values: jax.Array, mask: jax.Array, *, aggregation: Aggregation, n
     token_mean and constant: Σ_tokens / normaliser. sequence_mean: Σ_sequences (mean over its tokens) / normaliser.
     The results of the micro-batches of one batch *add up* to the result of the batch.
     """
-    _check_same_shape(values=values, mask=mask)
+    check_same_shape(values=values, mask=mask)
     kept = jnp.where(mask, values, 0)
     if aggregation == "sequence_mean":
         lengths = jnp.maximum(jnp.sum(mask, axis=-1, dtype=jnp.int32), 1).astype(kept.dtype)
@@ -107,21 +104,18 @@ def policy_loss(
       advantages: [...], one a completion.
       mask: bool [..., T].
       normaliser: scalar, `count` of the global update batch.
-      clip_low, clip_high: ε of the lower and upper clip.
-      dual_clip: c, or None for off.
-      aggregation: see `aggregate`.
       ratio_of: 'token', or 'sequence' for the geometric mean of a completion's ratios at each of its tokens, clipped as
         one (GSPO, Zheng et al. 2025; with aggregation='sequence_mean' its objective exactly). Such ratios move far less
         than a token's, so that their clip bounds are smaller: 3e-4 and 4e-4 in that paper.
       weight: [..., T] factor on each token's surrogate (see `importance_correction`), or None.
 
     Returns:
-      (loss float32 [], sums for metrics), in the order of `jax.value_and_grad(..., has_aux=True)`.
+      (loss float32 [], sums for metrics).
 
     Raises:
       ValueError: shapes that do not fit, or clip bounds without sense.
     """
-    _check_same_shape(logp=logp, old_logp=old_logp, mask=mask)
+    check_same_shape(logp=logp, old_logp=old_logp, mask=mask)
     _check_policy(logp, advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip)
     dtype = jnp.promote_types(logp.dtype, jnp.float32)
     old = jax.lax.stop_gradient(old_logp).astype(dtype)
@@ -141,11 +135,11 @@ def policy_loss(
         bounded = jnp.where(dual, dual_clip, bounded)
     surrogate = bounded * signed
     if weight is not None:
-        _check_same_shape(logp=logp, weight=weight)
+        check_same_shape(logp=logp, weight=weight)
         surrogate = surrogate * jax.lax.stop_gradient(weight).astype(dtype)
     loss = -aggregate(surrogate, mask, aggregation=aggregation, normaliser=normaliser)
-    counted = {"clipped_low": low, "clipped_high": high, "dual_clipped": dual, "ratio": ratio, "log_ratio": log_ratio}
-    return loss, _policy_sums(mask, counted)
+    counted = _sums(mask, {"clipped_low": low, "clipped_high": high, "dual_clipped": dual})
+    return loss, jax.lax.stop_gradient(PolicySums(tokens=jnp.sum(mask, dtype=jnp.float32), **counted))
 
 
 def kl(
@@ -167,7 +161,7 @@ def kl(
     Raises:
       ValueError: shapes differ, unknown estimator, or clamp not above 0.
     """
-    _check_same_shape(logp=logp, ref_logp=ref_logp, mask=mask)
+    check_same_shape(logp=logp, ref_logp=ref_logp, mask=mask)
     if not clamp > 0:
         raise ValueError(f"clamp bounds |log-ratio| and must be above 0 nats, got {clamp}")
     dtype = jnp.promote_types(logp.dtype, jnp.float32)
@@ -182,30 +176,13 @@ def kl(
     raise ValueError(f"estimator must be 'k1', 'k2' or 'k3', got {estimator!r}")
 
 
-def entropy(logits: jax.Array) -> jax.Array:
-    """Entropy of softmax(logits) over the last axis, [..., V] → [...], nats. Logits of −inf (banned tokens) add 0."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    possible = logits > -jnp.inf
-    log_probs = jax.nn.log_softmax(logits, axis=-1)
-    safe = jnp.where(possible, log_probs, 0)
-    return -jnp.sum(jnp.where(possible, jnp.exp(safe) * safe, 0), axis=-1)
-
-
-def importance_ratio(logp: jax.Array, sampler_logp: jax.Array, *, mask: jax.Array) -> jax.Array:
-    """π_old/π_sampler of each token, [..., T]; 1 where masked, no gradient, the log-ratio clamped to ± LOG_RATIO_BOUND.
-
-    Arguments as in `importance_correction`.
-    """
-    _check_same_shape(logp=logp, sampler_logp=sampler_logp, mask=mask)
-    dtype = jnp.promote_types(logp.dtype, jnp.float32)
-    log_ratio = jnp.where(mask, logp.astype(dtype) - sampler_logp.astype(dtype), 0)
-    return jax.lax.stop_gradient(jnp.exp(jnp.clip(log_ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND)))
-
-
-def importance_correction(logp: jax.Array, sampler_logp: jax.Array, *, mask: jax.Array, cap: float = 2.0) -> jax.Array:
+def importance_correction(
+    logp: jax.Array, sampler_logp: jax.Array, *, mask: jax.Array, cap: float = 2.0
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Truncated importance weight min(π_old/π_sampler, cap) of each token, [..., T]; 1 where masked, no gradient.
 
-    `logp` is the learner's log π_old, `sampler_logp` what the sampler reported for the same token.
+    `logp` is the learner's log π_old, `sampler_logp` what the sampler reported for the same token; their difference is
+    clamped to ± LOG_RATIO_BOUND.
 
     What it corrects: given a prefix, the mean of weight · f over the sampler's tokens is that of f under π_old over
     every token the sampler can draw. What it leaves: what the cap cuts off; the distribution of the *prefixes*, which
@@ -213,22 +190,22 @@ def importance_correction(logp: jax.Array, sampler_logp: jax.Array, *, mask: jax
     the sampler drew from a truncated distribution (top-p, top-k, min-p), all tokens outside of it: there the weight is
     the probability of the kept set, at most 1, and the gradient is that of the kept tokens alone.
 
+    Returns:
+      (weight, float32 [] of the unmasked tokens: sums of the 'weight', of its square and of tokens 'capped', and the
+      'largest' ratio before the cap). With n tokens the effective sample size is (Σw)²/(n Σw²), 1 for equal weights.
+
     Raises:
       ValueError: shapes differ or cap below 1 (which would shrink weights that need no correction).
     """
+    check_same_shape(logp=logp, sampler_logp=sampler_logp, mask=mask)
     if cap < 1:
         raise ValueError(f"cap must be at least 1, got {cap}")
-    return jnp.minimum(importance_ratio(logp, sampler_logp, mask=mask), cap)
-
-
-def importance_sums(ratio: jax.Array, *, mask: jax.Array, cap: float) -> dict[str, jax.Array]:
-    """float32 [] sums over unmasked tokens: of the capped weights, of their squares, and of those that were capped.
-
-    With n tokens: mean weight Σw/n, and effective sample size (Σw)²/(n Σw²), 1 when all weights are equal.
-    """
+    dtype = jnp.promote_types(logp.dtype, jnp.float32)
+    log_ratio = jnp.where(mask, logp.astype(dtype) - sampler_logp.astype(dtype), 0)
+    ratio = jax.lax.stop_gradient(jnp.exp(jnp.clip(log_ratio, -LOG_RATIO_BOUND, LOG_RATIO_BOUND)))
     weight = jnp.minimum(ratio, cap)
     parts = {"weight": weight, "weight_squared": weight * weight, "capped": ratio > cap}
-    return {name: jnp.sum(jnp.where(mask, part.astype(jnp.float32), 0)) for name, part in parts.items()}
+    return weight, {**_sums(mask, parts), "largest": jnp.max(ratio)}
 
 
 # -------------------------------------------------------------------------------------------------------------- private
@@ -238,9 +215,9 @@ def _sequence_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.sum(values, axis=-1, keepdims=True) / lengths.astype(values.dtype)
 
 
-def _policy_sums(mask: jax.Array, counted: dict[str, jax.Array]) -> PolicySums:
-    sums = {name: jnp.sum(jnp.where(mask, array.astype(jnp.float32), 0)) for name, array in counted.items()}
-    return jax.lax.stop_gradient(PolicySums(tokens=jnp.sum(mask, dtype=jnp.float32), **sums))
+def _sums(mask: jax.Array, parts: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """float32 [], the sum of each part [..., T] over unmasked tokens."""
+    return {name: jnp.sum(jnp.where(mask, part.astype(jnp.float32), 0)) for name, part in parts.items()}
 
 
 def _check_policy(
@@ -254,9 +231,3 @@ def _check_policy(
         raise ValueError(f"clip bounds must be 0 ≤ low ≤ 1 and high ≥ 0, got low={clip_low}, high={clip_high}")
     if dual_clip is not None and not dual_clip > 1:
         raise ValueError(f"dual_clip must be above 1 (3.0 is usual) or None for off, got {dual_clip}")
-
-
-def _check_same_shape(**arrays: jax.Array) -> None:
-    shapes = {name: tuple(jnp.shape(array)) for name, array in arrays.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"these must have one shape, got {shapes}")

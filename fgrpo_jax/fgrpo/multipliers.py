@@ -13,7 +13,6 @@ run any mixture of them, with windows and delays, on a tuple of `Constraint`: th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -141,16 +140,8 @@ def update(
     A multiplier stays as it is, bit for bit, when fewer than `min_applicable` rollouts (and in any case when none) were
     applicable, or when the mean is not finite: λ lives in the checkpoint, and one NaN would be there for good.
 
-    Args:
-      lam: [C], λ(t).
-      mean, applicable: [C], as given by `constraint_means`.
-      threshold, direction: [C], as in `violation`.
-      lr: [C], η_k ≥ 0; 0 keeps the multiplier fixed.
-      lam_max: [C], upper bound of the projection.
-      min_applicable: int [C].
-
-    Returns:
-      λ(t+1), [C], in the dtype of `lam`.
+    All arrays are [C]: λ(t), mean and count as `constraint_means` gives them, threshold and direction as in
+    `violation`, the rate η_k ≥ 0, the upper bound, and the int `min_applicable`. λ(t+1) has the dtype of `lam`.
 
     Raises:
       ValueError: the arrays do not all have the shape of `lam`.
@@ -170,15 +161,13 @@ def update(
 # --------------------------------------------------------------------------------------------- every constraint at once
 def start(constraints: Sequence[Constraint]) -> tuple[jax.Array, DualMemory]:
     """(λ(0) float32 [C], what the rules remember before the first step)."""
-    count, window = len(constraints), _longest(constraints)
+    count, window = len(constraints), max((c.window for c in constraints), default=1)
     memory = DualMemory()
     if any(c.rule == "pid" for c in constraints):
-        memory = dataclasses.replace(
-            memory, integral=column(constraints, "init"), previous=jnp.full(count, jnp.inf, jnp.float32)
-        )
+        memory = DualMemory(integral=column(constraints, "init"), previous=jnp.full(count, jnp.inf, jnp.float32))
     if window > 1:
         shape = (count, window - 1)
-        memory = dataclasses.replace(memory, sums=jnp.zeros(shape, jnp.float32), counts=jnp.zeros(shape, jnp.int32))
+        memory = memory.replace(sums=jnp.zeros(shape, jnp.float32), counts=jnp.zeros(shape, jnp.int32))
     return column(constraints, "init"), memory
 
 
@@ -214,13 +203,15 @@ def advance(
     if memory.sums is not None and memory.counts is not None:
         window = get("window", jnp.int32)
         pooled, counted, sums, counts = _pool(memory.sums, memory.counts, values, mask=mask, window=window)
-        memory = dataclasses.replace(memory, sums=sums, counts=counts)
+        memory = memory.replace(sums=sums, counts=counts)
     error = violation(pooled.astype(lam.dtype), threshold, direction=direction)
     moves = _measured(error, counted, get("min_applicable", jnp.int32))
     if any(c.delay for c in constraints):
         moves = moves & (step >= get("delay", jnp.int32))
     new, memory = _ruled(lam, memory, error, constraints=constraints, moves=moves)
-    saturated = moves & (new >= get("max")) & (error > 0) & _learns(constraints)
+    # A multiplier that is fixed at its bound does not saturate.
+    learns = np.asarray([c.lr > 0 or c.kp > 0 or c.kd > 0 for c in constraints], bool)
+    saturated = moves & (new >= get("max")) & (error > 0) & learns
     return Advanced(lam=new, memory=memory, mean=mean, applicable=applicable, saturated=saturated)
 
 
@@ -244,25 +235,14 @@ def _ruled(
         mine = _follows(constraints, "pid")
         controlled, total = pid(memory.integral, memory.previous, error, kp=get("kp"), kd=get("kd"), **rate)
         new = jnp.where(mine, controlled, new)
-        memory = dataclasses.replace(
-            memory,
-            integral=jnp.where(moves & mine, total, memory.integral),
-            previous=jnp.where(moves & mine, error, memory.previous),
-        )
+        kept = ((total, memory.integral), (error, memory.previous))
+        integral, previous = (jnp.where(moves & mine, now, before) for now, before in kept)
+        memory = memory.replace(integral=integral, previous=previous)
     return jnp.where(moves, new, lam), memory
 
 
 def _follows(constraints: Sequence[Constraint], rule: str) -> np.ndarray:
     return np.asarray([c.rule == rule for c in constraints], bool)
-
-
-def _learns(constraints: Sequence[Constraint]) -> np.ndarray:
-    """bool [C]: multipliers that move at all; one that is fixed at its bound does not saturate."""
-    return np.asarray([c.lr > 0 or c.kp > 0 or c.kd > 0 for c in constraints], bool)
-
-
-def _longest(constraints: Sequence[Constraint]) -> int:
-    return max((c.window for c in constraints), default=1)
 
 
 def _pool(

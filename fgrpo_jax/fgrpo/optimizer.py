@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fgrpo_jax.fgrpo.settings import Optimizer
+from fgrpo_jax.mesh import replicated
 
 Params = Mapping[str, Any]
 Flat = dict[str, jax.Array]
@@ -32,34 +34,27 @@ class Rule:
     total_updates: int = 0
 
 
-def flatten(params: Params, prefix: str = "") -> Flat:
+def flatten(params: Params) -> Flat:
     """{'a': {'b': x}} → {'a/b': x}, in sorted order of the paths."""
-    flat: Flat = {}
-    for name in sorted(params):
-        value = params[name]
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{path}/"))
-        else:
-            flat[path] = value
-    return flat
+    return {"/".join(path): x for path, x in sorted(flatten_dict(params).items(), key=lambda item: item[0])}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[leaf] = value
-    return tree
+    return unflatten_dict(flat, sep="/")
 
 
 def matches(path: str, rules: Sequence[str]) -> bool:
     """True if the path meets one of the rules; 'visual/**' takes everything below visual, '*' crosses '/'."""
     return any(fnmatch.fnmatchcase(path, rule.replace("**", "*")) for rule in rules)
+
+
+def require_matches(flat: Flat, rules: Sequence[str], *, what: str) -> None:
+    """Raises a ValueError that names the first rule which no path meets."""
+    for rule in rules:
+        if not any(matches(path, [rule]) for path in flat):
+            tops = ", ".join(sorted({path.split("/")[0] for path in flat}))
+            raise ValueError(f"{what} '{rule}' matches no parameter; top-level names are {tops}")
 
 
 def partition(params: Params, freeze: Sequence[str]) -> tuple[Flat, Flat]:
@@ -70,10 +65,7 @@ def partition(params: Params, freeze: Sequence[str]) -> tuple[Flat, Flat]:
         is left to train.
     """
     flat = flatten(params)
-    for rule in freeze:
-        if not any(matches(path, [rule]) for path in flat):
-            tops = sorted({path.split("/")[0] for path in flat})
-            raise ValueError(f"freeze rule '{rule}' matches no parameter; top-level names are {', '.join(tops)}")
+    require_matches(flat, freeze, what="freeze rule")
     trainable = {path: x for path, x in flat.items() if not matches(path, freeze)}
     if not trainable:
         raise ValueError(f"freeze rules {list(freeze)} leave nothing to train; remove one")
@@ -110,11 +102,7 @@ def schedule(rule: Rule) -> optax.Schedule:
 
 
 def make(rule: Rule) -> optax.GradientTransformation:
-    """Clipping by global norm, then the optimiser with decay on every trainable parameter (as the paper's framework).
-
-    Raises:
-      ValueError: a schedule without the number of updates that it needs.
-    """
+    """Clipping by global norm, then the optimiser with decay on every trainable parameter, as the paper's framework."""
     settings, rate = rule.settings, schedule(rule)
     mean_dtype = None if settings.mean_dtype == "float32" else settings.mean_dtype
     decay: dict[str, Any] = {"eps": settings.eps, "weight_decay": settings.weight_decay, "mu_dtype": mean_dtype}
@@ -205,8 +193,7 @@ class Applied:
 def apply_guarded(tx: optax.GradientTransformation, grads: Flat, opt_state: Any, params: Flat) -> Applied:
     """One optimiser update, or none at all when the gradient norm is not finite.
 
-    Args:
-      opt_state: of `init`; where it is `Halves`, the update is made on the masters that they and `params` are.
+    Where the state is `Halves`, the update is made on the masters that they and `params` are.
     """
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(norm)
@@ -234,7 +221,7 @@ def on_mesh_of(params: Params, state: StateT) -> StateT:
     meshes = [x.sharding.mesh for x in jax.tree.leaves(params) if isinstance(x.sharding, jax.sharding.NamedSharding)]
     if not meshes:
         return state
-    whole = jax.sharding.NamedSharding(meshes[0], jax.sharding.PartitionSpec())
+    whole = replicated(meshes[0])
     return jax.tree.map(
         lambda x: x if isinstance(x.sharding, jax.sharding.NamedSharding) else jax.device_put(x, whole), state
     )
@@ -244,11 +231,7 @@ class Stepper:
     """A compiled (state, *inputs) → (new state, *outputs) that donates the state and returns it with its shardings.
 
     Left to itself the compiler may return a state sharded otherwise than it came, and the second step would be compiled
-    anew.
-
-    Args:
-      function: what is compiled.
-      compiler_options: XLA options of this program alone.
+    anew. `compiler_options` are XLA's, of this program alone.
     """
 
     def __init__(self, function: Callable[..., tuple[Any, ...]], *, compiler_options: dict[str, Any] | None = None):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,38 +35,6 @@ class Split:
     opt_state: Any
 
 
-class Trained(Protocol):
-    """What the learner asks of `Leaves` and `Adapters`."""
-
-    def paths(self, params: Params) -> set[str]:
-        """Parameters whose value a step may change."""
-        ...
-
-    def reference(self, params: Params, *, needed: bool) -> Flat:
-        """What later steps need of `params`, the policy to stay near (`needed`: whether there is one at all)."""
-        ...
-
-    def begin(self, params: Params, rule: optimizer.Rule) -> tuple[Params, Any]:
-        """(params, optimiser state) of a fresh run."""
-        ...
-
-    def split(self, params: Params, opt_state: Any, reference: Flat) -> Split:
-        """Takes a state apart."""
-        ...
-
-    def join(self, weights: Flat, frozen: Flat) -> dict[str, Any]:
-        """The policy's params."""
-        ...
-
-    def anchor(self, reference: Flat, frozen: Flat) -> dict[str, Any]:
-        """The params of the policy to stay near."""
-        ...
-
-    def pack(self, weights: Flat, frozen: Flat, opt_state: Any) -> tuple[Params, Any]:
-        """The inverse of `split`: (params, optimiser state)."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Leaves:
     """Every leaf that no rule of `freeze` names."""
@@ -74,13 +42,16 @@ class Leaves:
     freeze: tuple[str, ...]
 
     def paths(self, params: Params) -> set[str]:
+        """Parameters whose value a step may change."""
         return set(optimizer.partition(params, self.freeze)[0])
 
     def reference(self, params: Params, *, needed: bool) -> Flat:
+        """What later steps need of `params`, the policy to stay near (`needed`: whether there is one at all)."""
         trainable, _ = optimizer.partition(params, self.freeze)
         return jax.tree.map(jnp.copy, trainable) if needed else {}
 
     def begin(self, params: Params, rule: optimizer.Rule) -> tuple[Params, Any]:
+        """(params, optimiser state) of a fresh run."""
         trainable, _ = optimizer.partition(params, self.freeze)
         return params, optimizer.init(rule, trainable)
 
@@ -88,12 +59,11 @@ class Leaves:
         return Split(*optimizer.partition(params, self.freeze), opt_state)
 
     def join(self, weights: Flat, frozen: Flat) -> dict[str, Any]:
+        """The policy's params."""
         return optimizer.merge(weights, frozen)
 
-    def anchor(self, reference: Flat, frozen: Flat) -> dict[str, Any]:
-        return optimizer.merge(reference, frozen)
-
     def pack(self, weights: Flat, frozen: Flat, opt_state: Any) -> tuple[Params, Any]:
+        """The inverse of `split`: (params, optimiser state)."""
         return optimizer.merge(weights, frozen), opt_state
 
 
@@ -123,10 +93,7 @@ class Adapters:
     @classmethod
     def of(cls, settings: Lora, specs: Params, *, freeze: tuple[str, ...], seed: int = 0) -> Adapters:
         flat = optimizer.flatten(specs)
-        for rule in settings.targets:
-            if not any(optimizer.matches(path, [rule]) for path in flat):
-                tops = sorted({path.split("/")[0] for path in flat})
-                raise ValueError(f"LoRA target '{rule}' matches no parameter; top-level names are {', '.join(tops)}")
+        optimizer.require_matches(flat, settings.targets, what="LoRA target")
         kernels = {
             path: _sides(path, spec, settings.rank, freeze)
             for path, spec in flat.items()
@@ -164,15 +131,11 @@ class Adapters:
         return out
 
     def split(self, params: Params, opt_state: Adapted, reference: Flat) -> Split:
-        frozen = {**optimizer.flatten(params), **reference}
-        return Split(opt_state.adapters, frozen, opt_state.inner)
+        return Split(opt_state.adapters, {**optimizer.flatten(params), **reference}, opt_state.inner)
 
     def join(self, weights: Flat, frozen: Flat) -> dict[str, Any]:
         sums = {path: self._sum(frozen[path], path, weights) for path in self.kernels}
-        return optimizer.unflatten({**frozen, **sums})
-
-    def anchor(self, reference: Flat, frozen: Flat) -> dict[str, Any]:
-        return optimizer.unflatten({**frozen, **reference})
+        return optimizer.merge(sums, frozen)
 
     def pack(self, weights: Flat, frozen: Flat, opt_state: Any) -> tuple[Params, Any]:
         return self.join(weights, frozen), Adapted(opt_state, weights)
@@ -210,3 +173,6 @@ def _placed(x: jax.Array, kernel: jax.Array, axes: Any) -> jax.Array:
         return x
     whole = (*kernel.sharding.spec, *(None,) * (kernel.ndim - len(kernel.sharding.spec)))
     return jax.device_put(x, NamedSharding(kernel.sharding.mesh, PartitionSpec(*axes(whole))))
+
+
+Trained = Leaves | Adapters

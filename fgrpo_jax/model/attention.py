@@ -47,8 +47,7 @@ def attend(
 
     Args:
       q: [B, T, K, Q, H]; scaled by H^-1/2 here.
-      k: [B, S, K, H].
-      v: [B, S, K, H].
+      k, v: [B, S, K, H].
       key_mask: bool [B, S], True on real keys.
       causal: query i sees keys j <= i only; needs T == S.
       block: keys handled at a time.
@@ -58,9 +57,8 @@ def attend(
     """
     if causal and q.shape[1] != k.shape[1]:
         raise ValueError(f"causal attention needs as many queries as keys, got {q.shape[1]} and {k.shape[1]}")
-    keys = Keys(*(x[:, None] for x in (k, v, key_mask)))
-    out, lse = _attend(_rows(q[:, None]), (_heads_first(keys),), (q.shape[1] if causal else 0,), block)
-    return Part(_unrows(out, q[:, None].shape)[:, 0], lse.reshape(lse.shape[0], *q.shape[2:4], q.shape[1]))
+    keys = _heads_first(Keys(*(x[:, None] for x in (k, v, key_mask))))
+    return _part(*_attend(_rows(q[:, None]), (keys,), (q.shape[1] if causal else 0,), block), q)
 
 
 def attend_shared(q: jax.Array, own: Keys, shared: Keys, *, block: int = BLOCK) -> jax.Array:
@@ -97,8 +95,7 @@ def attend_blocks(
         keys = _heads_first(Keys(*(x[:, None] for x in read(number))))
         return _add_block(state, _scores(rows, keys, 0, 0), keys.v)
 
-    out, lse = _finish(jax.lax.fori_loop(0, blocks, step, _start(rows)), q.dtype)
-    return Part(_unrows(out, q[:, None].shape)[:, 0], lse.reshape(lse.shape[0], *q.shape[2:4], q.shape[1]))
+    return _part(*_finish(jax.lax.fori_loop(0, blocks, step, _start(rows)), q.dtype), q)
 
 
 def attend_whole(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Array) -> Part:
@@ -113,9 +110,7 @@ def attend_whole(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Arra
     """
     wide = jnp.promote_types(q.dtype, jnp.float32)
     scores = jnp.einsum("btkqh,bksh->bkqts", q, k, preferred_element_type=wide) * (q.shape[-1] ** -0.5)
-    scores = jnp.where(key_mask[:, None, None, None, :], scores, -jnp.inf)
-    top = jnp.max(scores, axis=-1)
-    p = jnp.exp(scores - jnp.where(jnp.isneginf(top), 0.0, top)[..., None])
+    top, p = _exponentials(jnp.where(key_mask[:, None, None, None, :], scores, -jnp.inf))
     out = jnp.einsum("bkqts,bksh->bkqth", p.astype(v.dtype), v, preferred_element_type=wide)
     out, lse = _finish((out, top, jnp.sum(p, axis=-1)), q.dtype)
     return Part(jnp.moveaxis(out, 3, 1), lse)
@@ -131,13 +126,17 @@ def attend_turned(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Arr
     wide = jnp.promote_types(q.dtype, jnp.float32)
     q = jnp.moveaxis(q, 1, 3).reshape(b, heads, group * t, width)
     scores = jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=wide) * (width**-0.5)
-    scores = jnp.where(key_mask[:, None, None, :], scores, -jnp.inf)
-    top = jnp.max(scores, axis=-1)
-    p = jnp.exp(scores - jnp.where(jnp.isneginf(top), 0.0, top)[..., None])
+    top, p = _exponentials(jnp.where(key_mask[:, None, None, :], scores, -jnp.inf))
     out = jnp.einsum("bkqs,bksh->bkqh", p.astype(v.dtype), v, preferred_element_type=wide)
     out, lse = _finish((out, top, jnp.sum(p, axis=-1)), q.dtype)
     out, lse = (x.reshape(b, heads, group, t, *x.shape[3:]) for x in (out, lse))
     return Part(jnp.moveaxis(out, 3, 1), lse)
+
+
+def _exponentials(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(largest score [...], exp(scores - largest) [..., S]); all 0 where no key may be seen."""
+    top = jnp.max(scores, axis=-1)
+    return top, jnp.exp(scores - jnp.where(jnp.isneginf(top), 0.0, top)[..., None])
 
 
 def merge(first: Part, second: Part) -> jax.Array:
@@ -148,8 +147,7 @@ def merge(first: Part, second: Part) -> jax.Array:
     total = weights[0] + weights[1]
     total = jnp.where(total == 0.0, 1.0, total)
     shares = [jnp.moveaxis(w / total, -1, 1)[..., None] for w in weights]
-    dtype = first.out.dtype
-    return (shares[0] * first.out + shares[1] * second.out).astype(dtype)
+    return (shares[0] * first.out + shares[1] * second.out).astype(first.out.dtype)
 
 
 # --------------------------------------------------------------------------------------------- heads before positions
@@ -164,6 +162,11 @@ def _unrows(rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The inverse of `_rows`, to this shape."""
     m, g, t, heads, group, width = shape
     return jnp.transpose(rows.reshape(m, heads, g, group, t, width), (0, 2, 4, 1, 3, 5))
+
+
+def _part(out: jax.Array, lse: jax.Array, q: jax.Array) -> Part:
+    """Rows and their log-sum-exp as the part of queries q [B, T, K, Q, H]."""
+    return Part(_unrows(out, q[:, None].shape)[:, 0], lse.reshape(lse.shape[0], *q.shape[2:4], q.shape[1]))
 
 
 def _heads_first(keys: Keys) -> Keys:

@@ -65,11 +65,9 @@ class VisionConfig:
         if self.head_dim % 4:
             raise ValueError(f"vision head_dim is {self.head_dim}; 2-D rotary needs a multiple of 4")
         _divides("vision", "patch_size * spatial_merge_size", self.merge_pixels, "window_size", self.window_size)
-        outside = [i for i in self.fullatt_block_indexes if not 0 <= i < self.depth]
         # The released configs name 7..31 whatever the depth; transformers ignores what is outside, and so do we.
-        if outside:
-            kept = tuple(i for i in self.fullatt_block_indexes if i not in outside)
-            object.__setattr__(self, "fullatt_block_indexes", kept)
+        kept = tuple(i for i in self.fullatt_block_indexes if 0 <= i < self.depth)
+        object.__setattr__(self, "fullatt_block_indexes", kept)
 
     @property
     def head_dim(self) -> int:
@@ -154,13 +152,8 @@ class ModelConfig:
         source = config if nested is None else nested
         tied = bool(config.get("tie_word_embeddings", False)) or bool(source.get("tie_word_embeddings", False))
         ids = {name: config[name] for name in _TOKEN_IDS if name in config}
-        special = {name: _frozen(source[name]) for name in _SPECIAL_IDS if name in source}
-        return cls(
-            text=_text_from_hf(source, tied=tied),
-            vision=_vision_from_hf(config.get("vision_config") or {}),
-            **ids,
-            **special,
-        )
+        ids |= {name: _frozen(source[name]) for name in _SPECIAL_IDS if name in source}
+        return cls(_text_from_hf(source, tied=tied), _vision_from_hf(config.get("vision_config") or {}), **ids)
 
     def to_hf(self) -> dict[str, Any]:
         """The hub's flat dialect, complete: no field is left to a reader's default."""
@@ -189,10 +182,9 @@ class ModelConfig:
         vision = dataclasses.asdict(self.vision)
         theta = vision.pop("rope_theta")
         vision["fullatt_block_indexes"] = list(vision["fullatt_block_indexes"])
-        rope = (
-            {} if theta == VisionConfig.rope_theta else {"rope_parameters": {"rope_type": "axial", "rope_theta": theta}}
-        )
-        return {"model_type": "qwen2_5_vl", "hidden_act": "silu", **vision, **rope}
+        if theta != VisionConfig.rope_theta:
+            vision["rope_parameters"] = {"rope_type": "axial", "rope_theta": theta}
+        return {"model_type": "qwen2_5_vl", "hidden_act": "silu", **vision}
 
     @classmethod
     def load(cls, folder: str | Path) -> ModelConfig:
@@ -205,7 +197,10 @@ class ModelConfig:
 
 _TOKEN_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-_TEXT_PLAIN = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size", "rms_norm_eps")
+_TEXT_PLAIN = (
+    *("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size", "rms_norm_eps"),
+    "max_position_embeddings",
+)
 
 
 def _text_from_hf(source: Mapping[str, Any], *, tied: bool) -> TextConfig:
@@ -214,11 +209,12 @@ def _text_from_hf(source: Mapping[str, Any], *, tied: bool) -> TextConfig:
     if odd := sorted(set(source.get("layer_types") or ()) - {"full_attention"}):
         raise ValueError(f"layer_types name {', '.join(odd)}; only full attention is implemented, and released")
     _require_silu("text", source)
-    fields = {name: source[_HUB_NAMES.get(name, name)] for name in _TEXT_PLAIN if _HUB_NAMES.get(name, name) in source}
-    base = {name: fields.get(name, getattr(TextConfig, name)) for name in _TEXT_PLAIN}
+    base = {name: source.get(_HUB_NAMES.get(name, name), getattr(TextConfig, name)) for name in _TEXT_PLAIN}
     kv_heads = source.get("num_key_value_heads", TextConfig.num_kv_heads)
     rope = dict(source.get("rope_scaling") or source.get("rope_parameters") or {})
-    _require_plain_rope(rope)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "mrope"):
+        raise ValueError(f"rope type is {kind!r}; only 'default' / 'mrope' is implemented")
     head_dim = source.get("head_dim")
     return TextConfig(
         **base,
@@ -227,7 +223,6 @@ def _text_from_hf(source: Mapping[str, Any], *, tied: bool) -> TextConfig:
         rope_theta=float(rope.get("rope_theta", source.get("rope_theta", TextConfig.rope_theta))),
         mrope_section=tuple(rope.get("mrope_section", TextConfig.mrope_section)),
         tie_word_embeddings=tied,
-        max_position_embeddings=source.get("max_position_embeddings", TextConfig.max_position_embeddings),
     )
 
 
@@ -237,9 +232,8 @@ def _vision_from_hf(source: Mapping[str, Any]) -> VisionConfig:
     aliased = {name: source[alias] for name, alias in _VISION_ALIASES.items() if alias in source}
     fields = aliased | {name: _frozen(source[name]) for name in names if name in source}
     for name in ("patch_size", "temporal_patch_size"):
-        value = fields.get(name)
-        if isinstance(value, tuple):
-            raise ValueError(f"vision {name} is {list(value)}; only one number is supported")
+        if isinstance(fields.get(name), tuple):
+            raise ValueError(f"vision {name} is {list(fields[name])}; only one number is supported")
     rope = source.get("rope_parameters") or {}
     theta = rope.get("rope_theta", source.get("rope_theta", VisionConfig.rope_theta))
     return VisionConfig(**fields, rope_theta=float(theta))
@@ -248,12 +242,6 @@ def _vision_from_hf(source: Mapping[str, Any]) -> VisionConfig:
 def _require_silu(part: str, source: Mapping[str, Any]) -> None:
     if source.get("hidden_act", "silu") != "silu":
         raise ValueError(f"{part} hidden_act is {source['hidden_act']!r}; only 'silu' is implemented")
-
-
-def _require_plain_rope(rope: Mapping[str, Any]) -> None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ("default", "mrope"):
-        raise ValueError(f"rope type is {kind!r}; only 'default' / 'mrope' is implemented")
 
 
 def _frozen(value: Any) -> Any:

@@ -48,17 +48,11 @@ _POLICIES = {
 
 @dataclasses.dataclass(frozen=True)
 class HFTensor:
-    """Where a weight lives in a Hugging Face checkpoint.
+    """Where a weight lives in a Hugging Face checkpoint."""
 
-    Attributes:
-      name: hub name; '{}' stands for the layer number of a stacked weight.
-      shape: shape of one tensor of that name.
-      transposed: ours is `tensor.reshape(shape[0], -1).T` (torch keeps [out, in]), else only reshaped.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    transposed: bool
+    name: str  # hub name; '{}' stands for the layer number of a stacked weight
+    shape: tuple[int, ...]  # of one tensor of that name
+    transposed: bool  # ours is `tensor.reshape(shape[0], -1).T` (torch keeps [out, in]), else only reshaped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +127,12 @@ class Linear(nnx.Module):
     ):
         self.inputs, self.outputs = inputs, outputs
         home = HFTensor(hf + ".weight", hf_shape or (outputs.total, inputs.total), transposed=True)
-        self.kernel = weight(
+        sizes, axes, init = (
             inputs.sizes + outputs.sizes,
-            axes=inputs.names + outputs.names,
-            hf=home,
-            init=Init(std=gain * inputs.total**-0.5),
+            inputs.names + outputs.names,
+            Init(std=gain * inputs.total**-0.5),
         )
+        self.kernel = weight(sizes, axes=axes, hf=home, init=init)
         home = HFTensor(hf + ".bias", (outputs.total,), transposed=False)
         self.bias = nnx.data(weight(outputs.sizes, axes=outputs.names, hf=home, init=Init()) if bias else None)
 

@@ -47,39 +47,29 @@ def _declared(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
 class Model:
     """What to compute and how.
 
-    Attributes:
-      config: shapes and token ids.
-      compute_dtype: dtype of activations; weights are cast to it where they are used.
-      remat: what the backward pass recomputes instead of keeping it (`layers.Remat`).
-      unrolled: `decode` runs the layers one by one instead of scanning them (`text.Unrolled`): a faster step on CPU,
-        and a program that compiles longer; elsewhere a copy of the weights for nothing.
-      mesh: over whose batch axes prompts are split; None where there is one device, or the compiler is to decide.
+    Where `unrolled`, `decode` runs the layers one by one instead of scanning them (`text.Unrolled`): a faster step on
+    CPU, and a program that compiles longer; elsewhere a copy of the weights for nothing.
     """
 
     config: ModelConfig
-    compute_dtype: Any = jnp.float32
-    remat: layers.Remat = "none"
+    compute_dtype: Any = jnp.float32  # of activations; weights are cast to it where they are used
+    remat: layers.Remat = "none"  # what the backward pass recomputes instead of keeping it
     unrolled: bool = False
-    mesh: Mesh | None = None
+    mesh: Mesh | None = None  # over whose batch axes prompts are split; None: one device, or the compiler decides
 
     @classmethod
-    def create(
-        cls,
-        config: ModelConfig,
-        *,
-        compute_dtype: Any = jnp.float32,
-        remat: layers.Remat = "none",
-        unrolled: bool = False,
-        mesh: Mesh | None = None,
-    ) -> Model:
-        return cls(config, compute_dtype=jnp.dtype(compute_dtype), remat=remat, unrolled=unrolled, mesh=mesh)
+    def create(cls, config: ModelConfig, *, compute_dtype: Any = jnp.float32, **settings: Any) -> Model:
+        """The model with the dtype by name or type; other settings as above."""
+        return cls(config, jnp.dtype(compute_dtype), **settings)
 
     @property
     def specs(self) -> dict[str, Any]:
         """`ParamSpec` of every leaf, as a nested dict."""
-        _, state = _declared(self.config)
-        return _map_state(
-            lambda p: ParamSpec(p.get_value().shape, *(p.get_metadata(name) for name in ("axes", "hf", "init"))), state
+        return nnx.traversals.unflatten_mapping(
+            {
+                path: ParamSpec(p.get_value().shape, *(p.get_metadata(name) for name in ("axes", "hf", "init")))
+                for path, p in nnx.to_flat_state(_declared(self.config)[1])
+            }
         )
 
     def abstract(self, dtype: Any = jnp.float32) -> Params:
@@ -108,8 +98,6 @@ class Model:
         """Image tokens [M, I·F, D], F = P/4, in natural order; no token reads the rows of unused patches.
 
         Args:
-          params: model weights.
-          vision: the images.
           done: what a call with `stop=first` gave.
           first: number of the first of the tower's STAGES that is still to run.
           stop: number of the stage to stop before; the result is then [M, I, P, C], to go on from.
@@ -146,12 +134,9 @@ class Model:
         """Completions after a prefix that is computed and stored once a prompt: hidden [M, G, T, D].
 
         Args:
-          params: model weights.
-          tokens: int32 [M, G, T].
-          mask: bool [M, G, T], True on real tokens.
+          tokens, mask: int32 and bool [M, G, T].
           next_position: int32 [M], M-RoPE position of completion index 0.
-          prefix: KV of `prefix()`.
-          prefix_mask: bool [M, S], the prompts' mask.
+          prefix, prefix_mask: KV of `prefix()`, and the prompts' mask, bool [M, S].
         """
         text = self.modules(params).text
         x = meshes.looked_up(text.embed(tokens, dtype=self.compute_dtype), self.mesh)
@@ -226,35 +211,19 @@ class Model:
         *,
         temperature: float | jax.Array = 1.0,
         banned: jax.Array | None = None,
-        chunk: int | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Log-prob of each target and entropy of its distribution, both float32 of the shape of `targets`.
+        """Log-probs and entropies of `vocabulary.token_logps`, of hidden [..., D] at the positions before the targets.
 
-        The distribution is softmax(logits / temperature) with banned ids removed; see `vocabulary.token_logps`. A
-        banned target gets a finite log-prob near -1e30: mask it, as any target that is not trained on.
-
-        Args:
-          params: model weights.
-          hidden: [..., D] after the final norm, at the position before each target.
-          targets: int [...].
-          temperature: divides the logits; takes no gradient.
-          banned: bool [V], ids that cannot be sampled.
-          chunk: positions at a time on a device; None is as many as `vocabulary.ROOM` allows.
+        The distribution is softmax(logits / temperature) with banned ids removed. A banned target gets a finite
+        log-prob near -1e30: mask it, as any target that is not trained on.
         """
         table = self._output_table(params)
-        size = vocabulary.rows(table.shape[0]) if chunk is None else chunk
-        settings = {"temperature": temperature, "banned": banned}
-        return vocabulary.token_logps(table, hidden, targets, **settings, rows=size, mesh=self.mesh)
+        settings = {"temperature": temperature, "banned": banned, "rows": vocabulary.rows(table.shape[0])}
+        return vocabulary.token_logps(table, hidden, targets, **settings, mesh=self.mesh)
 
     def _output_table(self, params: Params) -> jax.Array:
         owner = params["text"]["embed"] if self.config.text.tie_word_embeddings else params["lm_head"]
         return owner["table"]
-
-
-def _map_state(fn, state: nnx.State) -> dict[str, Any]:
-    """A plain nested dict of fn(param) from a state of params."""
-    flat = {path: fn(param) for path, param in nnx.to_flat_state(state)}
-    return nnx.traversals.unflatten_mapping(flat)
 
 
 def _fill(state: nnx.State, params: Params) -> nnx.State:

@@ -70,7 +70,6 @@ def mrope_positions(
     Args:
       tokens: int [S], one prompt without padding.
       grids: (t, h, w) in patches of each image and video, in the order they stand in the prompt.
-      config: gives the placeholder ids and the merge size.
       video_seconds: seconds between grid steps of each video, in order; 1.0 each when absent.
 
     Returns:
@@ -91,7 +90,10 @@ def mrope_positions(
             out[at:stop] = (position + np.arange(stop - at))[:, None]
             position += stop - at
         else:
-            grid = _grid(grids, used, at)
+            if used >= len(grids):
+                place = f"a placeholder at token {at} for image {used}"
+                raise ValueError(f"the prompt has {place}, but only {len(grids)} grids are given")
+            grid = grids[used]
             # Both factors are float32, as in the reference, since frame times are rounded down afterwards.
             rate = np.float32(config.vision.tokens_per_second)
             interval = float(rate * np.float32(next(seconds))) if kinds[at] == 2 else 1.0
@@ -110,14 +112,6 @@ def mrope_positions(
     if used != len(grids):
         raise ValueError(f"{len(grids)} image grids given, but the prompt has placeholders for {used}")
     return out, int(out.max(initial=-1)) + 1
-
-
-def _grid(grids: Sequence[tuple[int, int, int]], index: int, at: int) -> tuple[int, int, int]:
-    if index >= len(grids):
-        raise ValueError(
-            f"the prompt has a placeholder at token {at} for image {index}, but only {len(grids)} grids are given"
-        )
-    return grids[index]
 
 
 def _block_positions(grid: tuple[int, int, int], *, merge: int, interval: float) -> np.ndarray:

@@ -101,10 +101,8 @@ class Tower(nnx.Module):
         """Runs some of STAGES, in order.
 
         Args:
-          inputs: the images.
           dtype: of the activations.
           stages: which to run; the first takes the patches of `inputs`, the others what the one before gave.
-          remat: of the blocks.
           mesh: over whose batch axes M is split.
           done: what the stages before gave; None when there are none.
 

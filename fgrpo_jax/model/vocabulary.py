@@ -45,8 +45,7 @@ def token_logps(
 
     Args:
       table: [V, D], cast to the dtype of `hidden`; its gradient is summed over chunks in at least float32.
-      hidden: [..., D].
-      targets: int [...].
+      hidden, targets: [..., D] and int [...].
       temperature: divides the logits; takes no gradient.
       banned: bool [V], ids of probability 0, or None.
       rows: positions of a chunk, on each device.

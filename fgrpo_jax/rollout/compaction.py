@@ -66,14 +66,10 @@ def shrink(batch: Batch, *, parts: int, size: int) -> Batch:
 
     def take(x: jax.Array) -> jax.Array:
         """Rows [A, W, ...] -> [R, 1, ...]."""
-        flat = _pick(x.reshape(parts, -1, *x.shape[2:]), order)
-        return flat.reshape(parts * size, 1, *x.shape[2:])
+        return _pick(x.reshape(parts, -1, *x.shape[2:]), order).reshape(parts * size, 1, *x.shape[2:])
 
-    fields: dict[str, Any] = {
-        name: None if value is None else take(value)
-        for name, value in vars(rows).items()
-        if name not in ("t", "next_position", "cache")
-    }
+    others = {name: value for name, value in vars(rows).items() if name not in ("t", "next_position", "cache")}
+    fields: dict[str, Any] = jax.tree.map(take, others)
     cache = jax.tree.map(lambda x: jax.vmap(take)(x), rows.cache)
     next_position = take(jnp.broadcast_to(rows.next_position[:, None], rows.done.shape))[:, 0]
     moved = rows.replace(next_position=next_position, cache=cache, **fields)
@@ -105,11 +101,9 @@ def _group(batch: Batch) -> int:
 
 
 def _places(shared: Shared, order: jax.Array, *, alive: jax.Array, group: int) -> Shared:
-    """Where the rows of `order` [parts, R/parts] stand, with the prefixes of unused prompts dropped if rows are fewer.
+    """Where the rows of `order` [parts, R/parts], those that stay, stand; `alive` is bool, like `order`.
 
-    Args:
-      order: which of the present rows stay.
-      alive: bool, like `order`.
+    The prefixes of unused prompts are dropped if rows are fewer than prompts.
     """
     parts, size = order.shape
     prompts = shared.mask.shape[0] // parts

@@ -17,48 +17,35 @@ import numpy as np
 class Distribution:
     """How logits become the distribution that is sampled.
 
-    Attributes:
-      banned: bool [V], ids that are never drawn.
-      eos_ids: ids that end a rollout; only `min_new_tokens` needs to know them here.
-      temperature: divides the logits; 0 is greedy, whose log-probs are those at temperature 1.
-      top_k: only the k likeliest ids; 0 is all.
-      top_p: only the fewest likeliest ids whose probabilities reach p; 1.0 is all.
-      min_p: only ids at least this share as likely as the likeliest; 0.0 is all.
-      repetition_penalty: logits of ids that stand in the prompt or the rollout are divided by this where positive and
-        multiplied where negative (Keskar et al. 2019); 1.0 is none.
-      min_new_tokens: EOS ids are forbidden before this many tokens.
+    A repetition penalty divides the logits of ids that stand in the prompt or the rollout where they are positive, and
+    multiplies them where negative (Keskar et al. 2019).
 
     Raises:
       ValueError: a setting out of its range, with the range.
     """
 
-    banned: np.ndarray
-    eos_ids: tuple[int, ...] = ()
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    min_new_tokens: int = 0
+    banned: np.ndarray  # bool [V], ids that are never drawn
+    eos_ids: tuple[int, ...] = ()  # ids that end a rollout; only `min_new_tokens` needs to know them here
+    temperature: float = 1.0  # divides the logits; 0 is greedy, whose log-probs are those at temperature 1
+    top_k: int = 0  # only the k likeliest ids; 0 is all
+    top_p: float = 1.0  # only the fewest likeliest ids whose probabilities reach p; 1.0 is all
+    min_p: float = 0.0  # only ids at least this share as likely as the likeliest; 0.0 is all
+    repetition_penalty: float = 1.0  # 1.0 is none
+    min_new_tokens: int = 0  # EOS ids are forbidden before this many tokens
 
     def __post_init__(self) -> None:
         _check_banned(self.banned, self.eos_ids)
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(
-                f"sampler temperature is {self.temperature}; it must be finite and at least 0 (0 is greedy)"
-            )
-        if self.top_k < 0:
-            raise ValueError(f"sampler top_k is {self.top_k}; it must be at least 1, or 0 for the whole vocabulary")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"sampler top_p is {self.top_p}; it must be in (0, 1], 1 for the whole vocabulary")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"sampler min_p is {self.min_p}; it must be in [0, 1], 0 for the whole vocabulary")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(
-                f"sampler repetition_penalty is {self.repetition_penalty}; it must be positive, 1 for no penalty"
-            )
-        if self.min_new_tokens < 0:
-            raise ValueError(f"sampler min_new_tokens is {self.min_new_tokens}; it must be at least 0")
+        bounds = {
+            "temperature": (0 <= self.temperature < float("inf"), "finite and at least 0 (0 is greedy)"),
+            "top_k": (self.top_k >= 0, "at least 1, or 0 for the whole vocabulary"),
+            "top_p": (0 < self.top_p <= 1, "in (0, 1], 1 for the whole vocabulary"),
+            "min_p": (0 <= self.min_p <= 1, "in [0, 1], 0 for the whole vocabulary"),
+            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "positive, 1 for no penalty"),
+            "min_new_tokens": (self.min_new_tokens >= 0, "at least 0"),
+        }
+        for name, (holds, bound) in bounds.items():
+            if not holds:
+                raise ValueError(f"sampler {name} is {getattr(self, name)}; it must be {bound}")
 
     @property
     def greedy(self) -> bool:
@@ -67,7 +54,7 @@ class Distribution:
 
     @property
     def penalises(self) -> bool:
-        """What was said counts: `scores` needs `seen`."""
+        """Whether ids of prompt and rollout count: `scores` then needs `seen`."""
         return self.repetition_penalty != 1.0
 
     @property
@@ -76,7 +63,7 @@ class Distribution:
         cut = self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
         return cut or self.penalises or self.min_new_tokens > 0
 
-    def scores(self, logits: jax.Array, *, index: jax.Array | int, seen: jax.Array | None) -> jax.Array:
+    def scores(self, logits: jax.Array, *, index: jax.Array | int = 0, seen: jax.Array | None = None) -> jax.Array:
         """Logits [..., V] → float32 logits of the distribution drawn from, -inf where an id cannot be drawn.
 
         Args:

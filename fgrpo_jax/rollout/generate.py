@@ -18,19 +18,12 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """Rollouts on the host.
+    """Rollouts on the host."""
 
-    Attributes:
-      rollouts: numpy leaves, shapes as in `Rollouts`; with several processes, of this one's prompts.
-      texts: [M][G] decoded completions, without special tokens.
-      tokens: completion tokens drawn, each rollout's EOS included.
-      seconds: from the call to the arrival of the arrays; the first call of a batch shape includes its compilation.
-    """
-
-    rollouts: Rollouts
-    texts: tuple[tuple[str, ...], ...]
-    tokens: int
-    seconds: float
+    rollouts: Rollouts  # numpy leaves; with several processes, of this one's prompts
+    texts: tuple[tuple[str, ...], ...]  # [M][G] decoded completions, without special tokens
+    tokens: int  # completion tokens drawn, each rollout's EOS included
+    seconds: float  # until the arrays arrived; the first call of a batch shape includes its compilation
 
     @property
     def tokens_per_second(self) -> float:
@@ -55,20 +48,19 @@ def generate(
     seed: int,
     purpose: int | str,
     step: int,
-    features: Any = None,
 ) -> Generation:
     """Samples a batch, waits for it and decodes it.
 
     Args:
       prompts: M prompts (numpy or device leaves); rows of filling (mask False throughout) come back as empty texts.
       decode: ids → text, special tokens skipped (`Processor.decode`).
-      seed, purpose, step, features: as in `Sampler.sample`.
+      seed, purpose, step: as in `Sampler.sample`.
+
     Raises:
       FloatingPointError: a drawn token's log-prob is not finite, which means the parameters or the inputs are not.
     """
     start = time.perf_counter()
-    drawn = sampler.sample(params, prompts, seed=seed, purpose=purpose, step=step, features=features)
-    rollouts = fetched(drawn)
+    rollouts = fetched(sampler.sample(params, prompts, seed=seed, purpose=purpose, step=step))
     seconds = time.perf_counter() - start
     bad = ~np.isfinite(rollouts.logps).all(axis=-1)
     if bad.any():
@@ -76,10 +68,7 @@ def generate(
             f"{int(bad.sum())} of {bad.size} rollouts have a log-prob that is not finite: check the weights for NaN"
         )
     return Generation(
-        rollouts=rollouts,
-        texts=decode_texts(rollouts, decode),
-        tokens=int(rollouts.mask.sum()),
-        seconds=seconds,
+        rollouts=rollouts, texts=decode_texts(rollouts, decode), tokens=int(rollouts.mask.sum()), seconds=seconds
     )
 
 

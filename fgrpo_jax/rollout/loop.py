@@ -51,23 +51,14 @@ class Shared:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decoder:
-    """Draws tokens for rows of one model.
+    """Draws tokens for rows of one model."""
 
-    Attributes:
-      model: as in `Sampler`.
-      distribution: what is drawn from.
-      window: T, completion tokens at most.
-      pad_id: id written after the end.
-      check_every: tokens between two looks at who is still alive.
-      stops: stop sequences; None for none.
-    """
-
-    model: Any
-    distribution: Distribution
-    window: int
-    pad_id: int
-    check_every: int
-    stops: StopTable | None = None
+    model: Any  # as in `Sampler`
+    distribution: Distribution  # what is drawn from
+    window: int  # T, completion tokens at most
+    pad_id: int  # written after the end
+    check_every: int  # tokens between two looks at who is still alive
+    stops: StopTable | None  # stop sequences; None for none
 
     def begin(self, prompts: PromptBatch, first: jax.Array, keys: jax.Array, *, cache_dtype: Any) -> Rows:
         """Rows [M, G] before their first token.
@@ -101,16 +92,15 @@ class Decoder:
 
     def run(self, params: Any, shared: Shared, rows: Rows, *, until: Any) -> Rows:
         """Draws until `until(rows)`, bool [], holds (looked at every `check_every` tokens) or the window is full."""
-        end = self.window
         prefix, cache = self.model.enter(params, shared.prefix, rows.cache)
         shared, rows = shared.replace(prefix=prefix), rows.replace(cache=cache)
 
         def several(rows: Rows) -> Rows:
             body = lambda _, rows: self._step(params, shared, rows)  # noqa: E731
-            return jax.lax.fori_loop(0, jnp.minimum(self.check_every, end - rows.t), body, rows)
+            return jax.lax.fori_loop(0, jnp.minimum(self.check_every, self.window - rows.t), body, rows)
 
         with jax.named_scope("decode"):
-            rows = jax.lax.while_loop(lambda rows: (rows.t < end) & ~until(rows), several, rows)
+            rows = jax.lax.while_loop(lambda rows: (rows.t < self.window) & ~until(rows), several, rows)
         return rows.replace(cache=self.model.leave(rows.cache, rows=rows.done.shape))
 
     def _step(self, params: Any, shared: Shared, rows: Rows) -> Rows:

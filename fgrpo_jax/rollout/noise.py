@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 IMPL = "threefry2x32"
-"""The only generator whose bits under vmap do not depend on the layout; 'rbg' and 'unsafe_rbg' do, and are refused."""
+"""The only generator whose bits under vmap do not depend on the layout; those of 'rbg' and 'unsafe_rbg' do."""
 
 
 def key_words(seed: int, *, purpose: int | str, step: int) -> np.ndarray:
@@ -31,9 +31,7 @@ def key_words(seed: int, *, purpose: int | str, step: int) -> np.ndarray:
 def noise_keys(words: jax.Array, *, prompt_id: jax.Array, occurrence: jax.Array, group_size: int) -> jax.Array:
     """Keys [M, G], one a rollout: fold-in of seed, purpose, step, prompt id, occurrence, group index, in this order.
 
-    Args:
-      words: uint32 [3] of `key_words`.
-      prompt_id, occurrence: uint32 [M] of the batch.
+    `words` are those of `key_words`; prompt ids and occurrences are uint32 [M].
     """
     shape = (prompt_id.shape[0], group_size)
     rows = jnp.stack([prompt_id, occurrence], axis=1)[:, None]
@@ -62,13 +60,7 @@ def gumbel(keys: jax.Array, t: jax.Array, vocab: int) -> jax.Array:
     return jax.vmap(jax.vmap(one, in_axes=(0, over)), in_axes=(0, over))(keys, t)
 
 
-def check_generator(impl: str) -> None:
-    """Refuses what would draw other bits elsewhere.
-
-    Raises:
-      ValueError: another generator than threefry, or its partitionable form switched off.
-    """
-    if impl != IMPL:
-        raise ValueError(f"random generator {impl!r} draws other bits in another batch layout; use {IMPL!r}")
+def require_partitionable() -> None:
+    """Raises a ValueError where the generator would draw other bits in another batch layout."""
     if not jax.config.jax_threefry_partitionable:
         raise ValueError("jax_threefry_partitionable is off, which changes every draw; leave it at its default (on)")

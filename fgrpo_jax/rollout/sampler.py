@@ -24,7 +24,7 @@ from fgrpo_jax.rollout import compaction, noise
 from fgrpo_jax.rollout.compaction import Batch
 from fgrpo_jax.rollout.distribution import Distribution
 from fgrpo_jax.rollout.loop import Decoder, Rows, Shared, last_real
-from fgrpo_jax.rollout.noise import IMPL, key_words
+from fgrpo_jax.rollout.noise import key_words
 from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.rollout.stopping import StopTable
 
@@ -38,7 +38,7 @@ class Sampler:
       model: object with `encode`, `prefix`, `decode`, `logits` and `empty_cache` (model.qwen2_5_vl.Model).
       settings: how completions are drawn. Temperature 0 is greedy, whose log-probs are those at temperature 1. With
         truncation (top_k, top_p, min_p) log-probs are of the truncated distribution, the one drawn from, so a learner
-        without an importance correction must refuse them (`truncated`).
+        without an importance correction must refuse them (`Distribution.truncated`).
       eos_ids: ids that end a rollout; () runs every rollout to `max_new_tokens`.
       pad_id: id written after the end. It may equal an EOS id: the mask, not the id, says what is content.
       banned: bool [V], ids that must never be drawn (image placeholders, ids beyond the tokenizer).
@@ -49,8 +49,8 @@ class Sampler:
       param_shardings: layout of the parameters while sampling (mesh.SAMPLE_RULES), in their structure. They are brought
         into it once a call, so that no decode step gathers a weight; None leaves them as they come.
       compact: whether living rows move to smaller batches as others end. `sample` then waits for the last token.
-      impl: random generator; anything but threefry2x32 is refused.
       compiler_options: XLA options of this program alone.
+
     Raises:
       ValueError: a setting out of its range, with the range.
     """
@@ -68,12 +68,14 @@ class Sampler:
         cache_dtype: Any = None,
         mesh: Mesh | None = None,
         param_shardings: Any = None,
-        impl: str = IMPL,
         compiler_options: dict[str, Any] | None = None,
     ) -> None:
         group_size, max_new_tokens = settings.group_size, settings.max_new_tokens
-        _check_sizes(group_size=group_size, max_new_tokens=max_new_tokens, check_every=check_every)
-        noise.check_generator(impl)
+        sizes = {"group_size": group_size, "max_new_tokens": max_new_tokens, "check_every": check_every}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"sampler {name} is {value}; it must be at least 1")
+        noise.require_partitionable()
         self.model = model
         self.group_size = group_size
         self.max_new_tokens = max_new_tokens
@@ -99,15 +101,10 @@ class Sampler:
         self._programs = {
             "sample": self._program(self._sample),
             "begin": self._program(self._begin),
-            "more": self._program(self._more, donate_argnums=1),
+            "more": self._program(self._decode, donate_argnums=1),
             "shrink": self._program(self._shrink),
             "collect": self._program(self._collect),
         }
-
-    @property
-    def truncated(self) -> bool:
-        """The distribution is not the policy's own; training must refuse its log-probs (`Distribution.truncated`)."""
-        return self.distribution.truncated
 
     @property
     def compilations(self) -> int:
@@ -121,12 +118,12 @@ class Sampler:
         """Draws the rollouts of one batch, on the device; returns before they are ready (asynchronous dispatch).
 
         Args:
-          params: parameters of the model.
           prompts: M prompts. A row whose mask is False throughout is filling: it emits nothing and is never waited for.
           seed: of the run, 0 <= seed < 2**32.
           purpose: what the rollouts are for ('train', 'eval', ...): other purposes, other noise.
           step: rollout step, 0 <= step < 2**32.
           features: merged image features [M, I·F, D], when already encoded; None encodes `prompts.vision` here.
+
         Raises:
           ValueError: a seed or step out of range.
         """
@@ -162,9 +159,7 @@ class Sampler:
             _ahead(self._programs["collect"], batch)
         return first
 
-    def prefill(
-        self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array, *, group_size: int
-    ) -> tuple[Shared, Rows]:
+    def prefill(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Shared, Rows]:
         """What rollouts of the prompts share, and their rows before the first token. For tracing."""
         with jax.named_scope("vision"):
             if features is None:
@@ -173,31 +168,24 @@ class Sampler:
             hidden, prefix = self.model.prefix(params, prompts, features)
             prefix = self._constrain(prefix, axis=1)
             first = last_real(hidden, prompts.mask)
-        keys = noise.noise_keys(
-            words, prompt_id=prompts.prompt_id, occurrence=prompts.occurrence, group_size=group_size
-        )
+        numbers = {"prompt_id": prompts.prompt_id, "occurrence": prompts.occurrence}
+        keys = noise.noise_keys(words, **numbers, group_size=self.group_size)
         rows = self.decoder.begin(prompts, first, keys, cache_dtype=self.cache_dtype)
         return Shared(prefix, prompts.mask), self._constrain_rows(rows)
-
-    def scores(self, logits: jax.Array, *, index: jax.Array | int = 0, seen: jax.Array | None = None) -> jax.Array:
-        """`Distribution.scores` of this sampler; `index` counts tokens before, for `min_new_tokens`."""
-        return self.distribution.scores(logits, index=index, seen=seen)
 
     # ------------------------------------------------------------------------------------------------ traced from here
     def _sample(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> Rollouts:
         """Prefill, then the decode loop. words: uint32 [3] of `key_words`."""
-        params = self._laid_out(params)
-        shared, rows = self.prefill(params, prompts, features, words, group_size=self.group_size)
+        if self.param_shardings is not None:
+            params = jax.lax.with_sharding_constraint(params, self.param_shardings)
+        shared, rows = self.prefill(params, prompts, features, words)
         rows = self.decoder.run(params, shared, rows, until=lambda rows: rows.done.all())
         return self._constrain(compaction.collect(Batch(rows, shared)), axis=0)
 
     def _begin(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Batch, jax.Array]:
         """The same up to the first compaction."""
-        shared, rows = self.prefill(params, prompts, features, words, group_size=self.group_size)
+        shared, rows = self.prefill(params, prompts, features, words)
         return self._decode(params, Batch(rows, shared))
-
-    def _more(self, params: Any, batch: Batch) -> tuple[Batch, jax.Array]:
-        return self._decode(params, batch)
 
     def _shrink(self, batch: Batch) -> Batch:
         size = self._size(batch)
@@ -239,11 +227,6 @@ class Sampler:
     def _parts(self) -> int:
         """How many parts the prompts are split into over devices."""
         return 1 if self.mesh is None else meshes.batch_size(self.mesh)
-
-    def _laid_out(self, params: Any) -> Any:
-        return (
-            params if self.param_shardings is None else jax.lax.with_sharding_constraint(params, self.param_shardings)
-        )
 
     def _constrain_rows(self, rows: Rows) -> Rows:
         """Splits rows over the batch axes of the mesh."""
@@ -287,9 +270,3 @@ def _ahead(program: Any, *args: Any) -> tuple[jax.stages.Compiled, Any]:
         lowered.out_info,
         compiled.output_shardings,
     )
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"sampler {name} is {value}; it must be at least 1")

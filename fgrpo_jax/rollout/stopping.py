@@ -22,13 +22,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StopTable:
-    """The automaton of one tokenizer and one set of stop sequences; state 0 has read nothing of any.
+    """The automaton of one tokenizer and one set of stop sequences; state 0 has read nothing of any."""
 
-    Attributes:
-      table: int [states, V], twice the state after a token, plus one where the token completes a stop sequence.
-    """
-
-    table: np.ndarray
+    table: np.ndarray  # int [states, V], twice the state after a token, plus one where it completes a stop sequence
 
     def read(self, state: jax.Array, token: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(state after the token, whether it completes a stop sequence), each [...] like state and token."""

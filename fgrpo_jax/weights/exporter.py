@@ -19,7 +19,7 @@ import numpy as np
 
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
 from fgrpo_jax.weights import hub_folder, page_cache
-from fgrpo_jax.weights.leaves import BLOCK, THREADS, TILE, Leaf, Progress, ignore, leaves, move
+from fgrpo_jax.weights.leaves import BLOCK, THREADS, TILE, Leaf, Progress, by_path, ignore, leaves, move
 from fgrpo_jax.weights.shards import INDEX, Planned, index_of, plan_files
 
 
@@ -64,20 +64,16 @@ def save_hf(
     """Write a hub-layout folder that `transformers` loads. It appears whole or not at all.
 
     Args:
-      folder: must not exist, or be empty.
       params: as `model.init` or `load_hf` give them, all of them on devices of this process.
-      model: its config becomes config.json.
       dtype: of the tensors; None keeps that of the params.
-      source: see `write_hf`.
-      shard_bytes: a file is closed before it grows beyond this.
+      folder, model, source, shard_bytes: see `write_hf`.
 
     Raises:
       FileExistsError: `folder` holds something.
       OSError: the disk is full; names file and tensor.
       ValueError: a leaf has another shape than the model declares.
     """
-    flat = jax.tree_util.tree_leaves_with_path(params)
-    arrays = {jax.tree_util.keystr(path, simple=True, separator="."): array for path, array in flat}
+    arrays = by_path(params)
     expected = {leaf.path: leaf.spec.shape for leaf in leaves(model)}
     if odd := sorted(expected.keys() ^ arrays.keys()):
         raise ValueError(f"params do not have the structure of the model: {odd[:3]} missing or unknown")
@@ -103,9 +99,7 @@ def write_hf(
 
     Args:
       folder: must not exist, or be empty; it appears when the last process is done.
-      stored: where the arrays are read.
       model: its config becomes config.json.
-      dtype: of the tensors.
       source: Hugging Face folder whose tokenizer, processor and generation files are copied. The repetition penalty of
         the generation config becomes 1.0: the policy was trained without one.
       shard_bytes: a file is closed before it grows beyond this.
@@ -123,8 +117,8 @@ def write_hf(
         with contextlib.ExitStack() as stack:
             places = _places(beside, own, stack)
             with ThreadPoolExecutor(THREADS) as pool:
-                jobs = [(leaf, rows) for leaf in every for rows in _groups(leaf, stored) if _wanted(leaf, rows, places)]
-                list(pool.map(lambda job: _write_rows(job[0], job[1], stored, dtype, places, progress), jobs))
+                jobs = [(leaf, rows) for leaf in every for rows in _groups(leaf, stored)]
+                list(pool.map(lambda job: _write_rows(*job, stored, dtype, places, progress), jobs))
             for place in {place.path: place for place in places.values()}.values():
                 with _disk_errors(f"{place.path.name} could not be written"):
                     page_cache.to_disk(place.handle)
@@ -149,9 +143,9 @@ def _places(folder: Path, files: list[Planned], stack: contextlib.ExitStack) -> 
     """Tensor name -> place, the files opened and begun with their headers."""
     places: dict[str, _Place] = {}
     for file in files:
-        handle = os.open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        stack.callback(os.close, handle)
         path, due = folder / file.name, page_cache.Due()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        stack.callback(os.close, handle)
         places |= {name: _Place(handle, path, start, due) for name, start in file.starts.items()}
         _write_at(handle, np.frombuffer(file.header, np.uint8), 0)
     return places
@@ -165,19 +159,17 @@ def _groups(leaf: Leaf, stored: Stored) -> Iterator[slice]:
         yield slice(start, min(start + step, size))
 
 
-def _wanted(leaf: Leaf, rows: slice, places: Mapping[str, _Place]) -> bool:
-    return any(name in places for name in (leaf.names[rows] if leaf.stacked else leaf.names))
-
-
 def _write_rows(
     leaf: Leaf, rows: slice, stored: Stored, dtype: np.dtype, places: Mapping[str, _Place], progress: Progress
 ) -> None:
+    names = leaf.names[rows] if leaf.stacked else leaf.names
+    if places.keys().isdisjoint(names):
+        return
     block = stored.read(leaf, rows.start, rows.stop)
-    if leaf.stacked:
-        pieces = [(name, piece, 0) for name, piece in zip(leaf.names[rows], block, strict=True) if name in places]
-    else:
-        pieces = [(leaf.names[0], block, rows.start)]
-    for name, piece, first in pieces:
+    pieces, first = (block, 0) if leaf.stacked else ([block], rows.start)
+    for name, piece in zip(names, pieces, strict=True):
+        if name not in places:
+            continue
         place = places[name]
         with _disk_errors(f"tensor {name!r} could not be written into {place.path.name}"):
             _write_piece(leaf, piece, place, first, dtype)

@@ -16,18 +16,9 @@ from typing import Any
 from fgrpo_jax.model.config import ModelConfig
 
 TRAVELLERS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.json",
-    "chat_template.jinja",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "processor_config.json",
-    "generation_config.json",
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.json", "chat_template.jinja"),
+    *("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", "generation_config.json"),
 )
 """Files that travel with the weights; those that a folder lacks are not missed."""
 
@@ -75,17 +66,13 @@ def appearing(target: Path, process: Process = (0, 1)) -> Iterator[Path]:
             raise OSError(f"another process of the {count} that write {target} has failed: nothing is kept")
         marks[number].touch()
         if all(mark.exists() for mark in marks):
-            _take_name(beside, target, marks)
+            for mark in marks:
+                mark.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # two processes saw the last mark; the other has renamed it
+                os.replace(beside, target)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-
-
-def _take_name(beside: Path, target: Path, marks: list[Path]) -> None:
-    for mark in marks:
-        mark.unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):  # two processes saw the last mark; the other one has renamed it
-        os.replace(beside, target)
 
 
 def write_config(folder: Path, config: ModelConfig, dtype: str) -> None:
@@ -109,18 +96,10 @@ def write_travellers(folder: Path, config: ModelConfig, source: Path | None) -> 
     if path.is_file():
         generation = json.loads(path.read_text(encoding="utf-8"))
     else:
-        generation = _generation(config)
+        generation = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     if not math.isclose(generation.get("repetition_penalty", 1.0), 1.0):
         generation["repetition_penalty"] = 1.0
     write_json(path, generation)
-
-
-def _generation(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_token_id,
-        "pad_token_id": config.pad_token_id,
-    }
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
-from fgrpo_jax.weights.leaves import BLOCK, THREADS, TILE, Leaf, Progress, hub_name, ignore, leaves, move
+from fgrpo_jax.weights.leaves import BLOCK, THREADS, TILE, Leaf, hub_name, leaves, move
 from fgrpo_jax.weights.shards import Shards, Tensor
 
 Index = tuple[slice, ...]
@@ -49,11 +49,6 @@ class Source:
         for leaf in self.leaves:
             for name in leaf.names:
                 _check_shape(self._homes[name], leaf.spec.hf.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors that are read, a repeated head not counted."""
-        return sum(self._homes[name].nbytes for leaf in self.leaves for name in leaf.names)
 
     def read(self, leaf: Leaf, tensor: int, index: Index, out: np.ndarray) -> None:
         """Part `index` of the piece that a leaf's `tensor`-th tensor becomes, into `out` of that part's shape."""
@@ -185,9 +180,7 @@ def _not_finite(block: np.ndarray) -> int:
     return int(np.count_nonzero(~np.isfinite(block.astype(np.float64))))
 
 
-def load_hf(
-    folder: str | Path, model: Model, *, dtype: Any, shardings: Any = None, progress: Progress = ignore
-) -> Params:
+def load_hf(folder: str | Path, model: Model, *, dtype: Any, shardings: Any = None) -> Params:
     """Params of `model` from a Hugging Face folder, single-file or sharded.
 
     A process reads the slices of its own devices and nothing else. On the host there is one weight at a time, on its
@@ -198,46 +191,35 @@ def load_hf(
       model: says which tensors there must be.
       dtype: of the result; bfloat16 from bfloat16 is bit-exact.
       shardings: pytree of `jax.sharding.Sharding` like the params; None puts them on the default device.
-      progress: called with the bytes of every tensor, or part of it, that has arrived.
 
     Raises:
       FileNotFoundError: no weights in the folder.
       ValueError: a tensor is unknown, missing, duplicate, mis-shaped, or its file is truncated; names tensor and file.
     """
-    structure = jax.tree.structure(model.specs)
     source = Source(folder, model)
     placements = [None] * len(source.leaves) if shardings is None else jax.tree.leaves(shardings)
     if len(placements) != len(source.leaves):
         raise ValueError(f"shardings have {len(placements)} leaves, the params {len(source.leaves)}")
     with ThreadPoolExecutor(THREADS) as pool:
-        arrays = []
-        for leaf, placement in zip(source.leaves, placements, strict=True):
-            arrays.append(_load_leaf(source, leaf, np.dtype(dtype), placement, pool, progress))
+        pairs = zip(source.leaves, placements, strict=True)
+        arrays = [_load_leaf(source, leaf, np.dtype(dtype), placement, pool) for leaf, placement in pairs]
     source.warn()
-    return jax.tree.unflatten(structure, arrays)
+    return jax.tree.unflatten(jax.tree.structure(model.specs), arrays)
 
 
-def _load_leaf(
-    source: Source, leaf: Leaf, dtype: np.dtype, placement: Any, pool: ThreadPoolExecutor, progress: Progress
-) -> jax.Array:
+def _load_leaf(source: Source, leaf: Leaf, dtype: np.dtype, placement: Any, pool: ThreadPoolExecutor) -> jax.Array:
     shape = leaf.spec.shape
     if placement is None:
         whole = tuple(slice(0, size) for size in shape)
-        (part,) = read_parts(source, leaf, dtype, {None: whole}, pool, progress).values()
-        return jax.device_put(part)
-    parts = read_parts(source, leaf, dtype, placement.addressable_devices_indices_map(shape), pool, progress)
+        return jax.device_put(read_parts(source, leaf, dtype, {None: whole}, pool)[None])
+    parts = read_parts(source, leaf, dtype, placement.addressable_devices_indices_map(shape), pool)
     arrays = [jax.device_put(part, device) for device, part in parts.items()]
     array = jax.make_array_from_single_device_arrays(shape, placement, arrays, dtype=dtype)
     return jax.block_until_ready(array)  # the parts may be freed, before the next weight asks for room
 
 
 def read_parts(
-    source: Source,
-    leaf: Leaf,
-    dtype: np.dtype,
-    indices: Mapping[Any, Index],
-    pool: ThreadPoolExecutor,
-    progress: Progress = ignore,
+    source: Source, leaf: Leaf, dtype: np.dtype, indices: Mapping[Any, Index], pool: ThreadPoolExecutor
 ) -> dict[Any, np.ndarray]:
     """Device -> its part of a leaf; devices with the same part share one buffer, which is read once."""
     bounds = {
@@ -253,12 +235,7 @@ def read_parts(
             jobs += [(layer, index[1:], buffer[layer - first]) for layer in range(first, last)]
         else:
             jobs += [(0, (rows, *index[1:]), buffer[to]) for rows, to in _split(leaf, index[0])]
-
-    def run(job: tuple[int, Index, np.ndarray]) -> None:
-        source.read(leaf, *job)
-        progress(job[2].nbytes)
-
-    list(pool.map(run, jobs))
+    list(pool.map(lambda job: source.read(leaf, *job), jobs))
     return {device: buffers[_key(index)] for device, index in bounds.items()}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,17 +31,11 @@ def ignore(_: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One weight of the params.
+    """One weight of the params."""
 
-    Attributes:
-      path: keys of the params dict, joined by dots; its name in a checkpoint.
-      spec: shape, axes and home.
-      names: hub names of its tensors, in layer order.
-    """
-
-    path: str
+    path: str  # keys of the params dict, joined by dots; its name in a checkpoint
     spec: ParamSpec
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # hub names of its tensors, in layer order
 
     @property
     def stacked(self) -> bool:
@@ -61,8 +56,13 @@ class Leaf:
 
 def leaves(model: Model) -> list[Leaf]:
     """Every weight of the model, in the order of the params' leaves."""
-    flat = jax.tree_util.tree_leaves_with_path(model.specs)
-    return [Leaf(jax.tree_util.keystr(path, simple=True, separator="."), spec, _names(spec)) for path, spec in flat]
+    return [Leaf(path, spec, _names(spec)) for path, spec in by_path(model.specs).items()]
+
+
+def by_path(params: Any) -> dict[str, Any]:
+    """Keys joined by dots -> leaf, in the order of the leaves."""
+    flat = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in flat}
 
 
 def _names(spec: ParamSpec) -> tuple[str, ...]:

@@ -16,23 +16,14 @@ from fgrpo_jax.weights.leaves import Leaf, leaves
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One weight of the params.
+    """One weight of the params."""
 
-    Attributes:
-      name: hub name of its tensors, '{0-35}' where there is one a layer.
-      hf_shape: of one tensor.
-      path: keys of the params dict, joined by dots.
-      shape: of the array.
-      sharding: mesh axis of each dimension, trailing whole ones left out.
-      nbytes: on each device.
-    """
-
-    name: str
-    hf_shape: tuple[int, ...]
-    path: str
-    shape: tuple[int, ...]
-    sharding: tuple[str | None, ...]
-    nbytes: int
+    name: str  # hub name of its tensors, '{0-35}' where there is one a layer
+    hf_shape: tuple[int, ...]  # of one tensor
+    path: str  # keys of the params dict, joined by dots
+    shape: tuple[int, ...]  # of the array
+    sharding: tuple[str | None, ...]  # mesh axis of each dimension, trailing whole ones left out
+    nbytes: int  # on each device
 
 
 def rows(model: Model, *, dtype: str, data: int = 1, fsdp: int = 1, tensor: int = 1) -> list[Row]:
@@ -56,19 +47,12 @@ def _row(leaf: Leaf, mesh: AbstractMesh, itemsize: int) -> Row:
 
 def table(found: list[Row]) -> Iterator[str]:
     """Lines for people, with a total."""
-    head = ("HF tensor", "shape", "parameter", "shape", "sharding", "MB a device")
-    cells = [head] + [
-        (
-            row.name,
-            _sizes(row.hf_shape),
-            row.path,
-            _sizes(row.shape),
-            ", ".join(axis or "-" for axis in row.sharding) or "whole",
-            f"{row.nbytes / 1e6:,.1f}",
-        )
-        for row in found
-    ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    cells = [("HF tensor", "shape", "parameter", "shape", "sharding", "MB a device")]
+    for row in found:
+        sharding = ", ".join(axis or "-" for axis in row.sharding) or "whole"
+        hf, ours = _sizes(row.hf_shape), _sizes(row.shape)
+        cells.append((row.name, hf, row.path, ours, sharding, f"{row.nbytes / 1e6:,.1f}"))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         *left, last = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         yield "  ".join((*left, last.strip().rjust(widths[-1])))

@@ -12,7 +12,7 @@ import json
 import math
 import mmap
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,13 @@ _AGAIN = "download or export it again"
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies.
+    """Where one tensor lies."""
 
-    Attributes:
-      name: as in the file.
-      file: path of the file.
-      dtype: as the header names it.
-      shape: of the tensor.
-      start: its first byte, counted from the beginning of the file.
-      nbytes: bytes it takes there.
-    """
-
-    name: str
+    name: str  # as in the file
     file: Path
-    dtype: str
+    dtype: str  # as the header names it
     shape: tuple[int, ...]
-    start: int
+    start: int  # its first byte, counted from the beginning of the file
     nbytes: int
 
     def require_float(self) -> None:
@@ -58,9 +49,6 @@ class Tensor:
 
 class Shards:
     """The tensors of a folder, one file or many with their index; only headers are read until `view` is called.
-
-    Args:
-      folder: holds `model.safetensors`, or shards and their index.
 
     Raises:
       FileNotFoundError: no weights in the folder, or a shard that the index names is missing.
@@ -197,19 +185,12 @@ def _check_shard(found: Mapping[str, Tensor], expected: set[str], path: Path, in
 # -------------------------------------------------------------------------------------------------------------- write
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """One file to be written.
-
-    Attributes:
-      name: of the file.
-      header: its first bytes.
-      starts: tensor name -> first byte in the file.
-      size: bytes of the whole file.
-    """
+    """One file to be written."""
 
     name: str
-    header: bytes
-    starts: Mapping[str, int]
-    size: int
+    header: bytes  # its first bytes
+    starts: Mapping[str, int]  # tensor name -> first byte in the file
+    size: int  # bytes of the whole file
 
 
 def plan_files(tensors: Iterable[tuple[str, tuple[int, ...]]], dtype: Any, *, shard_bytes: float) -> list[Planned]:
@@ -231,23 +212,21 @@ def plan_files(tensors: Iterable[tuple[str, tuple[int, ...]]], dtype: Any, *, sh
 
 def _planned(name: str, batch: Mapping[str, tuple[int, ...]], dtype: np.dtype) -> Planned:
     (code,) = [code for code, ours in DTYPES.items() if np.dtype(ours) == dtype]
-    offsets: dict[str, tuple[int, int]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     at = 0
     for tensor, shape in batch.items():
-        nbytes = math.prod(shape) * dtype.itemsize
-        offsets[tensor] = (at, at + nbytes)
-        at += nbytes
-    entries = {n: {"dtype": code, "shape": list(batch[n]), "data_offsets": list(offsets[n])} for n in batch}
+        end = at + math.prod(shape) * dtype.itemsize
+        entries[tensor] = {"dtype": code, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
     text = json.dumps({_METADATA: {"format": "pt"}, **entries}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight
     header = struct.pack("<Q", len(text)) + text
-    starts = {n: len(header) + start for n, (start, _) in offsets.items()}
+    starts = {tensor: len(header) + entry["data_offsets"][0] for tensor, entry in entries.items()}
     return Planned(name, header, starts, len(header) + at)
 
 
-def index_of(files: Iterable[Planned]) -> dict[str, Any]:
+def index_of(files: Sequence[Planned]) -> dict[str, Any]:
     """Content of the index file."""
-    files = list(files)
     total = sum(file.size - len(file.header) for file in files)
     weight_map = {name: file.name for file in files for name in file.starts}
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}

@@ -32,17 +32,11 @@ _IN_FLIGHT = 1 << 30  # bytes of rows that are in memory, read or on their way t
 
 @dataclasses.dataclass(frozen=True)
 class Unread:
-    """An array of a checkpoint that is made while it is written.
+    """An array of a checkpoint that is made while it is written."""
 
-    Attributes:
-      leaf: which weight; its first dimension is what is cut.
-      dtype: of the array.
-      read: (leaf, start, stop) -> those rows; called from several threads.
-    """
-
-    leaf: Leaf
+    leaf: Leaf  # which weight; its first dimension is what is cut
     dtype: np.dtype
-    read: Callable[[Leaf, int, int], np.ndarray]
+    read: Callable[[Leaf, int, int], np.ndarray]  # (leaf, start, stop) -> those rows; called from several threads
 
     @property
     def shape(self) -> tuple[int, ...]:
