@@ -24,7 +24,7 @@ from fgrpo_jax.data import hub
 from fgrpo_jax.evaluation import asking, heldout
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.training import checkpoint, loop, setup
+from fgrpo_jax.training import checkpoint, loop, setup, supervised
 from fgrpo_jax.weights import exporter, importer
 
 ID = "Someone/Qwen2.5-VL-Tiny"
