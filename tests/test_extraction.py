@@ -12,7 +12,7 @@ import runs
 import scripted_judge
 
 from fgrpo_jax import evaluate
-from fgrpo_jax.evaluation.judged import _told
+from fgrpo_jax.evaluation.judged import _extracted
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges.extraction import LONGEST, Extracted, Extractor, read, wording
 from fgrpo_jax.rows import read_rows
@@ -76,13 +76,13 @@ def test_equal_responses_are_asked_once_and_failures_are_told_apart() -> None:
 
 
 def test_what_was_extracted_is_the_answer_and_a_failure_leaves_it_to_the_rules() -> None:
-    right = _told(CHOICE, Extracted("B"), "A")
+    right = _extracted(CHOICE, Extracted("B"), "A")
     assert (right["read"], right["accuracy"], right["answered"], right["read_by_rules"]) == ("B", 1.0, True, "A")
-    assert _told(CHOICE, Extracted("A"), "B")["accuracy"] == 0.0
-    nothing = _told(CHOICE, Extracted(None), "B")
+    assert _extracted(CHOICE, Extracted("A"), "B")["accuracy"] == 0.0
+    nothing = _extracted(CHOICE, Extracted(None), "B")
     assert (nothing["read"], nothing["accuracy"], nothing["answered"]) == (None, 0.0, False)
-    assert _told(CHOICE, Extracted(None, "gone"), "B") == {"read_by_rules": "B", "extractor_failed": 1}
-    assert _told(OPEN, Extracted("three"), None)["accuracy"] == 1.0
+    assert _extracted(CHOICE, Extracted(None, "gone"), "B") == {"read_by_rules": "B", "extractor_failed": 1}
+    assert _extracted(OPEN, Extracted("three"), None)["accuracy"] == 1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
