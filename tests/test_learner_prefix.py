@@ -14,7 +14,8 @@ import numpy as np
 import policies
 
 from fgrpo_jax.data.buckets import Buckets
-from fgrpo_jax.data.prompts import Processor, collate
+from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.prompts import collate
 from fgrpo_jax.fgrpo import forward
 from fgrpo_jax.model import attention, text
 from fgrpo_jax.model.attention import Part

@@ -15,7 +15,7 @@ from checks.signals_local import VERDICTS, cases
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rewards.judges.scorer import VerdictScorer
-from fgrpo_jax.weights import importer
+from fgrpo_jax.weights import exporter, importer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,5 +86,5 @@ def random_weights(policy: Path, out: Path) -> Path:
         for part in (text["embed"], text["layers"]["attn"]["q"], text["layers"]["attn"]["v"]):
             name = "table" if "table" in part else "kernel"
             part[name] = part[name] * 4
-        importer.save_hf(out, params, model, source=policy)
+        exporter.save_hf(out, params, model, source=policy)
     return out
