@@ -263,7 +263,7 @@ def test_number_of_steps_is_free_on_resume_only_without_a_decaying_rate() -> Non
 
 
 def test_what_a_change_of_a_field_may_change_stands_in_one_table() -> None:
-    assert effects.effects("algorithm.kl_coef") == ("steps",)
+    assert effects.effects("algorithm.kl_coef") == ("steps",) and effects.effects("sft.steps") == ("traces",)
     assert effects.effects("rollout.top_p") == ("steps", "answers", "filter")
     assert effects.effects("data.path") == effects.effects("eval.judge.server.url") == ()
     fields = paths_of(schema.plain(tiny.get_config()))

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import load as configs
+from fgrpo_jax.config.effects import resume_free
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.supervised import SupervisedBatch, SupervisedState
-from fgrpo_jax.rows import append_rows, beside, claim_workdir, matching, resume_rows
+from fgrpo_jax.rows import append_rows, beside, claim_workdir, resume_rows
 from fgrpo_jax.training import checkpoint, metrics, setup
 
 
@@ -24,19 +25,11 @@ def train(args: argparse.Namespace) -> None:
     """Trains, or goes on training, in `args.workdir`."""
     config = setup.pinned(configs.load(args.config, door="sft"), args.workdir, overwrite=args.overwrite)
     run = SupervisedRun(config, args.workdir)  # before the workdir is claimed: a bad config leaves nothing behind
-    resumed = claim_workdir(args.workdir, configs.to_dict(config), free=matching(*FREE), overwrite=args.overwrite)
+    resolved = configs.to_dict(config)
+    free = resume_free(resolved, steps="traces")
+    resumed = claim_workdir(args.workdir, resolved, free=free, overwrite=args.overwrite)
     run.run(resumed=resumed)
 
-
-FREE = (
-    *("checkpoint.*", "log.*", "data.path", "data.workers", "mesh.*"),
-    # What only reinforcement learning and evaluation read:
-    *("num_steps", "rollout.*", "rewards.*", "constraints.*", "algorithm.*", "eval.*"),
-    *("model.freeze", "model.lora.*", "data.prompts_per_step", "data.eval_split"),
-    *(f"optim.{name}" for name in ("learning_rate", "schedule", "warmup_updates", "weight_decay", "clip_norm")),
-    "optim.max_skipped",
-)
-"""Config fields that may differ when a supervised run is resumed."""
 
 SHOWN = {"loss": "loss", "grad": "optim/grad_norm", "data s": "time/data"}
 """What the progress bar shows."""
