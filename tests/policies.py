@@ -17,6 +17,7 @@ from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.config.sections import MeshSection
 from fgrpo_jax.data.styles import STYLES
+from fgrpo_jax.fgrpo.learner import LearnerConfig
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.training import setup
@@ -119,3 +120,15 @@ def policy(config: configs.Config, mesh: jax.sharding.Mesh | None = None) -> set
     on_all = dataclasses.replace(config, mesh=MeshSection(data=-1, fsdp=1, tensor=1))
     policy = setup.policy(on_all)
     return dataclasses.replace(policy, mesh=mesh, model=dataclasses.replace(policy.model, mesh=mesh))
+
+
+def altered(config: LearnerConfig, *, prompts: int, **fields: Any) -> LearnerConfig:
+    """A learner's config with other fields, its own or the algorithm's; `updates` and `micro_batches` are counts."""
+    own = {field.name for field in dataclasses.fields(LearnerConfig)}
+    rest = {name: value for name, value in fields.items() if name in own}
+    algorithm = {name: value for name, value in fields.items() if name not in own}
+    updates = algorithm.pop("updates", config.algorithm.updates_per_batch)
+    if (count := algorithm.pop("micro_batches", None)) is not None:
+        algorithm["micro_batch_prompts"] = prompts // (updates * count)
+    changed = dataclasses.replace(config.algorithm, updates_per_batch=updates, **algorithm)
+    return dataclasses.replace(config, algorithm=changed, **rest)

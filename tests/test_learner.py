@@ -43,7 +43,7 @@ class Kit:
     @functools.cache  # noqa: B019 (lives as long as the tests)
     def variant(self, **fields: Any) -> Learner:
         """The learner with other settings; the same object for the same settings, so that it compiles once."""
-        return dataclasses.replace(self.learner, config=dataclasses.replace(self.learner.config, **fields))
+        return dataclasses.replace(self.learner, config=policies.altered(self.learner.config, prompts=M, **fields))
 
     @property
     def plain(self) -> Learner:

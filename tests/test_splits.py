@@ -211,7 +211,9 @@ def run(work: Work, case: Case) -> Iterator[tuple[str, Result]]:
     """(multipliers by name, what the step came to with them); one program."""
     policy = on_mesh(work.config, case.devices)
     base = setup.learner(work.config, policy)
-    learner = dataclasses.replace(base, config=dataclasses.replace(base.config, micro_batches=case.micro_batches))
+    learner = dataclasses.replace(
+        base, config=policies.altered(base.config, prompts=32, micro_batches=case.micro_batches)
+    )
     order = np.random.default_rng(2).permutation(len(work.prompts.mask)) if case.shuffled else np.arange(32)
     prompts, rollouts, signals = taken(work, order)
     extra = EXTRA if case.padded else 0
@@ -229,7 +231,7 @@ def run(work: Work, case: Case) -> Iterator[tuple[str, Result]]:
 
 def _result(learner: Learner, state: Any, loss: float) -> Result:
     means = optax.tree.get(state.opt_state, "mu")  # of gradients; after one step from 0, (1 − b1) times the gradient
-    scale = 1 - learner.config.optimizer.b1
+    scale = 1 - learner.config.rule.settings.b1
     trainable, _ = optimizer.partition(state.params, learner.config.freeze)
     host = lambda tree: {name: np.asarray(x) for name, x in tree.items()}  # noqa: E731
     gradient = {name: x / scale for name, x in host(means).items()}

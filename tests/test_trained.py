@@ -146,7 +146,7 @@ def test_the_gradient_of_adapters_is_that_of_the_sum() -> None:
     made = learner(lora=lora(), updates_per_batch=1, kl_coef=0.0)
     params = tiny_params()
     trained = made.trained
-    _, opt_state = trained.begin(params, made.config.optimizer)
+    _, opt_state = trained.begin(params, made.config.rule)
     parts = trained.split(params, opt_state, trained.reference(params, needed=False))
     path = "text/layers/mlp/down/kernel"
     kernel = parts.frozen[path]
