@@ -120,7 +120,7 @@ def looked_up(x: jax.Array, mesh: Mesh | None) -> jax.Array:
     return on_batch(jax.lax.with_sharding_constraint(x, NamedSharding(mesh, by_width)), mesh)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The whole array on every device: multipliers, step counters."""
     return NamedSharding(mesh, PartitionSpec())
 

@@ -58,7 +58,8 @@ def attend(
     if causal and q.shape[1] != k.shape[1]:
         raise ValueError(f"causal attention needs as many queries as keys, got {q.shape[1]} and {k.shape[1]}")
     keys = _heads_first(Keys(*(x[:, None] for x in (k, v, key_mask))))
-    return _part(*_attend(_rows(q[:, None]), (keys,), (q.shape[1] if causal else 0,), block), q)
+    out, lse = _attend(_rows(q[:, None]), (keys,), (q.shape[1] if causal else 0,), block)
+    return _part(out, lse, q)
 
 
 def attend_shared(q: jax.Array, own: Keys, shared: Keys, *, block: int = BLOCK) -> jax.Array:
