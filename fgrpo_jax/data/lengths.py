@@ -84,9 +84,9 @@ def measured(
       ValueError: an example that cannot be measured, such as one with a reserved token in its text.
     """
     file = folder / "lengths" / f"{key_of(encoder, {**data, 'examples': len(source)})}.npy"
-    stored = np.load(file, allow_pickle=False) if file.is_file() else None
-    fits = stored is not None and stored.shape == (len(source), 4) and stored.dtype == np.int32
-    table = stored if fits else np.full((len(source), 4), UNMEASURED, np.int32)
+    table = np.load(file, allow_pickle=False) if file.is_file() else None
+    if table is None or table.shape != (len(source), 4) or table.dtype != np.int32:
+        table = np.full((len(source), 4), UNMEASURED, np.int32)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     missing = wanted[table[wanted, 0] == UNMEASURED]
     saved = time.monotonic()

@@ -145,7 +145,8 @@ def _collate_vision(prompts: Sequence[EncodedPrompt], shape: Shape) -> VisionInp
             positions[row, i, :n], slots[row, i, :n], valid[row, i, :n] = images.patch_positions(h, w), slot, True
             windows[row, i, : len(index)] = index
     fields: dict[str, Any] = {"patches": patches, "positions": positions, "windows": windows, "slots": slots}
-    return VisionInputs(**fields | {"valid": valid})
+    fields["valid"] = valid
+    return VisionInputs(**fields)
 
 
 def collate_supervised(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import pathlib
 import tarfile
 import zipfile
@@ -78,23 +78,24 @@ def _extract(parts: list[pathlib.Path], into: pathlib.Path) -> None:
             with zipfile.ZipFile(parts[0]) as packed:  # drops '..' and leading '/' of names itself
                 packed.extractall(into)
         else:
-            with contextlib.closing(_Joined(parts)) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
+            with _Joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
                 packed.extractall(into, filter="data")  # refuses what climbs out, links and devices
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{parts[0]} does not unpack ({error}); fetch it again") from error
 
 
-class _Joined:
+class _Joined(io.RawIOBase):
     """Several files read as one, as far as `tarfile` reads a stream."""
 
     def __init__(self, parts: list[pathlib.Path]) -> None:
         self._rest, self._file = parts[1:], parts[0].open("rb")
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         while not (data := self._file.read(size)) and self._rest:
-            self.close()
+            self._file.close()
             self._file = self._rest.pop(0).open("rb")
         return data
 
     def close(self) -> None:
         self._file.close()
+        super().close()
