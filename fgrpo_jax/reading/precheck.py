@@ -22,8 +22,8 @@ _TRIVIAL = Trivial()
 def precheck(parsed: Parsed, options: Sequence[str]) -> Verdict | None:
     """YES, NO or UNCERTAIN where the text makes it clear; None where somebody else must judge.
 
-    NO without any reasoning, UNCERTAIN without a readable answer. YES needs a commitment to the answer and a reasoning
-    whose other sentences name that option and no other, or no option at all.
+    NO without any reasoning, UNCERTAIN without a readable answer. YES needs a commitment to the answer, and other
+    sentences (where there are any that are not idle) that name this option and no other.
     """
     if not parsed.sentences:
         return Verdict.NO
