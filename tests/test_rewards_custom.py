@@ -385,7 +385,7 @@ def test_evaluation_needs_no_function_of_the_users_own() -> None:
     checked = configs.load(raw("nowhere"), door="evaluate")
     policy: Any = None  # the rules judge needs none
     with contextlib.closing(judges.scorer(checked, policy, Path("nowhere"), purpose="eval")) as scorer:
-        assert scorer._config.custom is not None and not scorer._config.custom.functions
+        assert scorer._custom is not None and not scorer._custom.functions
 
 
 # ------------------------------------------------------------------------------------------------------- the page

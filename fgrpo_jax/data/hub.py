@@ -102,7 +102,15 @@ def snapshot(name: str, revision: str, files: Sequence[str], *, data: bool = Fal
     shown = f"{'data set ' if data else ''}'{name}'" + (f" at revision '{revision}'" if revision else "")
     kind, patterns = "dataset" if data else None, list(files) or None
     try:
-        return Path(snapshot_download(name, repo_type=kind, revision=revision or None, allow_patterns=patterns))
+        return Path(
+            snapshot_download(
+                name,
+                repo_type=kind,
+                revision=revision or None,
+                allow_patterns=patterns,
+                local_files_only=constants.is_offline_mode(),  # 1.33 asks for the files of a cached commit
+            )
+        )
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise FileNotFoundError(
             f"{shown} is no folder here, and the hub does not give it: no such {what} or revision, or no access "

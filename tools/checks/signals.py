@@ -25,8 +25,8 @@ PARSING = Nodes(
             "test_parsing.py::test_nothing_raises test_rewards_dialects.py::test_any_text_in_any_dialect "
             "test_sentences.py::test_reading_is_total"
         ),
-        "boxes and points through every pair of frames and back": (
-            "test_frames.py::test_boxes_and_points_come_back_to_the_pixel "
+        "boxes through every pair of frames and back": (
+            "test_frames.py::test_boxes_come_back_to_the_pixel "
             "test_frames.py::test_texts_come_back_to_half_a_pixel_of_the_coarser_frame"
         ),
         "100,000 characters": (
