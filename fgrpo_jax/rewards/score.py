@@ -218,7 +218,9 @@ def score(
     judged = [[judge(row, column) for column in range(len(group))] for row, group in enumerate(texts)]
     responses = custom.batch(examples, texts, parsed, judged, sizes=sizes)
     judged = _rewarded(judged, responses, config=config, measures=measures)
-    leaves = {name: _array(judged, operator.attrgetter(name)) for name in ("task", "format", "accuracy")}
+    leaves: dict[str, Any] = {
+        name: _array(judged, operator.attrgetter(name)) for name in ("task", "format", "accuracy")
+    }
     leaves["values"], leaves["mask"] = _constraints(judged, leaves["accuracy"] > 0, measures, config.signals)
     return Signals(**leaves), _diagnostics(judged)
 

@@ -118,7 +118,7 @@ def write_hf(
             places = _places(beside, own, stack)
             with ThreadPoolExecutor(THREADS) as pool:
                 jobs = [(leaf, rows) for leaf in every for rows in _groups(leaf, stored)]
-                list(pool.map(lambda job: _write_rows(*job, stored, dtype, places, progress), jobs))
+                list(pool.map(lambda job: _write_rows(job[0], job[1], stored, dtype, places, progress), jobs))
             for place in {place.path: place for place in places.values()}.values():
                 with _disk_errors(f"{place.path.name} could not be written"):
                     page_cache.to_disk(place.handle)

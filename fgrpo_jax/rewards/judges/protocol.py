@@ -78,10 +78,12 @@ class Judge(Protocol):
     @property
     def identity(self) -> Mapping[str, str]:
         """All of the judge that its verdicts depend on (backend, model, prompt version, ..): part of cache keys."""
+        ...
 
     @property
     def overlaps(self) -> bool:
         """Whether `judge` may run in other threads, several at once, while the sampler draws further rollouts."""
+        ...
 
     def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
         """A judgement for each request, in order; one that went wrong has no verdict but an error text.
@@ -90,6 +92,7 @@ class Judge(Protocol):
           done: called with the index of a request and its judgement as soon as that is there, from any thread: what a
             run has paid for is then in the cache even when it is killed before the batch is through.
         """
+        ...
 
     def close(self) -> None:
         """Gives back connections or memory. Harmless when called again."""

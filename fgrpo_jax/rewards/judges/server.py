@@ -223,7 +223,7 @@ class ServerJudge:
         except ValueError:
             raise Passing(f"an answer of {len(text)} bytes that is no JSON") from None
 
-    def _text(self, answer: Any) -> tuple[str, str, dict[str, int]]:
+    def _text(self, answer: Any) -> tuple[str, str, dict[str, Any]]:
         """(the text of an answer, why there is none, the tokens of it)."""
         usage = _usage(answer)
         try:
@@ -324,7 +324,7 @@ def _served(text: bytes) -> list[str] | None:
         return None
 
 
-def _usage(answer: Any) -> dict[str, int]:
+def _usage(answer: Any) -> dict[str, Any]:
     """Tokens read and written, as fields of a `Judgement`; 0 where the server does not say."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
     counts = usage if isinstance(usage, dict) else {}
