@@ -229,12 +229,14 @@ def test_an_id_is_fetched_and_its_commit_written_down(published, tmp_path, monke
         return str(snapshot)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert run("cv_bench_2d", "nyu-visionx/CV-Bench@v2", tmp_path / "out")[0] == 0
     assert asked == {
         "name": "nyu-visionx/CV-Bench",
         "repo_type": "dataset",
         "revision": "v2",
         "allow_patterns": ["test_2d.parquet"],
+        "local_files_only": False,
     }
     assert card(tmp_path / "out")["source"] == {"src": "nyu-visionx/CV-Bench", "revision": "c" * 40}
     code, err = run("cv_bench_2d", "nyu-visionx/CV-Bench@v2", tmp_path / "other", "--revision=v1")
