@@ -8,6 +8,7 @@ checked when a source is made; images are decoded when their example is asked fo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -30,6 +31,19 @@ def outline(source: Source, index: int) -> Example:
     Counting tokens and looking up ids needs no more. `images.outline_image` makes such images without decoding.
     """
     return getattr(source, "outline", source.__getitem__)(index)
+
+
+def digest(source: Source) -> str:
+    """Names what the examples of a source are, wherever their files lie; '' where the config alone says it."""
+    known = _entries(source)
+    return "" if known is None else hashlib.sha256("\n".join(map(repr, known)).encode()).hexdigest()[:16]
+
+
+def _entries(source: Source) -> Sequence[object] | None:
+    if isinstance(source, Part):
+        whole = _entries(source.source)
+        return None if whole is None else [whole[int(place)] for place in source.places]
+    return getattr(source, "entries", None)
 
 
 def in_range(index: int, source: Source) -> int:
