@@ -261,7 +261,7 @@ class Finder:
             found = next(filter(None, inside_of), [])
         if len(found) > 1:
             shown = " and ".join(str(file.relative_to(self._root)) for file in found[:3])
-            why = f"image {name!r} may be {shown}; lay the files out as the published paths say"
+            why = f"image {name!r} may be {shown}; name its folder, or lay the files out as published"
             raise BadRow(place, why, kind="ambiguous image name")
         if not found:
             where = f"{self._root}{' in a folder ' if within else ''}{' or '.join(map(repr, within))}"
