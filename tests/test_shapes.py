@@ -26,7 +26,6 @@ from fgrpo_jax.evaluation import benchmarks
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.task import accuracy
-from fgrpo_jax.rows import read_rows
 from tests import layouts
 
 
@@ -66,6 +65,7 @@ ONE_BY_ONE: dict[str, Any] = {
     "algorithm__micro_batch_prompts": 1,
     "algorithm__updates_per_batch": 1,
     "eval__examples": 1,
+    "checkpoint__every": 0,
     "eval__batch_prompts": 1,
     "data__max_prompt_tokens": 384,
     "data__buckets__prompt": (384,),
@@ -83,7 +83,8 @@ def test_every_shape_is_trained_on_for_two_steps_and_evaluated(tiny_hf: Path, tm
             code, _, err = runs.run(train, workdir, tiny_hf, **fields)
             assert code == 0, f"{name}: {err}"
             assert [row["step"] for row in runs.rows(workdir)] == [1, 2]
-            assert len(read_rows(workdir / "eval.jsonl")) == 2, "before and after"
+            compared = json.loads((workdir / "eval" / "results.json").read_text())
+            assert compared, name
 
 
 def test_mindcube_by_setting_and_translation_out_of_the_official_figure(tmp_path: Path) -> None:

@@ -50,18 +50,7 @@ def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.nd
       ValueError: it does not decode, or holds more than 89 megapixels.
     """
     with _opened(source, name) as image:
-        return _to_rgb(_upright(image))
-
-
-def _mentions_exif(source: bytes | str | pathlib.Path) -> bool:
-    data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
-    return any(mark in data for mark in (b"eXIf", b"xmp", b"exif"))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The decoded image, turned as its file says. PIL turns a TIFF itself when it decodes, so that comes first."""
-    image.load()
-    return ImageOps.exif_transpose(image)
+        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.ndarray:
@@ -74,12 +63,13 @@ def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.n
     """
     with _opened(source, name) as image:
         width, height = image.size
-        # The orientation of a PNG may stand behind the pixels, where PIL finds it only by decoding them. Of a TIFF some
-        # releases of PIL give the size turned.
-        if image.format == "TIFF" or (image.format == "PNG" and _mentions_exif(source)):
-            width, height = _upright(image).size
-        elif image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
-            width, height = height, width
+        # The orientation of a PNG may stand behind the pixels, where PIL finds it only by decoding them.
+        if image.format == "PNG":
+            data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+            if any(mark in data for mark in (b"eXIf", b"xmp", b"exif")):
+                width, height = ImageOps.exif_transpose(image).size
+        elif image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
+            width, height = height, width  # PIL gives the size of a TIFF upright
     return np.broadcast_to(np.uint8(0), (height, width, 3))
 
 

@@ -35,15 +35,10 @@ def outline(source: Source, index: int) -> Example:
 
 def digest(source: Source) -> str:
     """Names what the examples of a source are, wherever their files lie; '' where the config alone says it."""
-    known = _entries(source)
-    return "" if known is None else hashlib.sha256("\n".join(map(repr, known)).encode()).hexdigest()[:16]
-
-
-def _entries(source: Source) -> Sequence[object] | None:
-    if isinstance(source, Part):
-        whole = _entries(source.source)
-        return None if whole is None else [whole[int(place)] for place in source.places]
-    return getattr(source, "entries", None)
+    known = getattr(source, "entries", None)
+    if known is None and isinstance(source, Part):
+        known = (whole := digest(source.source)) and [whole, *map(int, source.places)]
+    return hashlib.sha256(repr(list(known)).encode()).hexdigest()[:16] if known else ""
 
 
 def in_range(index: int, source: Source) -> int:

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from fgrpo_jax.data.sets.readers import layout, records, tables, texts
-from fgrpo_jax.data.sets.readers.layout import Published, Rows, asked, lettered, made, parquet_rows, parsed
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, asked, chosen, made, parquet_rows, parsed
 from fgrpo_jax.data.sets.readers.records import Finder, Record
 from fgrpo_jax.data.styles import LETTERS
 
@@ -33,7 +33,7 @@ def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
     if record.text("type") != kind:
         raise record.bad(f"type {record.fields['type']!r} among the {kind} questions", kind="row of another set")
     images, question = record.images("image"), texts.plain(record.text("question"))
-    answer = lettered(record, answer, options)
+    options, answer = chosen(record, answer, options)
     tags = {key: record.text(key) for key in ("type", "task", "source")}
     about = {"id": f"cv_bench-{number}", "question": question, "options": options, "tags": tags}
     return [made(record, images, **about, answer=answer)]
@@ -65,7 +65,7 @@ def read_mindcube(root: pathlib.Path, split: str) -> Rows:
         setting = next((setting for setting in MINDCUBE_SETTINGS if setting in name.lower()), "other")
         tags = {"category": ", ".join(map(str, categories)), "setting": setting}
         about = {"id": f"mindcube-{name}", "question": question, "options": options, "tags": tags}
-        return [made(record, images, **about, answer=lettered(record, answer, options))]
+        return [made(record, images, **about, answer=chosen(record, answer, options)[1])]
 
     return parsed(records.json_lines(file), parse)
 
@@ -98,7 +98,7 @@ def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
         why = f"no whole number under 'lndex'; the columns are {list(record.fields)}"
         raise record.bad(why, kind="missing field") from error
     _, options = texts.split_options(record.text("Options"), alone=True)
-    answer = lettered(record, record.text("Correct Answer"), options)
+    options, answer = chosen(record, record.text("Correct Answer"), options)
     tags = {"pair": str((number + 1) // 2)}
     if (right := MMVP_CORRECTED.get(number, answer)) != answer:
         tags["published"] = answer

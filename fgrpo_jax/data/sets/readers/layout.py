@@ -185,11 +185,6 @@ def chosen(record: Record, answer: str, options: Sequence[str]) -> tuple[tuple[s
     return tuple(options), letter_or_bad(found, record, answer=answer, options=options)
 
 
-def lettered(record: Record, answer: str, options: Sequence[str]) -> str:
-    """The letter of an answer that the set writes as a letter, or the error that it fits none of the options."""
-    return letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options)
-
-
 def letter_or_bad(
     found: str | None,
     record: Record,

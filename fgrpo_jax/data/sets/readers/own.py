@@ -153,7 +153,7 @@ def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> S
     tags = {key: fields[key] for key in ("category", "l2-category", "split") if fields.get(key)}
     question, name = f"{hint}\n{question}" if hint not in _NOTHING else question, f"{record.path.stem}-{name}"
     cell = fields.get("target_instances", "").strip()
-    boxes = None if cell in (*_NOTHING, "None") else layout.instance_boxes(_literal(cell, record), record)
+    boxes = None if cell in (*_NOTHING, "None") else layout.instance_boxes(_listed(cell, record), record)
     about = {"question": question, "options": options, "answer": answer, "boxes": boxes, "tags": tags}
     return [made(record, images, id=name, **about)]
 
@@ -165,7 +165,7 @@ def _tsv_options(record: Record) -> Sequence[str]:
     """The options of a row in columns of their own, or in one as a list or lines, labelled or not; () for none."""
     cells = {key: record.fields.get(key, "").strip() for key in (*LETTERS, "options", "candidates")}
     for block in (cells["options"], cells["candidates"]):
-        listed = [str(value) for value in _literal(block, record)] if block.startswith("[") else []
+        listed = [str(value) for value in _listed(block, record)] if block.startswith("[") else []
         if found := texts.split_options("\n".join(listed) or block, alone=True)[1] or listed:
             return found
     options = [cells[letter] for letter in LETTERS if cells[letter] not in _NOTHING]
@@ -179,32 +179,27 @@ def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -
     if cell:
         if cell in seen:
             return seen[cell]
-        encoded = [_base64(text, record) for text in _listed(cell, record)]
+        encoded = [_base64(str(text), record) for text in _listed(cell, record)]
         return HeldImages(tuple((f"image[{at}]", data) for at, data in enumerate(encoded)))
     if not path:
         raise record.bad("neither 'image' nor 'image_path'; add one or remove the row", kind="missing image")
     names = []
-    for name in (name.lstrip("/\\") for name in _listed(path, record)):  # '/data/1.png' is meant below the folder too
+    for name in (
+        str(name).lstrip("/\\") for name in _listed(path, record)
+    ):  # '/data/1.png' is meant below the folder too
         where = (f"images/{record.path.stem}/{name}", f"images/{name}", name)
         there = (w for w in where if (f := records.inside(record.path.parent, w)) is not None and f.is_file())
         names.append(next(there, name))
     return finder.all(names, record.place)
 
 
-def _listed(cell: str, record: Record) -> Sequence[str]:
-    """A cell's one text, or the texts of a list written as Python or JSON writes it."""
-    values = _literal(cell, record) if cell.startswith("[") else [cell]
-    if not all(isinstance(value, str) for value in values):
-        raise record.bad(f"{cell[:40]!r}… is no list of texts", kind="field of a wrong type")
-    return values
-
-
-def _literal(cell: str, record: Record) -> list[Any]:
-    """The list in a cell, as Python or JSON writes it."""
+def _listed(cell: str, record: Record) -> Sequence[Any]:
+    """A cell's one text, or what stands in a list as Python or JSON writes it."""
+    if not cell.startswith("["):
+        return [cell]
     for read in (ast.literal_eval, json.loads):
         with contextlib.suppress(ValueError, SyntaxError):
-            if isinstance(values := read(cell), list):
-                return values
+            return read(cell)
     raise record.bad(f"{cell[:40]!r}… is no list; write it as Python or JSON does", kind="field of a wrong type")
 
 
