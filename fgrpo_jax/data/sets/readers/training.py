@@ -79,8 +79,8 @@ def _turns(record: Record) -> tuple[str, str]:
         return record.text("question"), record.text("response", "reasoning", "answer")
     first: dict[str, str] = {}  # what each speaker says in the first exchange
     for turn in turns:
-        who = turn.get("from") or turn.get("role")
-        first.setdefault(_SPEAKERS.get(who, who), turn.get("value") or turn.get("content"))
+        who = str(turn.get("from") or turn.get("role"))
+        first.setdefault(_SPEAKERS.get(who, who), turn.get("value") or turn.get("content") or "")
     if not first.get("user") or not first.get("assistant"):
         why = f"'conversations' must hold a turn of human or user, and one of gpt or assistant; it has {list(first)}"
         raise record.bad(why, kind="missing field")
