@@ -230,7 +230,7 @@ def test_published_lines(name, rewrite, message, tmp_path):
         ("cv_bench_2d", "answer", "(E)", r"row 2: answer '\(E\)' is none"),
         ("cv_bench_2d", "type", "3D", "row 2: type '3D' among the 2D questions"),
         ("sat", "correct_answer", "nowhere", "row 2: answer 'nowhere' is none"),
-        ("sat", "answers", ["left", "left"], "row 2: answer 'left' is none, or fits several"),
+        ("sat", "answers", ["left", "left"], "row 2: answer 'left' is none, or the only one"),
         ("treevgr_rl", "target_instances", [{"bbox": [5.0, 5.0, 2.0, 9.0]}], r"row 2: 'boxes' has \[5\.0, 5\.0, 2\.0"),
         ("treevgr_rl", "target_instances", [{"bbox": [0.0, 0.0, 200.0, 9.0]}], "row 2: .* outside the image of 96x84"),
         ("vgr", "image", "/etc/1.jpg", "row 2: image path '/etc/1.jpg' leaves"),

@@ -145,10 +145,51 @@ def test_every_mode_becomes_rgb(mode):
     assert images.decode_image(data).shape == (5, 6, 3)
 
 
-def test_orientation_is_applied():
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_once_in_every_format(kind, orientation):
+    """Four corners of four levels, turned by hand; PIL itself turns a TIFF while it decodes."""
     exif = Image.Exif()
-    exif[274] = 6  # turn by 90 degrees
-    assert images.decode_image(_png(Image.new("RGB", (30, 10)), "JPEG", exif=exif)).shape == (30, 10, 3)
+    exif[274] = orientation
+    stored = np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((16, 24), np.uint8))
+    turned = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: stored[::-1].T,
+        7: stored[::-1, ::-1].T,
+        8: stored[:, ::-1].T,
+    }
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    data = _png(Image.fromarray(np.repeat(stored[:, :, None], 3, axis=2)), kind, exif=exif, **lossless)
+    decoded = images.decode_image(data)
+    np.testing.assert_allclose(decoded[:, :, 0].astype(int), turned[orientation], atol=6)
+    assert images.outline_image(data).shape == decoded.shape
+
+
+@pytest.mark.parametrize(
+    ("level", "dtype", "want"),
+    [
+        (200, np.int32, 200),  # 8 bits that were stored wide
+        (200, np.uint16, 200),
+        (0xC000, np.uint16, 0xC0),
+        (0xC000, np.int32, 0xC0),
+        (0.5, np.float32, 127),
+        (100.5, np.float32, 100),
+        (np.nan, np.float32, 0),
+        (-5, np.int32, 0),
+    ],
+)
+def test_levels_beyond_8_bits_are_scaled_and_not_clipped(level, dtype, want):
+    decoded = images.decode_image(_png(Image.fromarray(np.full((3, 4), level, dtype)), "TIFF"))
+    assert decoded.shape == (3, 4, 3) and (decoded == want).all()
+
+
+def test_the_brightest_of_32_bits_is_white():
+    levels = np.array([[0, 500_000], [1_000_000, 250_000]], np.int32)
+    assert images.decode_image(_png(Image.fromarray(levels), "TIFF"))[:, :, 0].tolist() == [[0, 127], [255, 63]]
 
 
 def test_bad_files_are_named(tmp_path):

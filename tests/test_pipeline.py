@@ -12,6 +12,7 @@ from fgrpo_jax import command
 from fgrpo_jax.data.buckets import Buckets, choose, padding
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.processor import Processor
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.records import Example
 from tests.folders import write_folder
@@ -108,6 +109,24 @@ def test_state_of_another_stream_is_refused(encoder):
         PromptIterator(Counting(7), encoder, batch_size=3, seed=6).set_state(state)
     with pytest.raises(ValueError, match="has source_length 7, this run 8"):
         PromptIterator(Counting(8), encoder, batch_size=3, seed=5).set_state(state)
+
+
+def test_state_of_other_data_of_the_same_length_is_refused(encoder):
+    @dataclasses.dataclass(frozen=True)
+    class Listed(Counting):
+        answers: str = ""
+
+        @property
+        def entries(self):
+            return [Entry(str(number), answer, 2) for number, answer in enumerate(self.answers)]
+
+    make = lambda answers: PromptIterator(Listed(2, answers=answers), encoder, batch_size=1)  # noqa: E731
+    state = make("AB").get_state()
+    make("AB").set_state(state)
+    with pytest.raises(ValueError, match=r"has content .*; resume with the data"):
+        make("AA").set_state(state)
+    del state["content"]  # as states were before
+    make("AA").set_state(state)
 
 
 def test_processes_share_the_batch_of_one(encoder):

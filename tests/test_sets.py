@@ -108,9 +108,9 @@ def test_mmvp_mirror(written, tmp_path):
 def test_omnispatial_answers_count_from_zero_and_names_are_ambiguous(written):
     source = opened("omnispatial", written["omnispatial"])
     examples = {example.id: example for example in every(source)}
-    one = examples["omnispatial-Dynamic_Reasoning-0_0"]
-    other = examples["omnispatial-Perspective_Taking-0_0"]
-    assert (one.answer, examples["omnispatial-Dynamic_Reasoning-1_1"].answer) == ("A", "C")
+    one = examples["omnispatial-Dynamic_Reasoning-Manipulation-0_0"]
+    other = examples["omnispatial-Perspective_Taking-Manipulation-0_0"]
+    assert (one.answer, examples["omnispatial-Dynamic_Reasoning-Manipulation-1_1"].answer) == ("A", "C")
     assert (one.images[0] != other.images[0]).any()  # both are called 0.png
     assert one.tags == {"task_type": "Dynamic_Reasoning", "sub_task_type": "Manipulation"}
     # An output without an answer must never count as the first option.

@@ -66,8 +66,8 @@ def test_nlvr_layout(tmp_path, directories):
         (lambda line: line.pop("label"), r"dev\.json, line 2: no 'label'"),
         (lambda line: line.update(label="maybe"), r"line 2: label 'maybe' is neither"),
         (lambda line: line.update(identifier="0-0", directory="3"), r"line 2: id 'dev-0-0' already stands in .*line 1"),
-        (lambda line: line.update(directory="9"), r"line 2: image dev-1-0-0\.png is not in images/9"),
-        (lambda line: line.update(identifier="7-7", directory=None), r"dev-7-7-0\.png is not in any of images/\*"),
+        (lambda line: line.update(directory="9"), r"line 2: image '9/dev-1-0-0\.png' is not in .*images"),
+        (lambda line: line.update(identifier="7-7", directory=None), r"image .dev-7-7-0\.png. is not in .*images"),
         (lambda line: line.update(sentence=3), r"'sentence' must be the sentence, got 3"),
     ],
 )
@@ -91,7 +91,7 @@ def test_nlvr_image_of_one_name_in_two_folders(tmp_path):
     write_nlvr(tmp_path, "dev", directories=False)
     images = tmp_path / "dev" / "images"
     (images / "5" / "dev-0-0-0.png").write_bytes((images / "3" / "dev-0-0-0.png").read_bytes())
-    with pytest.raises(ValueError, match=r"line 1: image dev-0-0-0\.png may be 3/.* and 5/.*add 'directory'"):
+    with pytest.raises(ValueError, match=r"line 1: image 'dev-0-0-0\.png' may be 3/.* and 5/.*name its folder"):
         open_set("nlvr", tmp_path, split="dev")
 
 

@@ -39,7 +39,8 @@ _ORIENTATION, _SIDEWAYS = 274, (5, 6, 7, 8)  # EXIF: its tag, and the values tha
 def decode_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.ndarray:
     """Reads one image as uint8 RGB [height, width, 3].
 
-    EXIF orientation is applied (the box coordinates of photographs are given upright), transparency is laid on white.
+    It is upright, in every format: the orientation that the file names is applied once, and boxes are in pixels of what
+    comes out. Transparency is laid on white, and levels beyond 8 bits are scaled, see `_eight_bits`.
 
     Args:
       source: encoded bytes, or the path of a file.
@@ -67,8 +68,8 @@ def outline_image(source: bytes | str | pathlib.Path, *, name: str = "") -> np.n
             data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
             if any(mark in data for mark in (b"eXIf", b"xmp", b"exif")):
                 width, height = ImageOps.exif_transpose(image).size
-        elif image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
-            width, height = height, width
+        elif image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
+            width, height = height, width  # PIL gives the size of a TIFF upright
     return np.broadcast_to(np.uint8(0), (height, width, 3))
 
 
@@ -110,14 +111,27 @@ def read_frames(folder: str | pathlib.Path) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey: PIL's own conversion clips instead of scaling
-        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode[0] in "IF":
+        return np.repeat(_eight_bits(np.asarray(image))[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, layer)
     return np.array(image.convert("RGB"))
+
+
+def _eight_bits(levels: np.ndarray) -> np.ndarray:
+    """uint8: grey levels of 16 bits, of 32, or floats, where PIL's own conversion clips instead of scaling.
+
+    How many a file means by white it does not say: the least of 1 (floats alone), 255 and 65535 that none exceeds, else
+    the brightest. So 8-bit levels that were stored wide stay as they are.
+    """
+    levels = np.nan_to_num(levels.astype(np.float64))
+    top = levels.max(initial=0.0)
+    whites = (1.0, 255.0, 65535.0) if (levels % 1).any() else (255.0, 65535.0)
+    white = next((white for white in whites if top <= white), top)
+    scale = 1 / 256 if white == 65535.0 else 255 / white  # 16 bits by their upper half, as PIL converts them elsewhere
+    return (levels * scale).clip(0, 255).astype(np.uint8)
 
 
 # ------------------------------------------------------------------------------------------------------------ resize

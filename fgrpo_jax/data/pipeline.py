@@ -22,7 +22,7 @@ from absl import flags
 from fgrpo_jax.data.buckets import Buckets, Shape
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import EncodedPrompt, collate, collate_supervised, count_occurrences
-from fgrpo_jax.data.sources import Source, outline
+from fgrpo_jax.data.sources import Source, digest, outline
 from fgrpo_jax.data.steps import step_indices
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.records import Example, PromptBatch
@@ -207,7 +207,7 @@ class PromptIterator:
         self._taken = 0
         self._batches: Any = None
         self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed}
-        self._identity |= {"group": group, "selection": selection}
+        self._identity |= {"group": group, "selection": selection, "content": digest(source)}
         self._need = Needs(source, encoder, known=known)
         self._steps: Any = step_indices(
             len(source), batch_size, seed=seed, epochs=epochs, drop=remainder == "drop", group=group, need=self._need
@@ -253,12 +253,13 @@ class PromptIterator:
         Raises:
           ValueError: the state is of another stream.
         """
-        state = {"group": 0, "selection": "", **state}  # those of a state from before there were any
+        # Those of a state from before there were any.
+        state = {"group": 0, "selection": "", "content": self._identity["content"], **state}
         for key, value in self._identity.items():
             if state.get(key) != value:
                 raise ValueError(
-                    f"the stored data position has {key} {state.get(key)}, this run {value}; resume with the settings "
-                    "it was stored with, or start a new workdir"
+                    f"the stored data position has {key} {state.get(key)}, this run {value}; resume with the data and "
+                    "settings it was stored with, or start a new workdir"
                 )
         self.close()
         self._taken = int(state["batches_taken"])

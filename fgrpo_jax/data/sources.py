@@ -8,6 +8,7 @@ checked when a source is made; images are decoded when their example is asked fo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -30,6 +31,14 @@ def outline(source: Source, index: int) -> Example:
     Counting tokens and looking up ids needs no more. `images.outline_image` makes such images without decoding.
     """
     return getattr(source, "outline", source.__getitem__)(index)
+
+
+def digest(source: Source) -> str:
+    """Names what the examples of a source are, wherever their files lie; '' where the config alone says it."""
+    known = getattr(source, "entries", None)
+    if known is None and isinstance(source, Part):
+        known = (whole := digest(source.source)) and [whole, *map(int, source.places)]
+    return hashlib.sha256(repr(list(known)).encode()).hexdigest()[:16] if known else ""
 
 
 def in_range(index: int, source: Source) -> int:

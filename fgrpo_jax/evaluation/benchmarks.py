@@ -65,7 +65,15 @@ BENCHMARKS: dict[str, Benchmark] = {
         questions=1438,
     ),
     "cv_bench_3d": Benchmark(paper=MICRO, official=MICRO, groups=("task",), questions=1200),
-    "mindcube": Benchmark(paper=MICRO, official=MICRO, groups=("category",), questions=1050),
+    "mindcube": Benchmark(
+        paper=MICRO,
+        official=Figure(
+            "share of right answers, without the setting `translation`",
+            (mean_of(lambda a: None if a["tags"].get("setting") == "translation" else a["accuracy"]),),
+        ),
+        groups=("setting", "category"),
+        questions=1050,
+    ),
     "mmvp": Benchmark(
         paper=Figure("share of right answers, question by question", MICRO.columns),
         official=Figure("share of pairs with both questions right", (_all_right(2),)),

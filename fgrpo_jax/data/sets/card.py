@@ -10,8 +10,6 @@ from typing import Any
 from fgrpo_jax.data.sets.catalogue import SetSpec
 
 SHOWN = 20  # values of a tag, and left-out rows, that are listed; the rest is counted
-LEANING = 0.6  # share of the right answers in one letter from which a card warns
-MANY = 50  # questions with options that there must be for that warning
 
 Row = Mapping[str, Any]
 """What `prepare` notes of an example: a line of the index, with tags and boxes."""
@@ -75,10 +73,7 @@ def warnings(spec: SetSpec, splits: Mapping[str, Row]) -> list[str]:
             out.append(f"{name}: {card['skipped']['count']} of {card['rows']} rows were left out.")
         if card["published"] is not None and card["examples"] != card["published"]:
             out.append(f"{name}: {card['examples']} examples, where the published set has {card['published']}.")
-        chosen = {letter: count for letter, count in card["answers"].items() if letter != "open"}
-        total, most = sum(chosen.values()), max(chosen, key=lambda letter: chosen[letter], default="")
-        if total >= MANY and chosen[most] > LEANING * total:
-            out.append(f"{name}: {100 * chosen[most] / total:.0f}% of the right answers are {most}.")
+        out += [f"{name}: {doubt}." for doubt in card["doubts"]]
     return out
 
 

@@ -13,10 +13,12 @@ import dataclasses
 import functools
 import pathlib
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from fgrpo_jax.data.sets import prepared
+from fgrpo_jax.data.sets.doubts import doubts
 from fgrpo_jax.data.sets.published import PublishedSource, Skipped
 from fgrpo_jax.data.sets.readers import benchmarks, own, training
 from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published, Rows
@@ -91,10 +93,12 @@ _ALL = (
             "xai-org/RealworldQA", redistributable=False, splits=("test",), files=("data/*.parquet",),
             counts={"test": 765}, note=_ND),
     SetSpec("sat_real", "benchmark", benchmarks.read_sat_real, "MIT",
-            "array/SAT", splits=("test",), files=("SAT_test.parquet",), counts={"test": 150 * benchmarks.SAT_ROTATIONS},
+            "array/SAT", splits=("test",), files=("SAT_test.parquet", "data/test-*.parquet"),
+            counts={"test": 150 * benchmarks.SAT_ROTATIONS},
             note=f"{_FIRST} Every question stands in two rotations of its options."),
     SetSpec("sat", "train", benchmarks.read_sat, "MIT",
-            "array/SAT", splits=("train", "val"), files=("SAT_train.parquet", "SAT_val.parquet"), note=_FIRST),
+            "array/SAT", splits=("train", "val", "static"),
+            files=("SAT_*.parquet", "data/*.parquet"), note=_FIRST),
     SetSpec("vgr", "train", training.read_vgr, "CC0-1.0",
             "BytedanceDouyinContent/VGR", splits=("train",), files=("*.parquet", "data/*.parquet"), boxes=True,
             note=f"{_IMAGES} They are those of LLaVA-NeXT. Boxes are a model's, in 0..1 as published."),
@@ -104,7 +108,8 @@ _ALL = (
             note=f"{_IMAGES} Boxes show where an answer is read and do not serve R_G."),
     SetSpec("treevgr_rl", "train", training.read_treevgr, "",
             "HaochenWang/TreeVGR-RL-37K", redistributable=False, splits=("train",),
-            files=("*.parquet", "data/*.parquet", "images/**", "*.zip", "*.tar"), archives=("*.zip", "*.tar"),
+            files=("*.parquet", "data/*.parquet", "images/**", "*.zip", "*.tar", "*.tar.gz"),
+            archives=("*.zip", "*.tar", "*.tar.gz"),
             boxes=True, note=f"{_UNKNOWN} {_IMAGES}"),
     SetSpec("vigorl", "train", training.read_vigorl, "MIT",
             "gsarch/vigorl_datasets", splits=("train", "val"),
@@ -113,7 +118,7 @@ _ALL = (
             "hiyouga/geometry3k", redistributable=False, splits=("train", "validation", "test"),
             files=("data/*.parquet",), note=_UNKNOWN),
     SetSpec("nlvr", "train", own.read_nlvr, "CC-BY-4.0", boxes=True),
-    SetSpec("vlmevalkit", "format", own.read_vlmevalkit, redistributable=False, note=_OWN),
+    SetSpec("vlmevalkit", "format", own.read_vlmevalkit, redistributable=False, boxes=True, note=_OWN),
     SetSpec("jsonl", "format", own.read_jsonl, redistributable=False, boxes=True, note=_OWN),
     SetSpec("parquet", "format", own.read_parquet, redistributable=False, boxes=True, note=_OWN),
 )
@@ -220,4 +225,7 @@ def _open(name: str, path: pathlib.Path, split: str, *, bad: str) -> SetSource:
     spec = find_set(name)
     if not split and not spec.splits and path.is_dir():
         raise ValueError(f"{name} in {path} needs the name of a split; the files are named after it")
-    return PublishedSource(spec.read, path, split or next(iter(spec.splits), path.stem), bad=bad)
+    source = PublishedSource(spec.read, path, split or next(iter(spec.splits), path.stem), bad=bad)
+    for doubt in doubts(source.rows, boxes=spec.boxes and spec.kind != "format"):
+        warnings.warn(f"{name} in {path}: {doubt}", stacklevel=3)
+    return source

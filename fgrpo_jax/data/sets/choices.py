@@ -129,6 +129,8 @@ class SettledSource(SetPart):
     def entries(self) -> Sequence[Entry]:
         options = self.settled.options
         return [
-            Entry(entry.id, options[place][1], len(options[place][0])) if place in options else entry
+            dataclasses.replace(entry, answer=options[place][1], options=len(options[place][0]))
+            if place in options
+            else entry
             for place, entry in zip(self.places, super().entries, strict=True)
         ]

@@ -6,6 +6,7 @@ import io
 import pathlib
 import tarfile
 import zipfile
+from typing import Self
 
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.hub import Files
@@ -73,15 +74,30 @@ def _archives(spec: SetSpec, folder: pathlib.Path) -> dict[str, list[pathlib.Pat
 
 
 def _extract(parts: list[pathlib.Path], into: pathlib.Path) -> None:
+    if empty := [part.name for part in parts if not part.stat().st_size]:
+        raise ValueError(f"{parts[0].parent / empty[0]} is empty; fetch it again")
     try:
         if parts[0].suffix == ".zip":
             with zipfile.ZipFile(parts[0]) as packed:  # drops '..' and leading '/' of names itself
                 packed.extractall(into)
         else:
-            with _Joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*") as packed:
+            with _Joined(parts) as joined, tarfile.open(fileobj=joined, mode="r|*", tarinfo=_Member) as packed:
                 packed.extractall(into, filter="data")  # refuses what climbs out, links and devices
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{parts[0]} does not unpack ({error}); fetch it again") from error
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive. `tarfile` takes whatever is no member for the end; here only the end is one."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error or 'no end'} after {archive.offset:,} bytes; a part is missing") from error
 
 
 class _Joined(io.RawIOBase):

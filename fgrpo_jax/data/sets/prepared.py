@@ -2,7 +2,7 @@
 
     FOLDER/
       NAME-SPLIT.array_record-00000-of-00031    records: one example each, images as the bytes they were published in
-      index-SPLIT.jsonl                         {id, answer, options, images, pixels} of each record, in order
+      index-SPLIT.jsonl                         {id, answer, options, content, images, …} of each record, in order
       card.json  README.md                      the data card
       features.json  dataset_info.json          what TFDS reads; written last, so a folder that has them is whole
 
@@ -187,7 +187,8 @@ class PreparedSource:
         self._split, self.skipped = split or next(iter(splits)), Skipped()
         index = self._folder / index_name(self._split)
         rows = read_rows(index)
-        self.entries: Sequence[Entry] = [Entry(row["id"], row["answer"], row["options"]) for row in rows]
+        known = ("id", "answer", "options", "content")
+        self.entries: Sequence[Entry] = [Entry(**{name: row[name] for name in known if name in row}) for row in rows]
         if len(self.entries) != len(self):
             raise ValueError(
                 f"{index} names {len(self.entries)} examples of {len(self)}; copy the whole folder again, or prepare "

@@ -15,6 +15,7 @@ from fgrpo_jax import __version__
 from fgrpo_jax.data.sets import card as cards
 from fgrpo_jax.data.sets import choices, fetch, prepared, shards
 from fgrpo_jax.data.sets.catalogue import SetSpec, find_set
+from fgrpo_jax.data.sets.doubts import doubts
 from fgrpo_jax.data.sets.published import gather
 
 WORK = ".work"
@@ -27,12 +28,14 @@ class Split:
     Attributes:
       skipped: {place, reason, kind, count} of rows left out before their images were looked at.
       settled: what became of open questions.
+      doubts: what looks wrong about all of its rows.
       notes: of its shards, once they are written.
     """
 
     jobs: Sequence[shards.Job]
     skipped: Sequence[Mapping[str, Any]]
     settled: choices.Settled
+    doubts: Sequence[str]
     notes: Sequence[Mapping[str, Any]] = ()
 
 
@@ -81,10 +84,11 @@ def _split(args: argparse.Namespace, spec: SetSpec, folder: Path, name: str) -> 
     kept = [
         dataclasses.replace(rows[place], example=settled.apply(rows[place].example, place)) for place in settled.places
     ]
+    doubtful = list(doubts(kept, boxes=spec.boxes and spec.kind != "format"))
     kept = kept[: args.limit] if args.limit else kept
     places: dict[str, Any] = {"folder": args.out, "work": args.out / WORK, "name": spec.name, "split": name}
     jobs = shards.plan(kept, **places, size=args.shard, skip=args.bad == "skip")
-    return Split(jobs, [shards.noted(bad) for bad in left_out.rows], settled)
+    return Split(jobs, [shards.noted(bad) for bad in left_out.rows], settled, doubtful)
 
 
 def _digest(splits: Mapping[str, Split]) -> str:
@@ -108,6 +112,7 @@ def _card(
             raise ValueError(f"no row of {name} can be used; the first: {skipped[0]['place']}: {skipped[0]['reason']}")
         expected = None if args.limit or args.open_answers == "drop" else spec.counts.get(name)
         made[name] = {**cards.split_card(rows, skipped, published=expected), "open": split.settled.counts}
+        made[name]["doubts"] = list(split.doubts)
     return {
         "set": spec.name,
         **{name: getattr(spec, name) for name in ("kind", "licence", "redistributable", "note")},

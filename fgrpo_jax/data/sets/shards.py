@@ -163,7 +163,7 @@ def _record(row: Published) -> tuple[bytes, dict[str, Any]]:
     example = dataclasses.replace(row, images=encoded).decode()
     pairs = zip(example.images, encoded.images, strict=True)
     images = [{"width": p.shape[1], "height": p.shape[0], "bytes": len(data)} for p, (_, data) in pairs]
-    about = {"id": example.id, "answer": example.answer, "options": len(example.options), "images": images}
+    about = {**dataclasses.asdict(row.entry), "images": images}
     about |= {"boxes": None if example.boxes is None else len(example.boxes), "tags": dict(example.tags)}
     place = row.place.rpartition("/")[2]  # without the folder it was read from: prepared folders travel
     return prepared.to_record(example, [data for _, data in encoded.images], place=place), about

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from fgrpo_jax.data.sets.readers import layout, records, tables, texts
-from fgrpo_jax.data.sets.readers.layout import Published, Rows, asked, lettered, made, parquet_rows, parsed
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, asked, chosen, made, parquet_rows, parsed
 from fgrpo_jax.data.sets.readers.records import Finder, Record
 from fgrpo_jax.data.styles import LETTERS
 
@@ -33,20 +33,23 @@ def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
     if record.text("type") != kind:
         raise record.bad(f"type {record.fields['type']!r} among the {kind} questions", kind="row of another set")
     images, question = record.images("image"), texts.plain(record.text("question"))
-    answer = lettered(record, answer, options)
+    options, answer = chosen(record, answer, options)
     tags = {key: record.text(key) for key in ("type", "task", "source")}
     about = {"id": f"cv_bench-{number}", "question": question, "options": options, "tags": tags}
     return [made(record, images, **about, answer=answer)]
 
 
 # ------------------------------------------------------------------------------------------------------------ MindCube
+MINDCUBE_SETTINGS = ("around", "rotation", "translation", "among")
+"""An entry's setting is the first of these that its id holds, as in the authors' own evaluation."""
 MINDCUBE_FILES = {"tinybench": "MindCube_tinybench.jsonl", "train": "MindCube_train.jsonl", "full": "MindCube.jsonl"}
 
 
 def read_mindcube(root: pathlib.Path, split: str) -> Rows:
     """MindCube: `raw/MindCube_tinybench.jsonl` beside `other_all_image/`, as unpacked from `data.zip`.
 
-    Several images a question. Options stand inside the question: "… A. Above B. Under C. Front".
+    Several images a question. Options stand inside the question: "… A. Above B. Under C. Front". Tag `setting` says
+    how the camera went.
     """
     if split not in MINDCUBE_FILES:
         raise ValueError(f"MindCube has the splits {', '.join(MINDCUBE_FILES)}, not {split!r}")
@@ -59,9 +62,10 @@ def read_mindcube(root: pathlib.Path, split: str) -> Rows:
         question, options = texts.split_options(record.text("question"))
         images = finder.all(record.require("images", list, "a list of paths"), record.place)
         categories = record.take("category", list, "a list of texts", default=[])
-        tags = {"category": ", ".join(map(str, categories)), "setting": name.partition("_")[0]}
+        setting = next((setting for setting in MINDCUBE_SETTINGS if setting in name.lower()), "other")
+        tags = {"category": ", ".join(map(str, categories)), "setting": setting}
         about = {"id": f"mindcube-{name}", "question": question, "options": options, "tags": tags}
-        return [made(record, images, **about, answer=lettered(record, answer, options))]
+        return [made(record, images, **about, answer=chosen(record, answer, options)[1])]
 
     return parsed(records.json_lines(file), parse)
 
@@ -74,8 +78,9 @@ MMVP_CORRECTED = {99: "B", 100: "A", 279: "B", 280: "A"}
 def read_mmvp(root: pathlib.Path, split: str) -> Rows:
     """MMVP: `Questions.csv` with `MMVP Images/N.jpg`, or the mirror's Parquet file.
 
-    The header of the published file says 'lndex'. Options are "(a) Open (b) Closed", answers "(a)". Four labels are
-    corrected, see `MMVP_CORRECTED`; the mirror has them right already. Questions 2k-1 and 2k are pair k.
+    The header of the published file says 'lndex'. Options are "(a) Open (b) Closed", some without a space, answers
+    "(a)". Four labels are corrected, see `MMVP_CORRECTED`; the mirror has them right already. Questions 2k-1 and 2k are
+    pair k.
     """
     files = records.find_files(root, "Questions.csv", "**/Questions.csv", "**/*.parquet", what="MMVP")
     if files[0].suffix == ".csv":
@@ -92,8 +97,8 @@ def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
     except (KeyError, ValueError, TypeError) as error:
         why = f"no whole number under 'lndex'; the columns are {list(record.fields)}"
         raise record.bad(why, kind="missing field") from error
-    _, options = texts.split_options(record.text("Options"))
-    answer = lettered(record, record.text("Correct Answer"), options)
+    _, options = texts.split_options(record.text("Options"), alone=True)
+    options, answer = chosen(record, record.text("Correct Answer"), options)
     tags = {"pair": str((number + 1) // 2)}
     if (right := MMVP_CORRECTED.get(number, answer)) != answer:
         tags["published"] = answer
@@ -106,8 +111,8 @@ def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
 def read_omnispatial(root: pathlib.Path, split: str) -> Rows:
     """OmniSpatial: `OmniSpatial-test/data.json` with `TASK/N.png`, as unpacked from the archive.
 
-    Answers are places from 0. An id "N_k" is unique in its task only, and N names the image in the folder of the task:
-    several folders hold a '0.png'.
+    Answers are places from 0. An id "N_k" is unique in its sub task only, and N names the image in the folder of the
+    task: several folders hold a '0.png'.
     """
     usual = f"OmniSpatial-{split}/data.json"
     (file, *_) = records.find_files(root, "data.json", usual, f"**/{usual}", what="OmniSpatial")
@@ -120,9 +125,9 @@ def read_omnispatial(root: pathlib.Path, split: str) -> Rows:
             why = f"answer {place} of {len(options)} options, counted from 0; correct it"
             raise record.bad(why, kind="answer not among the options")
         images = finder.all([f"{task}/{name.partition('_')[0]}.png"], record.place)
-        question, tags = texts.plain(record.text("question")), {"task_type": task}
-        tags["sub_task_type"] = record.text("sub_task_type")
-        about = {"id": f"omnispatial-{task}-{name}", "question": question, "options": options, "tags": tags}
+        question, sub_task = texts.plain(record.text("question")), record.text("sub_task_type")
+        tags = {"task_type": task, "sub_task_type": sub_task}
+        about = {"id": f"omnispatial-{task}-{sub_task}-{name}", "question": question, "options": options, "tags": tags}
         return [made(record, images, **about, answer=LETTERS[place])]
 
     return parsed(records.json_list(file), parse)
@@ -156,7 +161,7 @@ SAT_ROTATIONS = 2
 
 
 def read_sat_real(root: pathlib.Path, split: str) -> Rows:
-    """SAT-Real: `SAT_test.parquet`, each question in two rotations of its options.
+    """SAT-Real: `SAT_test.parquet`, or `test-*.parquet` of SAT-v2; each question in two rotations of its options.
 
     The right answer is published first: options are shuffled by the question's id, then turned. Tags `unit` and
     `rotation` say which belong together; the strict figure needs both right.
@@ -165,7 +170,9 @@ def read_sat_real(root: pathlib.Path, split: str) -> Rows:
 
 
 def read_sat(root: pathlib.Path, split: str) -> Rows:
-    """SAT, the synthetic training questions: `SAT_train.parquet`, `SAT_val.parquet`.
+    """SAT, the synthetic questions: `SAT_train.parquet`, `SAT_val.parquet`, `SAT_static.parquet`; or SAT-v2's.
+
+    SAT-v2 has `SPLIT-*.parquet`, with {bytes, path} in `images` where SAT has bytes in `image_bytes`.
 
     The right answer is published first: options are shuffled by the question's id.
     """
@@ -181,14 +188,14 @@ def _sat_rows(root: pathlib.Path, split: str, *, prefix: str, rotations: int) ->
 
 
 def _sat(record: Record, *, unit: str, rotations: int) -> Iterator[Published]:
-    answers, right = record.texts("answers"), record.text("correct_answer")
-    places = [place for place, answer in enumerate(answers) if answer.strip() == right]
-    if len(places) != 1:
-        layout.letter_or_bad(None, record, answer=right, options=answers)
+    answers, right = texts.distinct(record.texts("answers")), record.text("correct_answer")
+    if right not in answers or len(answers) < 2:
+        layout.letter_or_bad(None, record, answer=right, options=answers, problem="is none, or the only one,")
+    column = "images" if "images" in (record.cells or ()) else "image_bytes"
     tags = {"question_type": str(record.fields.get("question_type") or "")}
     for rotation in range(rotations):
-        options, answer = texts.shuffled(unit, answers, places[0], rotation=rotation)
-        images, question = record.images("image_bytes"), texts.plain(record.text("question"))
+        options, answer = texts.shuffled(unit, answers, answers.index(right), rotation=rotation)
+        images, question = record.images(column), texts.plain(record.text("question"))
         name, more = unit, {}
         if rotations > 1:
             name, more = f"{unit}-r{rotation}", {"unit": unit, "rotation": str(rotation)}

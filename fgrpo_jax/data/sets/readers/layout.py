@@ -6,9 +6,10 @@ Readers yield `Published | BadRow`. Boxes and answers are checked here, the same
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Entry:
     id: str
     answer: str  # letter, or text of an open question
     options: int  # how many there are, 0 for an open question
+    content: str = ""  # digest of question, options, answer and boxes as published; '' where it was not noted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Published:
 
     @property
     def entry(self) -> Entry:
-        return Entry(self.example.id, self.example.answer, len(self.example.options))
+        example = self.example
+        content = repr((example.question, example.options, example.answer, example.boxes, self.frame))
+        digest = hashlib.blake2b(content.encode(errors="backslashreplace"), digest_size=8).hexdigest()
+        return Entry(example.id, example.answer, len(example.options), digest)
 
     def encoded(self) -> HeldImages:
         """Its images in memory, as they are encoded; `BadRow` where one cannot be read."""
@@ -140,6 +145,12 @@ def check_boxes(values: Iterable[object], record: Record, *, unit: bool = False)
     return tuple(boxes)
 
 
+def instance_boxes(values: Iterable[object], record: Record) -> tuple[Box, ...]:
+    """The boxes of instances, which are {bbox, …} or the box itself; an instance may be null, or have none."""
+    found = (value.get("bbox") if isinstance(value, Mapping) else value for value in values)
+    return check_boxes([box for box in found if box is not None], record)
+
+
 def asked(record: Record, text: str, *, answer: str, sure: bool = True) -> tuple[str, tuple[str, ...], str]:
     """(question, options, answer) of a text that may hold options; the answer's letter where it does.
 
@@ -154,15 +165,24 @@ def asked(record: Record, text: str, *, answer: str, sure: bool = True) -> tuple
     question, options = texts.split_options(text)
     if not options:
         return question, (), answer
-    found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
-    if found is None and not sure and texts.letter(answer, LETTERS) is None:
+    known = texts.letter(answer, options) or texts.letter(answer, LETTERS)
+    if not (sure or known or texts.letter_of_text(answer, texts.distinct(options))):
         return texts.plain(text), (), answer
-    return question, options, letter_or_bad(found, record, answer=answer, options=options)
+    return question, *chosen(record, answer, options)
 
 
-def lettered(record: Record, answer: str, options: Sequence[str]) -> str:
-    """The letter of an answer that the set writes as a letter, or the error that it fits none of the options."""
-    return letter_or_bad(texts.letter(answer, options), record, answer=answer, options=options)
+def chosen(record: Record, answer: str, options: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """(options, letter) of an answer that the set writes as a letter or as the text of an option.
+
+    An option that stands there twice, as the right one of some sets does, has one place where texts count.
+
+    Raises:
+      BadRow: the answer is none of the options.
+    """
+    if (found := texts.letter(answer, options)) is None:
+        options = texts.distinct(options)
+        found = texts.letter_of_text(answer, options)
+    return tuple(options), letter_or_bad(found, record, answer=answer, options=options)
 
 
 def letter_or_bad(

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fgrpo_jax.data.sets.readers import records, texts
+from fgrpo_jax.data.sets.readers import layout, records, texts
 from fgrpo_jax.data.sets.readers.layout import Published, Rows, check_boxes, letter_or_bad, made, parquet_rows, parsed
 from fgrpo_jax.data.sets.readers.records import FileImages, Finder, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
@@ -132,8 +132,9 @@ def read_vlmevalkit(root: pathlib.Path, split: str) -> Rows:
     """The TSV of VLMEvalKit: `SPLIT.tsv` in a folder, or the file itself.
 
     Columns index, question, A, B, …, answer, and `image` (base64; a list of it; or the index of an earlier row, whose
-    image is meant) or `image_path` (one or a list, below `images/SPLIT/`, `images/` or the folder). `hint` precedes the
-    question. Rows without options have open answers.
+    image is meant) or `image_path` (one or a list, below `images/SPLIT/`, `images/` or the folder, whether or not they
+    begin with '/'). Options may stand in `candidates` or `options`, a list, or in the question instead. `hint` precedes
+    the question. `target_instances` are boxes in pixels, as TreeBench has them. Rows without options have open answers.
     """
     (file, *_) = records.find_files(root, f"{split}.tsv", what="a VLMEvalKit TSV")
     finder, seen = Finder(file.parent), {}
@@ -143,18 +144,34 @@ def read_vlmevalkit(root: pathlib.Path, split: str) -> Rows:
 def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> Sequence[Published]:
     fields = record.fields
     name, answer = record.text("index"), record.text("answer")
-    options = tuple(fields[letter] for letter in LETTERS if fields.get(letter, "").strip() not in ("", "nan"))
-    if any(fields.get(letter, "").strip() in ("", "nan") for letter in LETTERS[: len(options)]):
-        raise record.bad(f"options {options} leave a letter out; fill the columns from A on", kind="missing field")
-    if options:
-        found = texts.letter(answer, options) or texts.letter_of_text(answer, options)
-        answer = letter_or_bad(found, record, answer=answer, options=options)
+    if options := _tsv_options(record):
+        question, (options, answer) = texts.plain(record.text("question")), layout.chosen(record, answer, options)
+    else:
+        question, options, answer = layout.asked(record, record.text("question"), answer=answer, sure=False)
     seen[name] = images = _tsv_images(record, finder=finder, seen=seen)
     hint = fields.get("hint", "").strip()
-    question = texts.plain(record.text("question"))
     tags = {key: fields[key] for key in ("category", "l2-category", "split") if fields.get(key)}
-    question, name = f"{hint}\n{question}" if hint not in ("", "nan") else question, f"{record.path.stem}-{name}"
-    return [made(record, images, id=name, question=question, options=options, answer=answer, tags=tags)]
+    question, name = f"{hint}\n{question}" if hint not in _NOTHING else question, f"{record.path.stem}-{name}"
+    cell = fields.get("target_instances", "").strip()
+    boxes = None if cell in (*_NOTHING, "None") else layout.instance_boxes(_listed(cell, record), record)
+    about = {"question": question, "options": options, "answer": answer, "boxes": boxes, "tags": tags}
+    return [made(record, images, id=name, **about)]
+
+
+_NOTHING = ("", "nan")  # an empty cell
+
+
+def _tsv_options(record: Record) -> Sequence[str]:
+    """The options of a row in columns of their own, or in one as a list or lines, labelled or not; () for none."""
+    cells = {key: record.fields.get(key, "").strip() for key in (*LETTERS, "options", "candidates")}
+    for block in (cells["options"], cells["candidates"]):
+        listed = [str(value) for value in _listed(block, record)] if block.startswith("[") else []
+        if found := texts.split_options("\n".join(listed) or block, alone=True)[1] or listed:
+            return found
+    options = [cells[letter] for letter in LETTERS if cells[letter] not in _NOTHING]
+    if any(cells[letter] in _NOTHING for letter in LETTERS[: len(options)]):
+        raise record.bad(f"options {options} leave a letter out; fill the columns from A on", kind="missing field")
+    return options
 
 
 def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -> Images:
@@ -162,27 +179,28 @@ def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -
     if cell:
         if cell in seen:
             return seen[cell]
-        encoded = [_base64(text, record) for text in _listed(cell, record)]
+        encoded = [_base64(str(text), record) for text in _listed(cell, record)]
         return HeldImages(tuple((f"image[{at}]", data) for at, data in enumerate(encoded)))
     if not path:
         raise record.bad("neither 'image' nor 'image_path'; add one or remove the row", kind="missing image")
     names = []
-    for name in _listed(path, record):
+    for name in (
+        str(name).lstrip("/\\") for name in _listed(path, record)
+    ):  # '/data/1.png' is meant below the folder too
         where = (f"images/{record.path.stem}/{name}", f"images/{name}", name)
         there = (w for w in where if (f := records.inside(record.path.parent, w)) is not None and f.is_file())
         names.append(next(there, name))
     return finder.all(names, record.place)
 
 
-def _listed(cell: str, record: Record) -> Sequence[str]:
-    """A cell's one text, or the texts of a list written as Python or JSON writes it."""
+def _listed(cell: str, record: Record) -> Sequence[Any]:
+    """A cell's one text, or what stands in a list as Python or JSON writes it."""
     if not cell.startswith("["):
         return [cell]
-    with contextlib.suppress(ValueError, SyntaxError):
-        values = ast.literal_eval(cell)
-        if isinstance(values, list) and all(isinstance(value, str) for value in values):
-            return values
-    raise record.bad(f"{cell[:40]!r}… is no list of texts", kind="field of a wrong type")
+    for read in (ast.literal_eval, json.loads):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return read(cell)
+    raise record.bad(f"{cell[:40]!r}… is no list; write it as Python or JSON does", kind="field of a wrong type")
 
 
 def _base64(text: str, record: Record) -> bytes:
@@ -206,16 +224,11 @@ def read_nlvr(root: pathlib.Path, split: str) -> Rows:
     `true` and `false` comes first depends on the identifier.
     """
     folder = root / split
-    found: dict[str, list[pathlib.Path]] = {}
-    for file in sorted((folder / "images").glob("*/*.png")):
-        found.setdefault(file.name, []).append(file)
-    parse = functools.partial(_nlvr, split=split, folder=folder, found=found)
+    parse = functools.partial(_nlvr, split=split, finder=Finder(folder / "images"))
     return parsed(records.json_lines(folder / f"{split}.json"), parse)
 
 
-def _nlvr(
-    record: Record, *, split: str, folder: pathlib.Path, found: Mapping[str, Sequence[pathlib.Path]]
-) -> Sequence[Published]:
+def _nlvr(record: Record, *, split: str, finder: Finder) -> Sequence[Published]:
     name = record.require("identifier", str, "the sentence's identifier")
     sentence = record.require("sentence", str, "the sentence")
     label = record.require("label", str, "'true' or 'false'").lower()
@@ -224,25 +237,10 @@ def _nlvr(
         raise record.bad(why, kind="answer not among the options")
     options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
     about = {"id": f"{split}-{name}", "boxes": _nlvr_boxes(record), "source": "nlvr"}
-    images = FileImages((_nlvr_image(record, name=f"{split}-{name}-0.png", folder=folder, found=found),))
+    inside = "" if record.fields.get("directory") is None else f"{record.fields['directory']}/"
+    images = finder.all([f"{inside}{split}-{name}-0.png"], record.place)
     question, answer = f'Is this statement about the image true or false? "{sentence}"', LETTERS[options.index(label)]
     return [made(record, images, question=question, options=options, answer=answer, **about)]
-
-
-def _nlvr_image(
-    record: Record, *, name: str, folder: pathlib.Path, found: Mapping[str, Sequence[pathlib.Path]]
-) -> pathlib.Path:
-    directory = record.fields.get("directory")
-    files = found.get(name, ())
-    if directory is None and len(files) > 1:
-        shown = " and ".join(f"{file.parent.name}/{name}" for file in files[:2])
-        raise record.bad(f"image {name} may be {shown}; add 'directory' to the line", kind="ambiguous image name")
-    file = next(iter(files), None) if directory is None else records.inside(folder, f"images/{directory}/{name}")
-    if file is None or not file.is_file():
-        where = "any of images/*" if directory is None else f"images/{directory}"
-        why = f"image {name} is not in {where} of {folder}; fetch it or remove the line"
-        raise record.bad(why, kind="missing image")
-    return file
 
 
 def _nlvr_boxes(record: Record) -> tuple[Box, ...]:

@@ -240,11 +240,11 @@ class Finder:
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
 
-    def find(self, name: str, place: str, *, within: str = "") -> pathlib.Path:
+    def find(self, name: str, place: str, *, within: Sequence[str] = ()) -> pathlib.Path:
         """The file of a published path.
 
         Args:
-          within: folder that must be among those of the file, where the set names one beside the path.
+          within: folders, the first that has the file, where the set names them beside the path.
 
         Raises:
           BadRow: none, several, or a path that climbs out.
@@ -257,13 +257,14 @@ class Finder:
         wanted = direct.relative_to(self._root).parts
         found = [file for file in self._by_name.get(direct.name, ()) if file.parts[-len(wanted) :] == wanted]
         if within:
-            found = [file for file in found if within in file.relative_to(self._root).parts[:-1]]
+            inside_of = ([f for f in found if folder in f.relative_to(self._root).parts[:-1]] for folder in within)
+            found = next(filter(None, inside_of), [])
         if len(found) > 1:
             shown = " and ".join(str(file.relative_to(self._root)) for file in found[:3])
-            why = f"image {name!r} may be {shown}; lay the files out as the published paths say"
+            why = f"image {name!r} may be {shown}; name its folder, or lay the files out as published"
             raise BadRow(place, why, kind="ambiguous image name")
         if not found:
-            where = f"{self._root}{f' in a folder {within!r}' if within else ''}"
+            where = f"{self._root}{' in a folder ' if within else ''}{' or '.join(map(repr, within))}"
             raise BadRow(place, f"image {name!r} is not in {where}; fetch it or remove the row", kind="missing image")
         return found[0]
 

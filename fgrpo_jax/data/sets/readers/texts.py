@@ -31,6 +31,7 @@ _LABELS = (  # (A) x   (a) x | A. x   A) x   A: x
     re.compile(r"(?:^|(?<=\s))\((?P<letter>[A-Za-z])\)\s*"),
     re.compile(r"(?:^|(?<=\s))(?P<letter>[A-Z])[.):]\s+"),
 )
+_GLUED = re.compile(r"\((?P<letter>[A-Za-z])\)\s*")
 
 
 def plain(text: str) -> str:
@@ -38,14 +39,17 @@ def plain(text: str) -> str:
     return _LEADS.sub("", _INSTRUCTIONS.sub("", _PLACEHOLDERS.sub("", text))).strip()
 
 
-def split_options(text: str) -> tuple[str, tuple[str, ...]]:
+def split_options(text: str, *, alone: bool = False) -> tuple[str, tuple[str, ...]]:
     """(question, options) of a text that holds both; () where it holds no options.
 
     The longest chain of labels A, B, … of one notation is taken, the last of those equally long.
+
+    Args:
+      alone: the text is nothing but options, so that "(a)Open(b)Closed" is read too.
     """
     text = plain(text)
     best: list[re.Match[str]] = []
-    for pattern in _LABELS:
+    for pattern in (*_LABELS, _GLUED) if alone else _LABELS:
         found = list(pattern.finditer(text))
         for start, match in enumerate(found):
             if match["letter"].upper() != "A":
@@ -62,6 +66,11 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
     if not all(options):
         return text, ()
     return _HEADINGS.sub("", text[: best[0].start()].strip()).strip(), options
+
+
+def distinct(options: Sequence[str]) -> tuple[str, ...]:
+    """Options without repetitions, in order. For answers that are published as texts: a repeated one has two places."""
+    return tuple(dict.fromkeys(option.strip() for option in options))
 
 
 def letter(answer: str, options: Sequence[str]) -> str | None:

@@ -12,7 +12,16 @@ import re
 from collections.abc import Sequence
 
 from fgrpo_jax.data.sets.readers import records, texts
-from fgrpo_jax.data.sets.readers.layout import Published, Rows, asked, check_boxes, made, parquet_rows, parsed
+from fgrpo_jax.data.sets.readers.layout import (
+    Published,
+    Rows,
+    asked,
+    check_boxes,
+    instance_boxes,
+    made,
+    parquet_rows,
+    parsed,
+)
 from fgrpo_jax.data.sets.readers.records import FileImages, Finder, Images, Record
 
 PARQUET = ("*.parquet", "data/*.parquet", "**/*.parquet")
@@ -20,16 +29,18 @@ PARQUET = ("*.parquet", "data/*.parquet", "**/*.parquet")
 
 
 # ----------------------------------------------------------------------------------------------------------------- VGR
-_REGION = re.compile(r"<sot>\s*\[([^\[\]]*)\]\s*<eot>")
+_REGION = re.compile(r"<sot>\s*\[([^\[\]]*)\]\s*<eot>(?:\s*<image>)?", re.IGNORECASE)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?")
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_ANSWER_LINE = re.compile(r".*\bfinal answer\W*:\**(.*)", re.DOTALL | re.IGNORECASE)
 
 
 def read_vgr(root: pathlib.Path, split: str) -> Rows:
     """VGR-SFT: Parquet files with `image`, a path below the images of LLaVA-NeXT, and reasoning with marked regions.
 
     Question and reasoning are the two turns of `conversations`, or columns `question` and `response` with `answer`.
-    Regions `<sot>[x1, y1, x2, y2]<eot>` are pseudo boxes in 0..1. The images lie below the same folder.
+    Regions `<SOT>[x1, y1, x2, y2]<EOT><image>` are pseudo boxes in 0..1. A response ends in "Final answer: x", which
+    `</think>` may precede. The images lie below the same folder.
     """
     return parquet_rows(root, *PARQUET, what="VGR", parse=functools.partial(_vgr, finder=Finder(root), split=split))
 
@@ -47,13 +58,18 @@ def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
 
 
 def _vgr_answer(record: Record, reasoning: str) -> str:
-    """What stands in answer tags, in a column of its own, or after the reasoning."""
-    tagged = _ANSWER.search(reasoning)
-    found = tagged[1] if tagged else record.fields.get("answer") or reasoning.partition("</think>")[2]
+    """What stands in answer tags, in a column of its own, on the answer line, or after the reasoning."""
+    tagged, line = _ANSWER.search(reasoning), _ANSWER_LINE.fullmatch(reasoning)
+    after = line[1] if line else reasoning.partition("</think>")[2]
+    found = tagged[1] if tagged else record.fields.get("answer") or after.replace("</think>", "")
     answer = _REGION.sub("", str(found)).strip()
     if not answer:
-        raise record.bad("no answer: neither tags, nor a column, nor text after </think>", kind="missing field")
+        why = "no answer: neither tags, nor a column, nor 'Final answer:', nor text after </think>"
+        raise record.bad(why, kind="missing field")
     return answer
+
+
+_SPEAKERS = {"human": "user", "gpt": "assistant"}
 
 
 def _turns(record: Record) -> tuple[str, str]:
@@ -63,30 +79,36 @@ def _turns(record: Record) -> tuple[str, str]:
         return record.text("question"), record.text("response", "reasoning", "answer")
     first: dict[str, str] = {}  # what each speaker says in the first exchange
     for turn in turns:
-        first.setdefault(turn["from"], turn["value"])
-    if not first.get("human") or not first.get("gpt"):
-        raise record.bad("'conversations' must hold a turn of 'human' and one of 'gpt'", kind="missing field")
-    return first["human"], first["gpt"]
+        who = str(turn.get("from") or turn.get("role"))
+        first.setdefault(_SPEAKERS.get(who, who), turn.get("value") or turn.get("content") or "")
+    if not first.get("user") or not first.get("assistant"):
+        why = f"'conversations' must hold a turn of human or user, and one of gpt or assistant; it has {list(first)}"
+        raise record.bad(why, kind="missing field")
+    return first["user"], first["assistant"]
 
 
 # ---------------------------------------------------------------------------------------------------------- Visual-CoT
 def read_viscot(root: pathlib.Path, split: str) -> Rows:
-    """Visual-CoT: `metadata/*.jsonl`, with images in `cot/DATASET/` or wherever the archive was unpacked.
+    """Visual-CoT: `metadata/*.jsonl`, with images in a folder DATASET, wherever the archive was unpacked.
 
     A line names its image by base name and its data set in `dataset`; several sets have an image of the same name, so
-    the folder decides. Answers are open. The line's own `split` says what it is for.
+    the folder decides. TextCaps asks about images of TextVQA, and some of those lie with Open Images. Answers are open.
+    The line's own `split` says what it is for.
     """
-    parse = functools.partial(_viscot, root=root, finder=Finder(root), split=split)
+    parse = functools.partial(_viscot, finder=Finder(root), split=split)
     for file in records.find_files(root, "metadata/*.jsonl", "**/*_cot_*.jsonl", "*.jsonl", what="Visual-CoT"):
         yield from parsed(records.json_lines(file), parse)
 
 
-def _viscot(record: Record, *, root: pathlib.Path, finder: Finder, split: str) -> Sequence[Published]:
+_VISCOT_FOLDERS = {"textcap": ("textvqa", "openimages"), "textvqa": ("openimages",)}
+"""Where else the images of a data set lie."""
+
+
+def _viscot(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     if record.take("split", str, "train or val", default=split) != split:
         return []
     dataset, name = record.text("dataset"), record.text("image")
-    usual = records.inside(root, f"cot/{dataset}/{name}")
-    image = usual if usual and usual.is_file() else finder.find(name, record.place, within=dataset)
+    image = finder.find(name, record.place, within=(dataset, *_VISCOT_FOLDERS.get(dataset, ())))
     name, question = f"viscot-{record.path.stem}-{record.number}", texts.plain(record.text("question"))
     answer, tags = record.text("answer"), {"dataset": dataset}
     return [made(record, FileImages((image,)), id=name, question=question, options=(), answer=answer, tags=tags)]
@@ -104,7 +126,7 @@ def read_treevgr(root: pathlib.Path, split: str) -> Rows:
 
 def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
     instances = record.require("target_instances", list, "a list of {bbox, name}")
-    boxes = check_boxes([dict(instance).get("bbox") for instance in instances], record)
+    boxes = instance_boxes(instances, record)
     question, options, answer = asked(record, record.text("problem"), answer=record.text("answer"), sure=False)
     about = {"id": f"treevgr_rl-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
     images = _images_of(record, finder)
