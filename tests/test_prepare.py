@@ -194,7 +194,8 @@ def test_the_card_warns_of_a_leaning_answer(tmp_path):
     layouts.save_lines(tmp_path / "in" / "train.jsonl", rows)
     layouts.save_picture(tmp_path / "in" / "a.png")
     run("jsonl", tmp_path / "in", tmp_path / "out", "--split=train", "--shard=100")
-    assert "train: 100% of the right answers are A." in card(tmp_path / "out")["warnings"]
+    said = "train: 100% of the right answers are A, where chance gives 50%; shuffle the options."
+    assert said in card(tmp_path / "out")["warnings"]
 
 
 def test_another_set_or_split_is_refused(published, tmp_path):
