@@ -133,7 +133,7 @@ def by_hand(signals: Signals, lam: np.ndarray, direction: tuple[int, ...] = (1, 
 
 
 def next_lam(signals: Signals, lam: np.ndarray, thresholds: tuple[float, ...], signs: tuple[int, ...]) -> np.ndarray:
-    """Eq. 5 with the paper's rate and bounds."""
+    """Eq. 4 with the paper's rate and bounds."""
     out = []
     for k, (tau, sign) in enumerate(zip(thresholds, signs, strict=True)):
         mean = signals.values[k][signals.mask[k]].astype(np.float64).mean()

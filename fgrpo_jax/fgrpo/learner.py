@@ -3,7 +3,7 @@
     signals ──► advantages with λ(t)  (Eq. 6) ──┐
     prompts ──► frozen vision, once ────────────┤
     reference and old log-probs (no gradient) ──┴─► scan over updates ─► scan over micro-batches ─► AdamW
-    signals ──► constraint means ──► λ(t+1)  (Eq. 4, 5)
+    signals ──► constraint means ──► λ(t+1)  (Eq. 5, then 4)
 
 Order matters and is the paper's: advantages use λ(t), the same step returns λ(t+1). Every sum is normalised by global
 counts, so neither the number of micro-batches nor that of devices changes loss, gradient or λ.
