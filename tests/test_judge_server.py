@@ -111,10 +111,11 @@ def test_words_of_the_users_own_are_the_only_turn_and_say_what_may_be_answered()
     asked = ask("good", requests=[consistency(), semantic()], wording=own)
     (turn,), usual = sorted((body["messages"] for body in asked.server.bodies), key=len)
     assert turn["role"] == "user" and turn["content"].endswith("YES or NO?") and len(usual) == 2
-    (judgement,) = ask(server__answer=lambda _: "UNCERTAIN", requests=[consistency()], wording=own).judgements
+    (judgement,) = ask("good", server__answer=lambda _: "UNCERTAIN", requests=[consistency()], wording=own).judgements
     assert judgement.failed and "no verdict: 'UNCERTAIN'" in judgement.error
     assert (
-        ask(server__answer=lambda _: "UNCERTAIN", requests=[consistency()]).judgements[0].verdict is Verdict.UNCERTAIN
+        ask("good", server__answer=lambda _: "UNCERTAIN", requests=[consistency()]).judgements[0].verdict
+        is Verdict.UNCERTAIN
     )
 
 
