@@ -229,7 +229,7 @@ def check_kl_extremes():
 
 
 def check_kl_as_in_verl():
-    """`low_var_kl` in verl/trainer/core_algos.py of hiyouga/EasyR1: log-ratio within ±20, then the estimate within 10."""
+    """`low_var_kl` of hiyouga/EasyR1, verl/trainer/core_algos.py: log-ratio within ±20, then the estimate within 10."""
     np.testing.assert_allclose(_kl(-5.0, "k3"), (math.exp(5) - 6, 1 - math.exp(5)), rtol=1e-5)  # ours: −147
     assert _kl(-5.0, "k3", clamp=20.0, most=10.0) == (10.0, 0.0)
     for x in (-2.5, -1.0, 0.5, 9.0, 15.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ BOXED = Example(
 RULES: dict[str, Any] = {"judge__backend": "rules"}
 NONE: dict[str, Any] = {"judge__backend": "none"}
 SERVER: dict[str, Any] = {
-    **{"judge__backend": "server", "judge__server__url": "http://localhost:8000/v1", "judge__server__model": "m"}
+    "judge__backend": "server",
+    "judge__server__url": "http://localhost:8000/v1",
+    "judge__server__model": "m",
 }
 
 
@@ -48,7 +51,7 @@ REFUSED = {
     "R_G without boxes": (only("spatial_grounding", **SERVER), [CHOICE] * 3, "takes gold boxes"),
     "empty boxes": (
         only("spatial_grounding", **RULES),
-        [EXAMPLE.__class__(**{**vars(BOXED), "boxes": ()})],
+        [dataclasses.replace(BOXED, boxes=())],
         "gold boxes",
     ),
     "by another name": (
@@ -104,9 +107,9 @@ def test_what_some_example_has_is_taken(name: str) -> None:
 
 
 def test_no_image_is_decoded_and_nothing_is_read_beyond_what_suffices() -> None:
-    class Files:
-        read: list[int] = []
+    read: list[int] = []
 
+    class Files:
         def __len__(self) -> int:
             return 5
 
@@ -114,8 +117,8 @@ def test_no_image_is_decoded_and_nothing_is_read_beyond_what_suffices() -> None:
             raise AssertionError("decodes")
 
         def outline(self, index: int) -> Example:
-            self.read.append(index)
+            read.append(index)
             return BOXED if index == 2 else CHOICE
 
     require_measured(config(**only("consistency", "spatial_grounding", **RULES)), Files())
-    assert Files.read == [0, 1, 2]
+    assert read == [0, 1, 2]
