@@ -152,6 +152,16 @@ def test_multipliers_means_and_shares_are_those_of_the_equations(kit: Kit) -> No
     assert int(state.step) == 1 and int(metrics["optim/skipped"]) == 0
 
 
+def test_whitened_over_tokens_the_tokens_that_count_sum_to_zero(kit: Kit) -> None:
+    """The loss of one on-policy update is −mean Â over its tokens; the default's centre is that of rollouts."""
+    algorithm = dataclasses.replace(kit.learner.config.algorithm, whiten="tokens", updates_per_batch=1, kl_coef=0.0)
+    learner = dataclasses.replace(kit.learner, config=dataclasses.replace(kit.learner.config, algorithm=algorithm))
+    _, metrics, _ = kit.run(learner, SIGNALS, lam=LAM)
+    assert abs(metrics["loss/policy"]) < 1e-6
+    tokens = kit.rollouts.mask.sum(-1)
+    assert abs((by_hand(SIGNALS, LAM)[0] * tokens).sum() / tokens.sum()) > 1e-3
+
+
 def test_a_multiplier_stands_still_below_the_minimum_of_applicable_rollouts(kit: Kit) -> None:
     mask = SIGNALS.mask.copy()
     mask[2] = False
