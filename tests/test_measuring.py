@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def only(*names: str, **fields: Any) -> dict[str, Any]:
 
 def config(**fields: Any) -> Any:
     elsewhere = {"data__source": "jsonl", "data__path": "x", "data__eval_split": "held"}
-    return policies.config("unused", **(elsewhere | fields))
+    return policies.config(Path("unused"), **(elsewhere | fields))
 
 
 REFUSED = {
