@@ -2,7 +2,8 @@
 
     python -m fgrpo_jax.train --config=configs/nlvr.py --config.data.path=NLVR_FOLDER --workdir=runs/nlvr
 
-NLVR_FOLDER holds SPLIT/SPLIT.json and SPLIT/images/ as published (docs/data.md).
+NLVR_FOLDER holds SPLIT/SPLIT.json and SPLIT/images/ as published (docs/data.md). Rules can't say whether a sentence is
+true of a photograph: R_S takes a judge that can, judge.backend = "local" or "server", and enabled = True.
 """
 
 from ml_collections import ConfigDict
@@ -23,5 +24,6 @@ def get_config() -> ConfigDict:
     config.rollout.group_size = 4
     config.rollout.max_new_tokens = 96
     config.constraints.spatial_grounding.threshold = 0.65  # the paper's
+    config.constraints.semantic_grounding.enabled = False
     config.eval.examples = 200
     return config

@@ -40,7 +40,7 @@ DIFFERENCES: dict[str, set[str]] = {
     "grpo_t": {GRPO},
     "additive": {"algorithm.aggregation: fgrpo → additive"},
     "multiplicative": {"algorithm.aggregation: fgrpo → multiplicative"},
-    "gdpo": {"algorithm.aggregation: fgrpo → gdpo"},
+    "gdpo": {"algorithm.aggregation: fgrpo → gdpo", "algorithm.whiten: live → all"},
     "fixed_lambda": every("lr: 0.05 → 0.0"),
     "consistency_only": without("consistency"),
     "semantic_only": without("semantic_grounding"),
@@ -106,9 +106,9 @@ def normalise(values: np.ndarray, mask: np.ndarray = ALL, *, std: bool = True) -
     return out
 
 
-def whiten(mixed: np.ndarray) -> np.ndarray:
-    live = (mixed != 0).any(axis=1)
-    return mixed / np.sqrt((mixed[live] ** 2).mean())
+def whiten(mixed: np.ndarray, *, every: bool = False) -> np.ndarray:
+    counted = every | (mixed != 0).any(axis=1)
+    return mixed / np.sqrt((mixed[counted] ** 2).mean())
 
 
 def constraint(k: int) -> np.ndarray:
@@ -128,7 +128,7 @@ REFERENCE: dict[str, Callable[[], np.ndarray]] = {
     "multiplicative": lambda: whiten(
         normalise((0.5 * S.accuracy * S.values[0] + 0.5 * S.format * S.values[2]).astype(np.float64))
     ),
-    "gdpo": lambda: whiten(eq6((1, 1, 1))),
+    "gdpo": lambda: whiten(eq6((1, 1, 1)), every=True),
     "fixed_lambda": lambda: whiten(eq6((1, 1, 1))),
     "consistency_only": lambda: whiten(eq6((1, 0, 0))),
     "semantic_only": lambda: whiten(eq6((0, 1, 0))),
@@ -147,8 +147,18 @@ def learner(name: str, policy: setup.Policy, **fields: Any) -> Learner:
     return setup.learner(load(name, "tiny", *runs.overrides(values)), policy)
 
 
+TOKENS = np.random.default_rng(7).integers(1, 40, size=(M, G)).astype(np.int32)
+TOKENS[0, 1] = 0  # a truncated rollout that the overlong mask takes out
+
+
+def masked_whiten(mixed: np.ndarray) -> np.ndarray:
+    """What verl/utils/torch_functional.py of volcengine/verl computes: each token has the advantage of its rollout."""
+    values = np.repeat(mixed.ravel(), TOKENS.ravel())
+    return (mixed - values.mean()) / np.sqrt(values.var(ddof=1) + 1e-8) * (TOKENS > 0)
+
+
 def mixed(learner: Learner, lam: Any = None) -> np.ndarray:
     """[M, G], the advantages of the fixed batch under `lam`, the initial multipliers by default."""
     lam = multipliers.start(learner.config.constraints)[0] if lam is None else jnp.asarray(lam, jnp.float32)
     signals = jax.tree.map(jnp.asarray, SIGNALS)
-    return np.asarray(jax.jit(lambda s, x: learner.mix(s, x).total)(signals, lam))
+    return np.asarray(jax.jit(lambda s, x: learner.mix(s, x, tokens=jnp.asarray(TOKENS)).total)(signals, lam))

@@ -6,6 +6,7 @@ The numpy and the fixed batch are those of baseline_numbers.py.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -17,19 +18,23 @@ from baseline_numbers import (
     DIFFERENCES,
     FOLDER,
     REFERENCE,
+    TOKENS,
     C,
+    G,
+    M,
     constraint,
     differences,
     eq6,
     expected,
     learner,
+    masked_whiten,
     mixed,
     normalise,
     whiten,
 )
 from baseline_numbers import SIGNALS as S
 
-from fgrpo_jax.fgrpo import multipliers
+from fgrpo_jax.fgrpo import advantages, multipliers
 from fgrpo_jax.training import setup
 
 
@@ -62,7 +67,7 @@ LIVE_BY_CONSTRAINT |= {"consistency_only", "semantic_only", "spatial_only"}
 
 
 def test_no_two_of_them_are_one_but_those_that_are_to_be() -> None:
-    """At λ = 1 the rules of the multipliers make no difference yet, and GDPO's weights are 1."""
+    """At λ = 1 the rules of the multipliers make no difference yet. GDPO's weights are 1, but all groups whiten it."""
     found = {name: reference() for name, reference in REFERENCE.items()}
     same = {("grpo_t", "dapo")} | {(a, b) for a in EQ6 for b in EQ6}
     for a, b in ((a, b) for a in found for b in found if a < b):
@@ -70,20 +75,20 @@ def test_no_two_of_them_are_one_but_those_that_are_to_be() -> None:
         assert alike == ((a, b) in same or (b, a) in same), (a, b)
 
 
-EQ6 = ("gdpo", "fixed_lambda", "exponential", "pid")
+EQ6 = ("fixed_lambda", "exponential", "pid")
 
 
 def test_gdpo_takes_its_weights_and_no_multiplier(policy: setup.Policy) -> None:
     weights = {"algorithm__task_weight": 0.5, "constraints__consistency__weight": 2.0}
     weighted = learner("gdpo", policy, **weights, constraints__semantic_grounding__enabled=False)
-    want = whiten(0.5 * normalise(S.task) + 2 * constraint(0) + constraint(2))
+    want = whiten(0.5 * normalise(S.task) + 2 * constraint(0) + constraint(2), every=True)
     for lam in (None, (5.0, 5.0, 5.0)):
         np.testing.assert_allclose(mixed(weighted, lam), want, atol=1e-6)
 
 
 def test_a_bound_from_above_turns_the_sign_in_gdpo_too(policy: setup.Policy) -> None:
     turned = learner("gdpo", policy, constraints__consistency__direction="<=")
-    want = whiten(normalise(S.task) - constraint(0) + constraint(1) + constraint(2))
+    want = whiten(normalise(S.task) - constraint(0) + constraint(1) + constraint(2), every=True)
     np.testing.assert_allclose(mixed(turned), want, atol=1e-6)
 
 
@@ -121,6 +126,7 @@ OPTIONS = {
     "zero_fill": ({"algorithm__masked": "zero_fill"}, lambda: whiten(zero_filled())),
     "all groups": ({"algorithm__whiten": "all"}, lambda: eq6((1, 1, 1)) / np.sqrt((eq6((1, 1, 1)) ** 2).mean())),
     "none": ({"algorithm__whiten": "none"}, lambda: eq6((1, 1, 1))),
+    "tokens": ({"algorithm__whiten": "tokens"}, lambda: masked_whiten(eq6((1, 1, 1)))),
 }
 
 
@@ -134,7 +140,33 @@ def test_open_choices_reach_the_advantage_and_differ_from_the_default(option: st
     found = mixed(learner("", policy, **fields))
     np.testing.assert_allclose(found, reference(), atol=1e-6)
     assert np.abs(found - whiten(eq6((1, 1, 1)))).max() > 1e-2
-    assert (found[2] == 0).all()
+    assert (found[2] == 0).all() == (option != "tokens"), "centred over tokens, dead groups leave 0"
+
+
+def test_a_batch_without_any_signal_stays_zero_under_every_whitening() -> None:
+    dead = np.asarray(advantages.whiten_tokens(jnp.zeros((M, G)), jnp.asarray(TOKENS)))
+    assert (dead == 0).all() and np.isfinite(
+        np.asarray(advantages.whiten_tokens(jnp.ones((1, 1)), jnp.ones((1, 1), int)))
+    ).all()
+
+
+PLAIN: dict[str, Callable[[], np.ndarray]] = {
+    "grpo_t": lambda: normalise(S.task),
+    "additive": lambda: normalise((S.accuracy + S.accuracy * S.values[0] + S.format * S.values[2]).astype(float) / 3),
+    "fixed_lambda": lambda: whiten(eq6((1, 1, 1))),
+    "gdpo": lambda: whiten(eq6((1, 1, 1)), every=True),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("whitening", ["live", "tokens"])
+def test_the_paper_whitens_no_baseline_but_gdpo(name: str, whitening: str, policy: setup.Policy) -> None:
+    """§3.1 has GRPO-T as (r − μ)/(σ + ε); Eq. 6 and GDPO are whitened as `algorithm.whiten` says."""
+    fields = {"algorithm__whiten_baselines": False} | ({} if name == "gdpo" else {"algorithm__whiten": whitening})
+    want = PLAIN[name]()
+    if whitening == "tokens" and name == "fixed_lambda":
+        want = masked_whiten(eq6((1, 1, 1)))
+    np.testing.assert_allclose(mixed(learner(name, policy, **fields)), want, atol=1e-5)
 
 
 def test_a_reward_that_holds_signals_needs_them(policy: setup.Policy) -> None:

@@ -71,7 +71,11 @@ def test_the_report_stands_beside_the_paper(
     over_sets.report(tmp_path, found, protocol)
     said = capsys.readouterr().out
     assert "average of 7 of the paper's 7 sets" in said and "cv_bench_2d: 6 of 1438 published questions" in said
-    assert "paper: FGRPO, 7B" in said and "max_pixels" not in said and "pixels: min 7056, max 12544" in said
+    (mine,) = (line.split() for line in said.splitlines() if line.startswith("this run  "))
+    assert mine[2:] == [f"{100 * (result.figures['accuracy_paper'].value or 0):.1f}" for result in found]
+    fgrpo = [line.split()[-7:] for line in said.splitlines() if line.startswith("paper: FGRPO, 7B")]
+    assert ["82.4", "87.0", "49.3", "73.3", "44.8", "67.6", "65.7"] in fgrpo
+    assert "max_pixels" not in said and "pixels: min 7056, max 12544" in said
     stored = json.loads((tmp_path / "results.json").read_text())
     assert list(stored["sets"]) == list(SEVEN) and stored["average"]["is_the_papers"] is False
     mean = sum(result.figures["accuracy_paper"].value or 0.0 for result in found) / 7

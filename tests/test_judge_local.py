@@ -86,6 +86,24 @@ def test_the_chat_is_the_rendered_prompt_and_confidence_is_the_margin(judge: Loc
     assert judgement.confidence == pytest.approx(1 - math.exp(second - best), abs=1e-5)
 
 
+def test_words_of_the_users_own_take_the_place_of_ours(judge: LocalJudge, requests: list[Request]) -> None:
+    """The whole chat, without a system turn, and a choice between the verdicts that they name."""
+    own = prompts.Wording(consistency="{question} {think_part} {answer_part} YES or NO?")
+    other = LocalJudge(judge.scorer, name="tiny", wording=own, **LIMITS)
+    request = requests[0]
+    words = prompts.render(request, frame="processed", wording=own)
+    processor = judge.scorer.processor
+    shown = processor.encode(request.example, style="tiny", **LIMITS)
+    chat = processor.reworded(shown, system="", user=words.text, blind=True)
+    choices = judge.scorer.choose([chat], ["YES", "NO"])
+    (found,) = other.judge([request])
+    assert found.verdict is VERDICTS["consistency"][choices.index[0]] and found.tokens_in == len(chat.tokens)
+    assert judge.judge([requests[1]])[0].confidence == other.judge([requests[1]])[0].confidence, (
+        "the other kind is ours"
+    )
+    assert {**other.identity, "prompts": ""} == {**judge.identity, "prompts": ""} != dict(other.identity)
+
+
 def test_patches_stand_for_the_images(judge: LocalJudge, requests: list[Request]) -> None:
     """A sentence about an image that only the encoded prompt holds: the same verdict as with the image itself."""
     request = requests[-1]

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -19,7 +20,7 @@ from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import prompts
-from fgrpo_jax.rewards.judges.protocol import Request
+from fgrpo_jax.rewards.judges.protocol import VERDICTS, Request
 from fgrpo_jax.training import setup
 
 IDENTITY = {"backend": "server", "model": "m", "frame": "processed"}
@@ -235,7 +236,7 @@ def test_the_version_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> N
 # --------------------------------------------------------------------------------------------------------- the verdict
 @pytest.mark.parametrize("said", ["CORRECT", "correct", " Correct.\n", "**CORRECT**", '"Correct!"', "`correct`"])
 def test_one_word_is_a_verdict(said: str) -> None:
-    assert prompts.read_verdict(said, "semantic") is Verdict.CORRECT
+    assert prompts.read_verdict(said, VERDICTS["semantic"]) is Verdict.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -244,5 +245,76 @@ def test_one_word_is_a_verdict(said: str) -> None:
      "The sentence is correct", "CORRECTLY", "SKIP?", "<answer>CORRECT</answer>", "{\"verdict\": \"CORRECT\"}"],
 )  # fmt: skip
 def test_anything_more_is_none(said: str) -> None:
-    assert prompts.read_verdict(said, "semantic") is None
-    assert prompts.read_verdict("CORRECT", "consistency") is None
+    assert prompts.read_verdict(said, VERDICTS["semantic"]) is None
+    assert prompts.read_verdict("CORRECT", VERDICTS["consistency"]) is None
+
+
+# ---------------------------------------------------------------------------------------------- words of the user's own
+# Slots and verdicts are those of Figures 6 and 7 of arXiv 2604.08476; the words between them are ours.
+FIGURE6 = (
+    "Rules. If it is too vague, it is uncertain.\n"
+    "Question: {question}\nReasoning: {think_part}\nAnswer: {answer_part}\nYES or NO?"
+)
+FIGURE7 = "CORRECT, INCORRECT or SKIP? Boxes are in {unit}.\nQUESTION: {question}\n{context_block}"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> prompts.Wording:
+    texts: dict[Any, str] = {"consistency": FIGURE6, "semantic": FIGURE7}
+    for kind, words in texts.items():
+        (tmp_path / kind).write_text(f"{words}\n", encoding="utf-8-sig")
+    return prompts.Wording(**{kind: prompts.read_own(kind, str(tmp_path / kind)) for kind in texts})
+
+
+def test_a_file_of_the_users_own_is_the_whole_request(own: prompts.Wording) -> None:
+    asked = prompts.render(consistency("The cup is red. {answer_part}", "A"), frame="unit", wording=own)
+    assert (
+        (asked.system, asked.images) == ("", False) and asked.text.startswith("Rules.") and asked.text.endswith("NO?")
+    )
+    found = blocks(asked.text)
+    assert found["reasoning"] == ["| The cup is red. {answer_part}"], "what is filled in is not filled again"
+    assert found["answer"] == ["| A"] and found["question"] == [f"| {EXAMPLE.question}"] and "options" in found
+    asked = prompts.render(semantic("Second.", "First."), frame="thousand", wording=own)
+    assert asked.images and not asked.system and f"Boxes are in {prompts.UNITS['thousand']}." in asked.text
+    assert blocks(asked.text)["sentence"] == ["| Second."] and blocks(asked.text)["before"] == ["| First."]
+
+
+def test_only_the_verdicts_that_it_names_are_taken(own: prompts.Wording) -> None:
+    assert own.verdicts("consistency") == (Verdict.YES, Verdict.NO), "'uncertain' in small letters is none"
+    assert own.verdicts("semantic") == VERDICTS["semantic"] and prompts.OURS.verdicts("consistency")[2:]
+    assert prompts.read_verdict("UNCERTAIN", own.verdicts("consistency")) is None
+
+
+def test_it_is_told_apart_in_keys_and_results(own: prompts.Wording) -> None:
+    half = dataclasses.replace(own, semantic="")
+    assert prompts.OURS.identity == {} and len({str(one.identity) for one in (own, half, prompts.OURS)}) == 3
+    request = consistency("The cup is red.")
+    keys = {prompts.fingerprint(request, IDENTITY, frame="unit", wording=one) for one in (own, prompts.OURS)}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "said"),
+    [
+        (
+            "consistency",
+            "YES or NO?",
+            r"has the slots \[\]; give it {question} {think_part} {answer_part}, each of them",
+        ),
+        ("consistency", FIGURE6.replace("{think_part}", "{reasoning}"), r"\['answer_part', 'question', 'reasoning'\]"),
+        ("semantic", FIGURE7.replace("{context_block}", ""), "give it {question} {context_block}"),
+        (
+            "semantic",
+            FIGURE7.replace(" or SKIP", "").replace("CORRECT, ", ""),
+            "does not ask for CORRECT; name verdicts",
+        ),
+        ("consistency", FIGURE6.replace("YES or NO", "yes or no"), "does not ask for YES or NO"),
+        ("consistency", "\udcff", "can't be read .* give a file of UTF-8 text"),
+        ("semantic", None, "can't be read"),
+    ],
+)
+def test_a_file_that_can_be_no_request_is_named(kind: Any, words: str | None, said: str, tmp_path: Path) -> None:
+    if words is not None:
+        (tmp_path / "p.txt").write_bytes(words.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=f"the {kind} prompt {tmp_path / 'p.txt'} .*{said}"):
+        prompts.read_own(kind, str(tmp_path / "p.txt"))

@@ -24,7 +24,7 @@ from test_rewards_score import EXAMPLE, RIGHT, SIZE
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.records import ImageSize
-from fgrpo_jax.rewards.judges import gate, pictures, server
+from fgrpo_jax.rewards.judges import gate, pictures, prompts, server
 from fgrpo_jax.rewards.judges.protocol import Judgement, Request
 from fgrpo_jax.rewards.judges.settings import Server
 
@@ -57,8 +57,8 @@ class Asked:
 
 
 def make(**settings: Any) -> server.ServerJudge:
-    """A judge of an endpoint; `frame` and `concurrency` are the judge's own."""
-    own = {name: settings.pop(name) for name in ("frame", "concurrency") if name in settings}
+    """A judge of an endpoint; `frame`, `wording` and `concurrency` are the judge's own."""
+    own = {name: settings.pop(name) for name in ("frame", "wording", "concurrency") if name in settings}
     return server.ServerJudge(Server(**settings), **own)
 
 
@@ -103,6 +103,20 @@ def test_what_is_sent() -> None:
     np.testing.assert_array_equal(np.asarray(sent), EXAMPLE.images[0])
     (system, user) = ask("good", requests=[consistency()]).server.bodies[0]["messages"]
     assert isinstance(user["content"], str) and "image" in system["content"] and system["role"] == "system"
+
+
+def test_words_of_the_users_own_are_the_only_turn_and_say_what_may_be_answered() -> None:
+    """Figure 6 of the paper asks for YES or NO: of a third verdict nothing may come."""
+    own = prompts.Wording(consistency="{question} {think_part} {answer_part} YES or NO?")
+    asked = ask("good", requests=[consistency(), semantic()], wording=own)
+    (turn,), usual = sorted((body["messages"] for body in asked.server.bodies), key=len)
+    assert turn["role"] == "user" and turn["content"].endswith("YES or NO?") and len(usual) == 2
+    (judgement,) = ask("good", server__answer=lambda _: "UNCERTAIN", requests=[consistency()], wording=own).judgements
+    assert judgement.failed and "no verdict: 'UNCERTAIN'" in judgement.error
+    assert (
+        ask("good", server__answer=lambda _: "UNCERTAIN", requests=[consistency()]).judgements[0].verdict
+        is Verdict.UNCERTAIN
+    )
 
 
 def test_images_are_sent_as_the_policy_saw_them_or_as_published() -> None:

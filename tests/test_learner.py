@@ -133,7 +133,7 @@ def by_hand(signals: Signals, lam: np.ndarray, direction: tuple[int, ...] = (1, 
 
 
 def next_lam(signals: Signals, lam: np.ndarray, thresholds: tuple[float, ...], signs: tuple[int, ...]) -> np.ndarray:
-    """Eq. 5 with the paper's rate and bounds."""
+    """Eq. 4 with the paper's rate and bounds."""
     out = []
     for k, (tau, sign) in enumerate(zip(thresholds, signs, strict=True)):
         mean = signals.values[k][signals.mask[k]].astype(np.float64).mean()
@@ -150,6 +150,16 @@ def test_multipliers_means_and_shares_are_those_of_the_equations(kit: Kit) -> No
     np.testing.assert_allclose(state.lam, next_lam(SIGNALS, LAM, (0.95, 0.95, 0.65), (1, 1, 1)), atol=1e-6)
     np.testing.assert_allclose(metrics["advantage/share"], by_hand(SIGNALS, LAM)[1], atol=1e-6)
     assert int(state.step) == 1 and int(metrics["optim/skipped"]) == 0
+
+
+def test_whitened_over_tokens_the_tokens_that_count_sum_to_zero(kit: Kit) -> None:
+    """The loss of one on-policy update is −mean Â over its tokens; the default's centre is that of rollouts."""
+    algorithm = dataclasses.replace(kit.learner.config.algorithm, whiten="tokens", updates_per_batch=1, kl_coef=0.0)
+    learner = dataclasses.replace(kit.learner, config=dataclasses.replace(kit.learner.config, algorithm=algorithm))
+    _, metrics, _ = kit.run(learner, SIGNALS, lam=LAM)
+    assert abs(metrics["loss/policy"]) < 1e-6
+    tokens = kit.rollouts.mask.sum(-1)
+    assert abs((by_hand(SIGNALS, LAM)[0] * tokens).sum() / tokens.sum()) > 1e-3
 
 
 def test_a_multiplier_stands_still_below_the_minimum_of_applicable_rollouts(kit: Kit) -> None:

@@ -228,6 +228,18 @@ def check_kl_extremes():
     np.testing.assert_allclose(_kl(-15.0, "k3", clamp=20.0), (math.exp(15) - 16, 1 - math.exp(15)), rtol=1e-4)
 
 
+def check_kl_as_in_verl():
+    """`low_var_kl` of hiyouga/EasyR1, verl/trainer/core_algos.py: log-ratio within ±20, then the estimate within 10."""
+    np.testing.assert_allclose(_kl(-5.0, "k3"), (math.exp(5) - 6, 1 - math.exp(5)), rtol=1e-5)  # ours: −147
+    assert _kl(-5.0, "k3", clamp=20.0, most=10.0) == (10.0, 0.0)
+    for x in (-2.5, -1.0, 0.5, 9.0, 15.0):
+        kl = min(max(-x, -20.0), 20.0)
+        want = min(math.exp(kl) - kl - 1, 10.0)
+        gradient = 1 - math.exp(kl) if math.exp(kl) - kl - 1 < 10 else 0.0
+        np.testing.assert_allclose(_kl(x, "k3", clamp=20.0, most=10.0), (want, gradient), rtol=1e-4, atol=1e-6)
+    assert _kl(12.0, "k1", clamp=20.0, most=10.0) == (10.0, 0.0) and _kl(-12.0, "k1", clamp=20.0, most=10.0)[0] == -10.0
+
+
 def check_kl_directions():
     """Exact expectations over a categorical: k1 and k3 are unbiased; whose gradient is whose."""
     theta, ref = _f32([0.3, -0.5, 1.0, 0.1]), jax.nn.log_softmax(_f32([0.0, 0.4, 0.2, -0.3]))

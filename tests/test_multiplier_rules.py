@@ -77,7 +77,7 @@ def test_pid_by_hand() -> None:
     np.testing.assert_allclose(path(rule, 0.5, 0.3, 0.8, 1.0), want, rtol=1e-5)
     linear = Constraint("a", 0.9, lr=0.1, init=0.5)
     same = dataclasses.replace(linear, rule="pid")
-    assert path(same, 0.5, 0.3, 1.0) == path(linear, 0.5, 0.3, 1.0), "kp = kd = 0 is Eq. 5"
+    assert path(same, 0.5, 0.3, 1.0) == path(linear, 0.5, 0.3, 1.0), "kp = kd = 0 is Eq. 4"
 
 
 def test_pid_does_not_wind_up() -> None:

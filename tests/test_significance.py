@@ -13,6 +13,7 @@ from test_figures import answer
 
 from fgrpo_jax import evaluate
 from fgrpo_jax.evaluation import paper, significance
+from fgrpo_jax.evaluation.benchmarks import SEVEN
 from fgrpo_jax.evaluation.significance import Difference, compare, holm, mcnemar, paired, table
 
 QUICK = 300
@@ -149,10 +150,20 @@ def test_the_door_refuses_what_has_not_ended(tmp_path: Path, capsys: pytest.Capt
 def test_the_papers_numbers_are_those_of_the_specification() -> None:
     """As the paper prints them; nothing where it prints nothing."""
     stated = {row.name: (row.accuracy, row.inconsistency, row.semantic) for row in paper.rows()}
-    assert stated["GRPO-T, 7B"] == (65.2, 26.1, 72.7) and stated["FGRPO, 7B"] == (67.2, 1.7, 86.0)
-    assert stated["FGRPO, 3B"] == (62.4, None, None) and stated["warm start (SFT), 7B"] == (57.7, 7.4, None)
-    assert len(stated) == len(paper.rows()) == 11
+    assert stated["GRPO-T, 7B"] == (65.17, 26.1, 72.7) and stated["FGRPO, 7B"] == (67.16, 1.7, 86.0)
+    assert stated["FGRPO, 3B"] == (62.39, None, None) and stated["warm start (SFT), 7B"] == (57.7, 7.4, None)
+    assert len(stated) == len(paper.rows()) == 20
     assert all("arXiv 2604.08476" in paper.load(name)["source"] for name in paper.FILES)
+
+
+def test_the_papers_averages_are_those_of_its_sets() -> None:
+    """A slip in one of the 105 accuracies would show: each row's own average, as printed, to the printed digit."""
+    whole = [row for row in paper.rows("table1") if row.sets]
+    assert len(whole) == 15 and all(tuple(row.sets) == SEVEN for row in whole)
+    for row in whole:
+        assert abs(sum(row.sets.values()) / 7 - row.accuracy) < 0.02, row.name
+    fgrpo = next(row for row in whole if row.name == "FGRPO, 7B")
+    assert (fgrpo.sets["cv_bench_2d"], fgrpo.sets["mindcube"], fgrpo.sets["sat_real"]) == (82.38, 49.28, 65.66)
 
 
 # ------------------------------------------------------------------------------------------------- before and after

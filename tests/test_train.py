@@ -235,6 +235,7 @@ def test_wrong_tensors(broken_hf: Path, tmp_path: Path, kind: str) -> None:
 
 
 JSONL: dict[str, Any] = {"data__source": "jsonl", "eval__examples": 0, "judge__backend": "none", "num_steps": 2}
+JSONL |= {f"constraints__{name}__enabled": False for name in ("semantic_grounding", "spatial_grounding")}
 
 
 @pytest.fixture
@@ -251,6 +252,16 @@ def test_our_own_format_trains(questions: tuple[Path, Any], tiny_hf: Path, tmp_p
     found = runs.rows(tmp_path / "w")
     assert [row["step"] for row in found] == [1, 2]
     assert all(row["judge/abstained"] >= 0 == row["judge/failed"] for row in found)
+
+
+def test_a_constraint_that_nobody_can_measure_stops_the_run_before_it_begins(
+    questions: tuple[Path, Any], tiny_hf: Path, tmp_path: Path
+) -> None:
+    """λ_S stood at 1.0 for a whole run, masked for ever, and nothing said so."""
+    fields = {**JSONL, "judge__backend": "rules", "data__path": questions[0]}
+    fields["constraints__semantic_grounding__enabled"] = True
+    words = ("'semantic_grounding' applies to none of the 16 training examples", "set config.judge.backend to 'server'")
+    refused(tmp_path / "w", tiny_hf, *words, "config.constraints.semantic_grounding.enabled=False", **fields)
 
 
 def test_an_example_without_an_answer(questions: tuple[Path, Any], tiny_hf: Path, tmp_path: Path) -> None:

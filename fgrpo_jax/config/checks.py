@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from fgrpo_jax.config.data_checks import check_data
-from fgrpo_jax.config.judge_checks import check_constrained, check_judges
+from fgrpo_jax.config.judge_checks import check_judges
 from fgrpo_jax.config.schema import nearest
 from fgrpo_jax.config.sections import Config
 from fgrpo_jax.fgrpo.settings import Constraint
@@ -238,7 +238,6 @@ def _check_learning(config: Config) -> None:
             "config.rewards.accuracy_weight and format_weight are both 0: there is no task reward; set one"
         )
     _check_signals(config)
-    check_constrained(config)
     known = signals(config)
     for constraint in config.constraints:
         _check_constraint(constraint, known)

@@ -66,14 +66,3 @@ def _check_server(server: Server, *, at: str) -> None:
         raise ValueError(f'{at}.server.extra is no JSON ({error.msg}); write {{"name": value}}') from error
     if not isinstance(body, dict) or {"messages", "model", "stream", "n"} & set(body):
         raise ValueError(f"{at}.server.extra must be a JSON object of further fields of a request, got {server.extra}")
-
-
-def check_constrained(config: Config) -> None:
-    """That somebody judges what is constrained."""
-    if config.judge.backend == "none" and config.data.source == "world":
-        for constraint in config.active_constraints:
-            if constraint.measured == "semantic_grounding":
-                raise ValueError(
-                    "constraint 'semantic_grounding' needs a judge; set config.judge.backend='rules' or "
-                    f"config.constraints.{constraint.name}.enabled=False"
-                )

@@ -142,6 +142,8 @@ class JudgeSection:
     precheck: bool = field(True, "Rules decide the clear cases of consistency before a model is asked.")
     unread: Literal["incorrect", "abstain"] = field("incorrect", "Sentences that rules can't read: INCORRECT, so that gibberish gains nothing, or masked (abstain).")
     frame: Literal["processed", "original", "unit", "thousand"] = field("processed", "Boxes as the judge speaks them: processed or original pixels, 0..1 (unit), 0..1000 (thousand).")
+    consistency_prompt: str = field("", "File with the prompt of consistency in the place of ours, such as the paper's Figure 6; docs/judges.md.")
+    semantic_prompt: str = field("", "The same of semantic grounding, such as the paper's Figure 7.")
     max_failure_rate: float = field(0.2, "The run saves a checkpoint and stops when more of its requests to a model fail.", FRACTION)
     min_failures: int = field(20, "It only stops when no fewer requests than these failed.", COUNT)
     window: int = field(10, "Both are counted over the last so many steps.", COUNT)

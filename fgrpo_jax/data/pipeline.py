@@ -203,7 +203,7 @@ class PromptIterator:
             raise ValueError(f"{shares}; use a multiple")
         if not len(source):
             raise ValueError("the source holds no examples; check data.path and the split")
-        self._workers, self._prefetch = workers, prefetch
+        self.source, self._workers, self._prefetch = source, workers, prefetch
         self._taken = 0
         self._batches: Any = None
         self._identity = {"source_length": len(source), "batch_size": batch_size, "seed": seed}

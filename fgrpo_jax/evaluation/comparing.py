@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
         name: {key: results.of_set(key, rows, resamples=args.resamples) for key, rows in run.items()}
         for name, run in runs.items()
     }
-    grids = [overview(found)]
+    grids = [overview(found), *tables.by_set({name: list(run.values()) for name, run in found.items()})]
     out: dict[str, Any] = {"runs": [str(run) for run in args.runs], "comparisons": []}
     whole = any(result.base in benchmarks.SEVEN for run in found.values() for result in run.values())
     notes = [NOTE] * (len(names) > 1) + [paper.about()] * whole

@@ -85,8 +85,9 @@ def report(folder: Path, found: Sequence[SetResult], settings: Mapping[str, Any]
     write_json(folder / "results.json", results.to_json(found, settings))
     summary = tables.summary(found, label="this run")
     broken_down = [grid for result in found if (grid := tables.groups(result))]
-    grids = [*([summary] if len(found) > 1 or len(summary.body) > 1 else []), *map(tables.details, found), *broken_down]
+    first = [*([summary] if len(found) > 1 or len(summary.body) > 1 else []), *tables.by_set({"this run": found})]
+    grids = [*first, *map(tables.details, found), *broken_down]
     notes = [*tables.notes(found, settings), *([paper.about()] if len(summary.body) > len(found) else [])]
     tables.write(folder, "results", grids, notes)
-    tables.show(grids if len(found) == 1 else [summary], notes)
+    tables.show(grids if len(found) == 1 else first, notes)
     print(f"answers, results.json, results.md and results.tex are in {folder}")

@@ -120,6 +120,17 @@ def summary(found: Sequence[SetResult], *, label: str) -> Grid:
     return Grid(("set", "n", *COLUMNS.values()), body, rules)
 
 
+def by_set(runs: Mapping[str, Sequence[SetResult]]) -> list[Grid]:
+    """Accuracy of runs on each of the paper's sets, and what the paper prints for them; [] where none was evaluated."""
+    sets = [name for name in benchmarks.SEVEN if any(one.base == name for found in runs.values() for one in found)]
+    body = []
+    for label, found in runs.items():
+        accuracy = {one.base: number(one.figures["accuracy_paper"]) for one in found}
+        body.append([label, *(accuracy.get(name, NONE) for name in sets)])
+    stated_rows = [[f"paper: {row.name}", *(stated(row.sets[name]) for name in sets)] for row in rows() if row.sets]
+    return [Grid(("accuracy", *sets), [*body, *stated_rows], rules=[len(body)])] if sets else []
+
+
 def _of_the_paper(row: Row) -> list[str]:
     known = {"accuracy_paper": row.accuracy, "inconsistency": row.inconsistency, "semantic_grounding": row.semantic}
     return [stated(known.get(name)) for name in COLUMNS]

@@ -158,6 +158,21 @@ def multiplicative(accuracy: jax.Array, format: jax.Array, *, consistency: jax.A
     return 0.5 * (accuracy * consistency) + 0.5 * (format * spatial)
 
 
+def whiten_tokens(mixed: jax.Array, tokens: jax.Array) -> jax.Array:
+    """verl's masked_whiten of a mix [M, G]: (Â − mean) / √(variance + 1e-8) over tokens, each with its rollout's Â.
+
+    Long rollouts count more, and dead groups are moved off 0; a batch that is dead throughout stays 0. `tokens` int
+    [M, G] says how many tokens of each rollout count; one without any gets 0. The variance is unbiased.
+    """
+    check_same_shape(mixed=mixed, tokens=tokens)
+    share = lambda values: jnp.where(tokens == 0, 0, tokens.astype(mixed.dtype) * values)  # noqa: E731
+    total = lambda values: _sum_in_order(_sum_group(share(values))[:, 0])  # noqa: E731
+    count = jnp.sum(tokens)
+    centred = mixed - total(mixed) / jnp.maximum(count, 1).astype(mixed.dtype)
+    variance = total(centred * centred) / jnp.maximum(count - 1, 1).astype(mixed.dtype)
+    return jnp.where(tokens == 0, 0, centred * jax.lax.rsqrt(variance + 1e-8))
+
+
 def live_groups(mixed: jax.Array) -> jax.Array:
     """bool [M]: the groups of `mixed` [M, G] with any advantage ≠ 0 (NaN counts as live, so that it is not hidden)."""
     return jnp.any(mixed != 0, axis=-1)

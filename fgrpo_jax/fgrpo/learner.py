@@ -3,7 +3,7 @@
     signals ──► advantages with λ(t)  (Eq. 6) ──┐
     prompts ──► frozen vision, once ────────────┤
     reference and old log-probs (no gradient) ──┴─► scan over updates ─► scan over micro-batches ─► AdamW
-    signals ──► constraint means ──► λ(t+1)  (Eq. 4, 5)
+    signals ──► constraint means ──► λ(t+1)  (Eq. 5, then 4)
 
 Order matters and is the paper's: advantages use λ(t), the same step returns λ(t+1). Every sum is normalised by global
 counts, so neither the number of micro-batches nor that of devices changes loss, gradient or λ.
@@ -87,12 +87,15 @@ class Learner:
         """
         return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
 
-    def mix(self, signals: Signals, lam: jax.Array, *, penalty: jax.Array | None = None) -> advantages.Advantages:
+    def mix(
+        self, signals: Signals, lam: jax.Array, *, penalty: jax.Array | None = None, tokens: jax.Array | None = None
+    ) -> advantages.Advantages:
         """The advantages of a whole rollout batch by the config's aggregation.
 
         Args:
           lam: float32 [C], λ(t).
           penalty: float32 [M, G], taken off the task reward before it is normalised in its group (KL in the reward).
+          tokens: int32 [M, G], those of each rollout that count; for whiten='tokens'.
 
         Raises:
           ValueError: a baseline that needs a signal no constraint measures.
@@ -102,13 +105,18 @@ class Learner:
         task = task if penalty is None else task - penalty
         # A bound from above is one from below on the negated signal; negation is exact.
         sign = multipliers.column(constraints, "sign")[:, None, None]
-        rules = {name: getattr(algorithm, name) for name in ("ddof", "eps", "masked", "std", "whiten")}
+        rules: dict[str, Any] = {name: getattr(algorithm, name) for name in ("ddof", "eps", "masked", "std")}
+        whitened = algorithm.whiten_baselines or algorithm.aggregation in ("fgrpo", "gdpo")
+        by_tokens = whitened and algorithm.whiten == "tokens"
+        rules["whiten"] = algorithm.whiten if whitened and not by_tokens else "none"
         values, mask = signals.values * sign, signals.mask
         if algorithm.aggregation == "gdpo":
             first = jnp.asarray([algorithm.task_weight], jnp.float32)
             weights = jnp.concatenate([first, multipliers.column(constraints, "weight")])
-            return advantages.gdpo(task, values, mask, weights, **rules)
-        return advantages.combine(task, values, mask, lam, normalise_lambda=algorithm.normalise_lambda, **rules)
+            out = advantages.gdpo(task, values, mask, weights, **rules)
+        else:
+            out = advantages.combine(task, values, mask, lam, normalise_lambda=algorithm.normalise_lambda, **rules)
+        return out.replace(total=advantages.whiten_tokens(out.total, tokens)) if by_tokens else out
 
     def reward(self, signals: Signals) -> jax.Array:
         """[M, G], what the task advantage is made of: R_task, or a baseline's reward that holds the signals."""
@@ -210,7 +218,8 @@ class Learner:
         total = policy
         mean = functools.partial(losses.aggregate, aggregation=config.loss_aggregation, normaliser=normaliser)
         if batch.ref_logps is not None:
-            kl = losses.kl(logps, batch.ref_logps, mask=mask, estimator=config.kl_estimator, clamp=config.kl_clamp)
+            bounds: dict[str, Any] = {"clamp": config.kl_clamp, "most": config.kl_max}
+            kl = losses.kl(logps, batch.ref_logps, mask=mask, estimator=config.kl_estimator, **bounds)
             sums["kl"] = mean(kl, mask)
             total = total + config.kl_coef * sums["kl"] if config.kl_in == "loss" else total
         if config.entropy_coef:
@@ -263,8 +272,9 @@ class Learner:
         old, ref, mask = batches.old_logps, batches.ref_logps, batches.rollouts.mask
         if not self._penalised or old is None or ref is None:
             return None
-        k1 = losses.kl(old, ref, mask=mask, estimator="k1", clamp=self.config.algorithm.kl_clamp)
-        return forward.unsplit(self.config.algorithm.kl_coef * jnp.sum(k1, axis=-1))
+        algorithm = self.config.algorithm
+        k1 = losses.kl(old, ref, mask=mask, estimator="k1", clamp=algorithm.kl_clamp, most=algorithm.kl_max)
+        return forward.unsplit(algorithm.kl_coef * jnp.sum(k1, axis=-1))
 
     def _updates(
         self, parts: Split, skipped: jax.Array, batches: _Batch
@@ -302,7 +312,8 @@ class Learner:
         parts = self.trained.split(state.params, state.opt_state, reference)
         batches = self._prepare(state, reference, batches, parts.frozen)
         with jax.named_scope("advantages"):
-            adv = self.mix(signals, state.lam, penalty=self._penalty(batches))
+            counting = jnp.sum(self._counting(rollouts), axis=-1)
+            adv = self.mix(signals, state.lam, penalty=self._penalty(batches), tokens=counting)
             batches = batches.replace(advantages=forward.split(adv.total, **work))
         (weights, opt_state, skipped), out = self._updates(parts, state.skipped, batches)
         with jax.named_scope("multipliers"):

@@ -143,7 +143,13 @@ def policy_loss(
 
 
 def kl(
-    logp: jax.Array, ref_logp: jax.Array, *, mask: jax.Array, estimator: Estimator = "k3", clamp: float = 10.0
+    logp: jax.Array,
+    ref_logp: jax.Array,
+    *,
+    mask: jax.Array,
+    estimator: Estimator = "k3",
+    clamp: float = 10.0,
+    most: float | None = None,
 ) -> jax.Array:
     """Estimate of KL(π‖π_ref) at each sampled token, [..., T], nats; 0 where masked. Tokens are samples of π.
 
@@ -156,7 +162,8 @@ def kl(
                           other direction, because the sampling is not differentiated through.
 
     Gradients flow through `logp` only, and are 0 outside the clamp: without it e^50 would be one token's gradient and
-    e^89 is inf in float32.
+    e^89 is inf in float32. `most` bounds the estimate itself, and where it does the gradient is 0 too: for k3 verl and
+    EasyR1 have clamp=20 and most=10.
 
     Raises:
       ValueError: shapes differ, unknown estimator, or clamp not above 0.
@@ -167,13 +174,12 @@ def kl(
     dtype = jnp.promote_types(logp.dtype, jnp.float32)
     reference = jax.lax.stop_gradient(ref_logp).astype(dtype)
     difference = jnp.clip(jnp.where(mask, reference - logp.astype(dtype), 0), -clamp, clamp)
-    if estimator == "k1":
-        return -difference
-    if estimator == "k2":
-        return 0.5 * difference**2
+    if estimator not in ("k1", "k2", "k3"):
+        raise ValueError(f"estimator must be 'k1', 'k2' or 'k3', got {estimator!r}")
+    out = -difference if estimator == "k1" else 0.5 * difference**2
     if estimator == "k3":
-        return jnp.expm1(difference) - difference  # expm1: e^d − 1 loses every digit of a small d
-    raise ValueError(f"estimator must be 'k1', 'k2' or 'k3', got {estimator!r}")
+        out = jnp.expm1(difference) - difference  # expm1: e^d − 1 loses every digit of a small d
+    return out if most is None else jnp.clip(out, -most, most)
 
 
 def importance_correction(

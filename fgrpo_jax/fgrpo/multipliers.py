@@ -1,13 +1,13 @@
 """Lagrange multipliers by projected dual ascent on the measured constraint means (Eq. 4 and 5), and two other rules.
 
-    c̄_k = Σ m_k R_k / Σ m_k                               over all M·G rollouts of the global batch
-    λ_k ← clip(λ_k + η_k · violation_k, 0, λ_max,k)       unchanged when too few rollouts are applicable
+    c̄_k = Σ m_k R_k / Σ m_k                               over all M·G rollouts of the global batch (Eq. 5)
+    λ_k ← clip(λ_k + η_k · violation_k, 0, λ_max,k)       unchanged when too few rollouts are applicable (Eq. 4)
     violation_k = τ_k − c̄_k for ≥,  c̄_k − τ_k for ≤      positive = violated
 
 So λ rises while its constraint is violated and falls while it is met. Sums are plain sums: under `jit` with sharded
 inputs they run over the global batch, so every host holds the same λ.
 
-Eq. 5 is `linear`. `exponential` climbs in log λ, `pid` adds a proportional and a derivative term. `start` and `advance`
+Eq. 4 is `linear`. `exponential` climbs in log λ, `pid` adds a proportional and a derivative term. `start` and `advance`
 run any mixture of them, with windows and delays, on a tuple of `Constraint`: this is what the learner compiles.
 """
 
@@ -44,9 +44,9 @@ def column(constraints: Sequence[Constraint], field: str, dtype: Any = jnp.float
     return jnp.asarray([getattr(c, field) for c in constraints], dtype)
 
 
-# -------------------------------------------------------------------------------------------------------------- Eq. 4
+# -------------------------------------------------------------------------------------------------------------- Eq. 5
 def constraint_means(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean of each constraint signal over its applicable rollouts (Eq. 4).
+    """Mean of each constraint signal over its applicable rollouts (Eq. 5).
 
     Args:
       values: [C, M, G] signals R_k; what stands at masked places is never read (it may be NaN).
@@ -80,7 +80,7 @@ def violation(mean: jax.Array, threshold: jax.Array, *, direction: jax.Array) ->
 
 # -------------------------------------------------------------------------------------------------------------- rules
 def linear(lam: jax.Array, violation: jax.Array, *, lr: jax.Array, lam_min: jax.Array, lam_max: jax.Array) -> jax.Array:
-    """Projected ascent (Eq. 5): clip(λ + η·violation, λ_min, λ_max). All arrays [C]."""
+    """Projected ascent (Eq. 4): clip(λ + η·violation, λ_min, λ_max). All arrays [C]."""
     return jnp.clip(lam + lr * violation, lam_min, lam_max)
 
 
@@ -135,7 +135,7 @@ def update(
     lam_max: jax.Array,
     min_applicable: jax.Array,
 ) -> jax.Array:
-    """One projected ascent step, λ(t) → λ(t+1) (Eq. 5): what `advance` does for the paper's rule, on plain arrays.
+    """One projected ascent step, λ(t) → λ(t+1) (Eq. 4): what `advance` does for the paper's rule, on plain arrays.
 
     A multiplier stays as it is, bit for bit, when fewer than `min_applicable` rollouts (and in any case when none) were
     applicable, or when the mean is not finite: λ lives in the checkpoint, and one NaN would be there for good.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.config.sections import WORKDIR, Config, JudgeSection
+from fgrpo_jax.config.sections import WORKDIR, Config, JudgeSection, LocalSection
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -50,13 +50,16 @@ def judges(config: Config, policy: setup.Policy, section: JudgeSection, workdir:
     settings: dict[str, Any] = {"oracle": oracle, "precheck": section.precheck, "trivial": trivial}
     if not section.asks_a_model:
         return Dispatcher(**settings, sentences=section.backend == "rules")
+    files: dict[Any, str] = {"consistency": section.consistency_prompt, "semantic": section.semantic_prompt}
+    wording = prompts.Wording(**{kind: prompts.read_own(kind, file) for kind, file in files.items()})
+    told: dict[str, Any] = {"frame": section.frame, "wording": wording}
     if section.backend == "server":
-        model: Judge = _endpoint(section.server, frame=section.frame, concurrency=section.concurrency)
+        model: Judge = _endpoint(section.server, concurrency=section.concurrency, **told)
     else:
-        model = _local_judge(config, policy, section)
-    identity, frame = model.identity, section.frame
+        model = _local_judge(config, policy, section.local, **told)
+    identity = model.identity
     store = _cache(section, workdir, judge=f"{identity['backend']}: {identity['model']}")
-    key = functools.partial(prompts.fingerprint, identity=identity, frame=frame)
+    key = functools.partial(prompts.fingerprint, identity=identity, **told)
     return Dispatcher(**settings, sentences=False, model=model, store=store, key=key)
 
 
@@ -84,16 +87,16 @@ def _cache(section: JudgeSection, workdir: Path, *, judge: str) -> Cache | None:
     return Cache(path, judge=judge)
 
 
-def _local_judge(config: Config, policy: setup.Policy, section: JudgeSection) -> Judge:
+def _local_judge(config: Config, policy: setup.Policy, section: LocalSection, **told: Any) -> Judge:
     """A frozen model beside the policy, on its mesh, laid out as weights are for sampling: nothing is gathered."""
-    folder, dtype = setup.model_folder(section.local.hf, section.local.revision), jnp.dtype(section.local.dtype)
+    folder, dtype = setup.model_folder(section.hf, section.revision), jnp.dtype(section.dtype)
     mesh = policy.mesh.local_mesh  # each process judges its own rollouts, in its own time
     model = Model.create(ModelConfig.load(folder), compute_dtype=dtype, mesh=mesh)
     layout = meshes.shardings(model.specs, mesh, rules=meshes.SAMPLE_RULES)
     params = importer.load_hf(folder, model, dtype=dtype, shardings=layout)
     scorer = VerdictScorer(model, params, Processor.load(folder), mesh=mesh)
     pixels: dict[str, Any] = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels}
-    return LocalJudge(scorer, name=section.local.hf, frame=section.frame, **pixels)
+    return LocalJudge(scorer, name=section.hf, **told, **pixels)
 
 
 def compilations(judges: Dispatcher) -> int:
@@ -101,13 +104,13 @@ def compilations(judges: Dispatcher) -> int:
     return judges.model.scorer.compilations if isinstance(judges.model, LocalJudge) else 0
 
 
-def _endpoint(server: Server, *, frame: str, concurrency: int) -> ServerJudge:
+def _endpoint(server: Server, *, concurrency: int, **told: Any) -> ServerJudge:
     """A client of an endpoint, which was seen to be there."""
     try:
         from fgrpo_jax.rewards.judges.server import ServerJudge  # an extra: it needs aiohttp
     except ImportError as error:
         raise ValueError(f"backend='server' needs {error.name}; pip install 'fgrpo-jax[server]'") from error
-    judge = ServerJudge(server, frame=frame, concurrency=concurrency, processes=jax.process_count())
+    judge = ServerJudge(server, concurrency=concurrency, **told, processes=jax.process_count())
     try:
         judge.check()
     except ValueError:
@@ -121,7 +124,7 @@ def extractor(config: Config) -> Extractor | None:
     section = config.eval.extractor
     if section.backend == "rules":
         return None
-    return Extractor(_endpoint(section.server, frame="processed", concurrency=section.concurrency))
+    return Extractor(_endpoint(section.server, concurrency=section.concurrency))
 
 
 def scorer(

@@ -16,7 +16,7 @@ from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo.optimizer import Flat
 from fgrpo_jax.records import TrainState
 from fgrpo_jax.rows import append_rows, resume_rows
-from fgrpo_jax.training import judges, metrics, precompile, setup
+from fgrpo_jax.training import judges, measuring, metrics, precompile, setup
 from fgrpo_jax.training.checkpoint import Checkpoints
 from fgrpo_jax.training.collect import suffix
 from fgrpo_jax.training.guards import Guards
@@ -64,6 +64,7 @@ class Run:
         meshes.require_divisible(policy.mesh, config__rollout__batch_prompts=config.rollout.batch_prompts)
         meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
         data = setup.training_batches(config, policy)
+        measuring.require_measured(config, data.source)
         first = data.try_first()
         plan = precompile.plan(config, data, setup.buckets(config), workdir=workdir)
         data.use(plan.buckets)

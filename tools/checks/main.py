@@ -13,8 +13,8 @@ from fgrpo_jax.rows import read_rows
 ALGEBRA = Nodes(
     "algebra",
     {
-        "Eq. 4: means of the constraints, by hand": "test_multipliers.py::test_multipliers",
-        "Eq. 5: multipliers, by hand and in the compiled step": (
+        "Eq. 5: means of the constraints, by hand": "test_multipliers.py::test_multipliers",
+        "Eq. 4: multipliers, by hand and in the compiled step": (
             "test_multiplier_rules.py::test_the_papers_rule_is_update_bit_for_bit_and_remembers_nothing "
             "test_learner.py::test_multipliers_means_and_shares_are_those_of_the_equations"
         ),

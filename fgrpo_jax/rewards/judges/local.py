@@ -1,6 +1,6 @@
 """A frozen Qwen2.5-VL as judge, in the process and on the devices of training: one pass a batch, nothing is decoded.
 
-The verdict is the word of `VERDICTS` whose first token the model would most likely begin its answer with. A judge sees
+The verdict is the word whose first token the model would most likely begin its answer with. A judge sees
 the very pixels the policy saw, cut into the same patches, so boxes in pixels of the processed image are right for both.
 """
 
@@ -34,6 +34,7 @@ class LocalJudge:
       scorer: the model, its weights and its processor.
       name: of the model, for people; what tells it from others is a fingerprint of weights, tokenizer and template.
       frame: in which it reads boxes, see `prompts.UNITS`.
+      wording: what it is told.
       min_pixels, max_pixels: of the policy's images, for requests that come without their patches.
 
     Raises:
@@ -48,6 +49,7 @@ class LocalJudge:
         *,
         name: str,
         frame: str = "processed",
+        wording: prompts.Wording = prompts.OURS,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
     ) -> None:
@@ -56,7 +58,7 @@ class LocalJudge:
                 scorer.first_tokens([verdict.name for verdict in verdicts])
             except ValueError as error:
                 raise ValueError(f"{name} can't be a judge: {error}") from error
-        self.scorer, self.frame = scorer, frame
+        self.scorer, self.frame, self.wording = scorer, frame, wording
         self._limits: dict[str, Any] = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         # All that its verdicts depend on, but for the last bits: padding may turn a tie.
         self.identity: Mapping[str, str] = {
@@ -66,6 +68,7 @@ class LocalJudge:
             "weights": fingerprint(scorer.params),
             "computation": str(scorer.model.compute_dtype),
             "words": _words(scorer.processor),
+            **wording.identity,
         }
 
     def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
@@ -85,11 +88,12 @@ class LocalJudge:
         for kind, found in asked.items():
             if not found:
                 continue
-            choices = self.scorer.choose([prompt for _, prompt in found], [verdict.name for verdict in VERDICTS[kind]])
+            among = self.wording.verdicts(kind)
+            choices = self.scorer.choose([prompt for _, prompt in found], [verdict.name for verdict in among])
             seconds = time.perf_counter() - began
             for row, (index, prompt) in enumerate(found):
                 out[index] = Judgement(
-                    VERDICTS[kind][int(choices.index[row])],
+                    among[int(choices.index[row])],
                     confidence=-math.expm1(-float(choices.margin[row])),
                     tokens_in=len(prompt.tokens),
                     seconds=seconds,
@@ -106,7 +110,7 @@ class LocalJudge:
 
     def _prompt(self, request: Request, shown: dict[int, EncodedPrompt]) -> EncodedPrompt:
         """The chat of a request; `shown` keeps the images of examples that come without their patches."""
-        words = prompts.render(request, frame=self.frame)
+        words = prompts.render(request, frame=self.frame, wording=self.wording)
         base, processor, example = request.encoded, self.scorer.processor, request.example
         if base is None and id(example) not in shown:
             # Any words will do, as they are put in afterwards; those of the example may hold what a chat may not.

@@ -1,7 +1,8 @@
 """What a model is told and asked as a judge, in our own words after the paper's rules; and how untrusted text is shown.
 
 Two instructions: of a reasoning and its answer (text only), and of one sentence against the image. A change of a word
-here changes verdicts: raise PROMPT_VERSION with it, which is in every cache key and every results file.
+here changes verdicts: raise PROMPT_VERSION with it, which is in every cache key and every results file. Files of the
+user's own may stand in their place (`Wording`).
 
 Everything that a policy or a data set wrote goes through `quote`. What comes out holds no '<' and no '>' (nor anything
 that normalisation turns into one), so it can form neither the closing mark of its block, nor a tag, nor a special token
@@ -13,11 +14,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import pathlib
 import re
 import string
 import threading
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -90,7 +92,55 @@ class Prompt:
     images: bool
 
 
-def render(request: Request, *, frame: str) -> Prompt:
+SLOTS: Mapping[Kind, tuple[str, ...]] = {
+    "consistency": ("question", "think_part", "answer_part"),
+    "semantic": ("question", "context_block"),
+}
+"""What a file of the user's own holds in braces: the names in the paper's Figures 6 and 7."""
+
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wording:
+    """Requests in the user's own words, with SLOTS in them; '' for ours. They are sent as the user's turn, alone."""
+
+    consistency: str = ""
+    semantic: str = ""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells it from ours, as part of a judge's identity; {} where it is ours."""
+        texts = json.dumps([self.consistency, self.semantic])
+        return {} if self == OURS else {"prompts": hashlib.sha256(texts.encode()).hexdigest()[:16]}
+
+    def verdicts(self, kind: Kind) -> tuple[Verdict, ...]:
+        """What may be answered: of a user's text the verdicts that it names in capitals."""
+        text = getattr(self, kind)
+        return tuple(v for v in VERDICTS[kind] if not text or re.search(rf"\b{v.name}\b", text))
+
+
+OURS = Wording()
+
+
+def read_own(kind: Kind, name: str) -> str:
+    """The text of a file for `Wording`, '' without one. A ValueError names a file that can't be a request, and why."""
+    if not name:
+        return ""
+    try:
+        text = pathlib.Path(name).expanduser().read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the {kind} prompt {name} can't be read ({error}); give a file of UTF-8 text") from error
+    if (found := set(_SLOT.findall(text)) - {"unit"}) != set(SLOTS[kind]):
+        slots = " ".join(f"{{{slot}}}" for slot in SLOTS[kind])
+        raise ValueError(f"the {kind} prompt {name} has the slots {sorted(found)}; give it {slots}, each of them")
+    named = Wording(**{kind: text}).verdicts(kind)
+    if missing := [v.name for v in VERDICTS[kind][:2] if v not in named]:
+        raise ValueError(f"the {kind} prompt {name} does not ask for {' or '.join(missing)}; name verdicts in capitals")
+    return text
+
+
+def render(request: Request, *, frame: str, wording: Wording = OURS) -> Prompt:
     """The words for a request.
 
     Args:
@@ -99,16 +149,22 @@ def render(request: Request, *, frame: str) -> Prompt:
     Raises:
       ValueError: the text is longer than a judge is shown.
     """
-    made = _consistency(request, frame) if request.kind == "consistency" else _semantic(request, frame)
-    if len(made.text) > LONGEST:
-        raise ValueError(f"a request of {len(made.text):,} characters is longer than the {LONGEST:,} a judge is shown")
-    return made
+    parts, system, last = _parts(request, frame), CONSISTENCY, _CONSISTENT
+    if request.kind == "semantic":
+        system, last = SEMANTIC.replace("{unit}", UNITS[frame]), _TRUE
+    text = "\n".join([*parts.values(), last])
+    if own := getattr(wording, request.kind):
+        filled = {"unit": UNITS[frame], **{name: f"\n{part}" for name, part in parts.items()}}  # marks begin lines
+        system, text = "", _SLOT.sub(lambda match: filled[match[1]], own)  # in one go: what is filled in has no slots
+    if len(text) > LONGEST:
+        raise ValueError(f"a request of {len(text):,} characters is longer than the {LONGEST:,} a judge is shown")
+    return Prompt(system, text, images=request.kind == "semantic")
 
 
-def fingerprint(request: Request, identity: Mapping[str, str], *, frame: str) -> bytes:
+def fingerprint(request: Request, identity: Mapping[str, str], *, frame: str, wording: Wording = OURS) -> bytes:
     """What tells requests apart: equal exactly where the same judge would be sent the same words and pixels."""
     try:
-        prompt = render(request, frame=frame)
+        prompt = render(request, frame=frame, wording=wording)
         words = [prompt.system, prompt.text]
     except ValueError as error:  # it will fail at the judge in the same words, and failures are not kept
         words = [str(error), request.sentence, request.parsed.think]
@@ -116,7 +172,7 @@ def fingerprint(request: Request, identity: Mapping[str, str], *, frame: str) ->
         "judge": dict(sorted(identity.items())),
         "prompt": PROMPT_VERSION,
         "kind": request.kind,
-        "verdicts": [verdict.value for verdict in VERDICTS[request.kind]],
+        "verdicts": [verdict.value for verdict in wording.verdicts(request.kind)],
         "words": words,
         "pixels": _pixels(request) if request.kind == "semantic" else [],
     }
@@ -164,27 +220,24 @@ _HASHES = _Hashes()
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts
-def _consistency(request: Request, frame: str) -> Prompt:
-    parts = [
-        *_question(request.example),
-        block("reasoning", _moved(request.parsed.think, request, frame)),
-        "The answer given after it:",
-        block("answer", answer_text(request.parsed) or ""),
-        "Does the reasoning lead to this answer? One word: YES, NO or UNCERTAIN.",
-    ]
-    return Prompt(CONSISTENCY, "\n".join(parts), images=False)
+_CONSISTENT = "Does the reasoning lead to this answer? One word: YES, NO or UNCERTAIN."
+_TRUE = "Is this sentence true of the image? One word: CORRECT, INCORRECT or SKIP."
 
 
-def _semantic(request: Request, frame: str) -> Prompt:
+def _parts(request: Request, frame: str) -> dict[str, str]:
+    """What is shown of a request, by the name of its slot and in order."""
+    question = "\n".join(_question(request.example))
+    if request.kind == "consistency":
+        answer = block("answer", answer_text(request.parsed) or "")
+        reasoning = block("reasoning", _moved(request.parsed.think, request, frame))
+        return {"question": question, "think_part": reasoning, "answer_part": f"The answer given after it:\n{answer}"}
     before = "\n".join(_moved(sentence, request, frame) for sentence in request.before)
-    parts = [
-        *_question(request.example),
+    context = [
         *(["The sentences before:", block("before", before)] if before else ["There are no sentences before."]),
         "The sentence to be checked:",
         block("sentence", _moved(request.sentence, request, frame)),
-        "Is this sentence true of the image? One word: CORRECT, INCORRECT or SKIP.",
     ]
-    return Prompt(SEMANTIC.replace("{unit}", UNITS[frame]), "\n".join(parts), images=True)
+    return {"question": question, "context_block": "\n".join(context)}
 
 
 def _question(example: Example) -> list[str]:
@@ -232,10 +285,10 @@ def quote(text: str) -> str:
 _AROUND = " \t\n\r*_`'\"“”‘’.!"
 
 
-def read_verdict(text: str, kind: Kind) -> Verdict | None:
-    """The verdict a model wrote: one of the words and nothing else, but for case, emphasis, quotes and a full stop.
+def read_verdict(text: str, among: Sequence[Verdict]) -> Verdict | None:
+    """The verdict a model wrote: one of these words and nothing else, but for case, emphasis, quotes and a full stop.
 
     None for anything more: of "not CORRECT" or "CORRECT or INCORRECT" no part may be taken for the whole.
     """
     word = text.strip(_AROUND).upper()
-    return next((verdict for verdict in VERDICTS[kind] if verdict.name == word), None)
+    return next((verdict for verdict in among if verdict.name == word), None)

@@ -46,6 +46,7 @@ class ServerJudge:
     Args:
       settings: how to speak to the endpoint.
       frame: in which the judge reads boxes, see `prompts.UNITS`.
+      wording: what it is told.
       concurrency: attempts under way at once.
       processes: that share the endpoint, and its limit of requests a minute.
 
@@ -56,9 +57,15 @@ class ServerJudge:
     overlaps = True
 
     def __init__(
-        self, settings: Server, *, frame: str = "processed", concurrency: int = 32, processes: int = 1
+        self,
+        settings: Server,
+        *,
+        frame: str = "processed",
+        wording: prompts.Wording = prompts.OURS,
+        concurrency: int = 32,
+        processes: int = 1,
     ) -> None:
-        self.settings, self.frame, self.concurrency = settings, frame, concurrency
+        self.settings, self.frame, self.wording, self.concurrency = settings, frame, wording, concurrency
         self._key = _key(settings.key_env)
         self._gate = Gate(settings.requests_per_minute / processes, enough=max(8, 2 * concurrency))
         self._loop = asyncio.new_event_loop()
@@ -78,6 +85,7 @@ class ServerJudge:
             "image": s.image,
             "max_tokens": str(s.max_tokens),
             "body": json.dumps(s.body, sort_keys=True),
+            **self.wording.identity,
         }
 
     def judge(self, requests: Sequence[Request], *, done: Done | None = None) -> list[Judgement]:
@@ -240,7 +248,7 @@ class ServerJudge:
     def _read(self, answer: Any, request: Request) -> Judgement:
         """The verdict of an answer, or why there is none."""
         text, why, usage = self._text(answer)
-        verdict = None if why else prompts.read_verdict(text, request.kind)
+        verdict = None if why else prompts.read_verdict(text, self.wording.verdicts(request.kind))
         if verdict is None:
             why = why or self._clean(f"no verdict: {text[:80]!r}")
         return Judgement(verdict, error=why, **usage)
@@ -251,7 +259,7 @@ class ServerJudge:
         Raises:
           ValueError: the request is too long, or its images can't be sent.
         """
-        prompt = prompts.render(request, frame=self.frame)
+        prompt = prompts.render(request, frame=self.frame, wording=self.wording)
         content: Any = prompt.text
         if prompt.images:
             shown = [{"type": "image_url", "image_url": {"url": url}} for url in await self._pictures.of(request)]
@@ -260,7 +268,8 @@ class ServerJudge:
 
     def _packed(self, system: str, content: Any) -> bytes:
         s = self.settings
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": content})
         fields = {"model": s.model, "messages": messages, "max_tokens": s.max_tokens, "temperature": 0, "stream": False}
         return json.dumps({k: v for k, v in (fields | s.body).items() if v is not None}).encode()
 
