@@ -15,7 +15,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fgrpo_jax.rows import require_local
+
 PACKAGE = Path(__file__).parent
+PLACES = ("hf", "src", "image", "video")
+"""Flags that take a path as text, since it may be a hub id or is shown as it was given."""
 
 
 def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> argparse.ArgumentParser:
@@ -84,6 +88,7 @@ def run(
         args = parser.parse_args(rest)
         if overrides and "config" not in args:
             parser.error(f"this command takes no config, got {overrides[0]}")
+        _require_local(args)
         if getattr(args, "distributed", None) is not None:
             join(args.distributed)
         if "config" in args:
@@ -100,6 +105,13 @@ def run(
         else:
             print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _require_local(args: argparse.Namespace) -> None:
+    for name, value in vars(args).items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Path) or (name in PLACES and item):
+                require_local(item, f"--{name}")
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

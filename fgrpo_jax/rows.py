@@ -11,6 +11,7 @@ import dataclasses
 import fnmatch
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ RUN_FILES = (
 )
 """What a run leaves in its workdir, as patterns, and all that --overwrite removes."""
 
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # one slash, since a Path has no more of 'gs://'
 _SHOWN = 12  # differing settings that an error lists
 
 Free = Callable[[str], bool]
@@ -54,6 +56,15 @@ def barrier(name: str, process: Process) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def require_local(place: str | Path, name: str) -> None:
+    """Raises a ValueError where a path is an address such as gs://…, of which a folder called 'gs:' would be made."""
+    if found := _REMOTE.match(str(place)):
+        raise ValueError(
+            f"{name}={place}: {found[1]}:// is out of reach, only files of this machine are read and written; mount the "
+            "place (gcsfuse, mountpoint-s3) or copy it, and give that folder"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ whole or absent

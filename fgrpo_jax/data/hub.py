@@ -26,7 +26,7 @@ FILES = (
     *("config.json", "generation_config.json", "model.safetensors", "model-?????-of-?????.safetensors"),
     *("model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja"),
-    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "adapter_config.json"),
 )
 """What is fetched of a repository, as patterns; a repository lacks some of them."""
 
@@ -60,6 +60,7 @@ def find(hf: str | Path, *, revision: str = "") -> Files:
         if revision:
             raise ValueError(f"'{hf}' is a folder, and revision '{revision}' belongs to a hub id; drop it")
         folder = Path(str(resources.files("fgrpo_jax") / "assets" / "warmstart")) if hf == SHIPPED else Path(hf)
+        _require_no_adapter(folder, hf)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
         require_supported(read_json(folder / "config.json"), hf)
@@ -135,6 +136,7 @@ def one_revision(hf: str, asked: str, revision: str) -> str:
 
 def _fetch(name: str, revision: str) -> Files:
     folder = snapshot(name, revision, FILES)
+    _require_no_adapter(folder, name)
     if (folder / "config.json").is_file():
         require_supported(read_json(folder / "config.json"), name)
     if missing := _missing(folder):
@@ -143,6 +145,20 @@ def _fetch(name: str, revision: str) -> Files:
             "HF_HUB_OFFLINE), or choose a repository with Qwen2.5-VL weights in safetensors format"
         )
     return Files(folder, name, folder.name)
+
+
+def _require_no_adapter(folder: Path, name: str) -> None:
+    """Raises a ValueError where there is a PEFT adapter: the weights beside it, if any, would be read without it."""
+    files = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+    found = [file for file in files if (folder / file).is_file()]
+    if found:
+        base = read_json(folder / files[0]).get("base_model_name_or_path") if found[0] == files[0] else None
+        raise ValueError(
+            f"'{name}' holds a PEFT adapter ({', '.join(found)}) for {base or 'a base it does not name'}, and only whole "
+            "weights are read: merge it (peft: PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload()"
+            ".save_pretrained(FOLDER), and the processor's files beside them), or take adapter_* out of a folder whose "
+            "weights have it already"
+        )
 
 
 def _missing(folder: Path) -> str:

@@ -84,7 +84,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
     with bar(total, "convert") if show else tqdm(disable=True) as progress, hub_folder.appearing(out) as beside:
         step = _save(beside, Policy(jnp.int32(0), params), hf, out).name
     source.warn()
-    return out.absolute() / step
+    return out.resolve() / step
 
 
 def _save(folder: Path, policy: Policy, hf: Path, out: Path) -> Path:
