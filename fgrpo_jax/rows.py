@@ -59,7 +59,7 @@ def barrier(name: str, process: Process) -> None:
 
 
 def require_local(place: str | Path, name: str) -> None:
-    """Raises a ValueError where a path is an address such as gs://…, of which a folder called 'gs:' would be made."""
+    """Raises a ValueError where a path is an address such as gs://…, which would make a folder called 'gs:'."""
     if found := _REMOTE.match(str(place)):
         raise ValueError(
             f"{name}={place}: {found[1]}:// is out of reach, only files of this machine are read and written; mount the "

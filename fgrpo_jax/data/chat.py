@@ -1,7 +1,7 @@
 """The chat template of a checkpoint folder: where it stands, what it makes of turns, and which tokens are its own.
 
-Released Qwen2.5-VL folders hold two: one for text and tools in tokenizer_config.json, which takes strings alone, and one
-for images in chat_template.json. The processor's comes first, as in transformers and vLLM.
+Released Qwen2.5-VL folders hold two: one for text and tools in tokenizer_config.json, which takes strings alone, and
+one for images in chat_template.json. The processor's comes first, as in transformers and vLLM.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ def _require_no_adapter(folder: Path, name: str) -> None:
     if found:
         base = read_json(folder / files[0]).get("base_model_name_or_path") if found[0] == files[0] else None
         raise ValueError(
-            f"'{name}' holds a PEFT adapter ({', '.join(found)}) for {base or 'a base it does not name'}, and only whole "
-            "weights are read: merge it (peft: PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload()"
+            f"'{name}' holds a PEFT adapter ({', '.join(found)}) for {base or 'a base it does not name'}, and only "
+            "whole weights are read: merge it (peft: PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload()"
             ".save_pretrained(FOLDER), and the processor's files beside them), or take adapter_* out of a folder whose "
             "weights have it already"
         )
