@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from fgrpo_jax.rows import require_local
+from typing import Any
 
 PACKAGE = Path(__file__).parent
-PLACES = ("hf", "src", "image", "video")
-"""Flags that take a path as text, since it may be a hub id or is shown as it was given."""
+NO_PLACES = ("prompt", "system", "stop", "prefill", "url")
+"""Flags and fields that may begin like an address; any other is a path or has no such beginning."""
 
 
 def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> argparse.ArgumentParser:
@@ -88,13 +88,14 @@ def run(
         args = parser.parse_args(rest)
         if overrides and "config" not in args:
             parser.error(f"this command takes no config, got {overrides[0]}")
-        _require_local(args)
         if getattr(args, "distributed", None) is not None:
             join(args.distributed)
         if "config" in args:
             from fgrpo_jax.config.files import load_config
 
             args.config = load_config(args.config, overrides)
+            _require_local(args.config.to_dict(), "--config.")
+        _require_local(vars(args), "--")
         return main(args) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -107,11 +108,16 @@ def run(
         return 1
 
 
-def _require_local(args: argparse.Namespace) -> None:
-    for name, value in vars(args).items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Path) or (name in PLACES and item):
-                require_local(item, f"--{name}")
+def _require_local(fields: dict[str, Any], at: str) -> None:
+    """Refuses addresses such as gs://…, of which a folder called 'gs:' would be made; `at` goes before names."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _require_local(value, f"{at}{name}.")
+        for item in value if isinstance(value, list | tuple) else [value]:
+            # A Path has no more than one slash of two.
+            if name not in NO_PLACES and (found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(item))):
+                remedy = "mount it (gcsfuse, mountpoint-s3) or copy it, and give that folder"
+                raise ValueError(f"{at}{name}={item}: {found[1]}:// is no path of this machine; {remedy}")
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

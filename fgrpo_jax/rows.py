@@ -11,7 +11,6 @@ import dataclasses
 import fnmatch
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,6 @@ RUN_FILES = (
 )
 """What a run leaves in its workdir, as patterns, and all that --overwrite removes."""
 
-_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # one slash, since a Path has no more of 'gs://'
 _SHOWN = 12  # differing settings that an error lists
 
 Free = Callable[[str], bool]
@@ -56,15 +54,6 @@ def barrier(name: str, process: Process) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
-
-
-def require_local(place: str | Path, name: str) -> None:
-    """Raises a ValueError where a path is an address such as gs://…, which would make a folder called 'gs:'."""
-    if found := _REMOTE.match(str(place)):
-        raise ValueError(
-            f"{name}={place}: {found[1]}:// is out of reach, only files of this machine are read and written; mount the "
-            "place (gcsfuse, mountpoint-s3) or copy it, and give that folder"
-        )
 
 
 # ------------------------------------------------------------------------------------------------------ whole or absent

@@ -16,7 +16,6 @@ from fgrpo_jax.config.sections import Config
 from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.rewards.custom import Custom, resolve
 from fgrpo_jax.rewards.signals import SIGNALS, Signal
-from fgrpo_jax.rows import require_local
 
 
 def check(config: Config, *, door: str) -> None:
@@ -42,15 +41,6 @@ def refuse_moved(raw: Mapping[str, Any]) -> None:
             f"config.rewards.judge={rewards['judge']!r} has moved: set config.judge.backend to the same value "
             "(rules | none | local | server; docs/judges.md)"
         )
-
-
-def refuse_remote(value: Any, path: str = "config") -> None:
-    """Every text of a config that is an address is refused; only a server's url may be one."""
-    if isinstance(value, Mapping):
-        for key, inside in value.items():
-            refuse_remote(inside, f"{path}.{key}")
-    elif isinstance(value, str) and not path.endswith(".server.url"):
-        require_local(value, path)
 
 
 def named_constraint(name: str, fields: Any, signals: Collection[str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ one for images in chat_template.json. The processor's comes first, as in transfo
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,33 +19,32 @@ _REMEDY = "copy chat_template.json or chat_template.jinja of the model's base in
 
 @dataclasses.dataclass(frozen=True)
 class Chat:
-    """Renders turns, each a list of parts, with the template that `tokenizer` was given."""
+    """Renders turns, each a list of parts, with the template that the tokenizer was given."""
 
     tokenizer: Any  # a fast tokenizer of `transformers`
-    file: pathlib.Path  # the template is out of it
+    file: pathlib.Path  # where the template stands
+    marks: frozenset[int] = frozenset()  # special tokens of its layout, such as the beginning of a turn
+    end: int | None = None  # the id that ends the turn of an answer; None where plain text does
 
     @classmethod
     def load(cls, folder: pathlib.Path, tokenizer: Any, *, image_id: int) -> Chat:
-        """Finds the template of a folder, gives it to the tokenizer and tries it on an image.
-
-        Raises:
-          ValueError: there is no template, or it takes no images; names the file.
-        """
+        """Gives the template of a folder to the tokenizer; ValueError names the file that has none for images."""
         file, template = _find(folder, tokenizer.chat_template)
         if not isinstance(template, str):
             raise ValueError(f"{file} has no chat template; {_REMEDY}")
         tokenizer.chat_template = template
-        chat = cls(tokenizer, file)
-        if (count := chat._ids(chat._probe).count(image_id)) != 1:
+        said, added = {"type": "text", "text": _PROBE}, tokenizer.added_tokens_decoder
+        turns = {"user": [{"type": "image"}, said], "assistant": [said]}
+        text = cls(tokenizer, file).render([{"role": role, "content": turns[role]} for role in turns])
+        parts = (text, text.rpartition(_PROBE)[2])
+        whole, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts)
+        if (count := whole.count(image_id)) != 1:
             raise ValueError(f"the chat template in {file} gives {count} placeholders for one image; {_REMEDY}")
-        return chat
+        marks = frozenset(index for index in whole if index in added and added[index].special)
+        return cls(tokenizer, file, marks, after[0] if after and after[0] in added else None)
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The text of some turns; after that of a user it goes on to where the answer begins.
-
-        Raises:
-          ValueError: the template raises, or prints a turn's list instead of reading it; names the file.
-        """
+        """The text of turns, after a user's up to where the answer begins; ValueError where the template takes none."""
         asks = messages[-1]["role"] == "user"
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
@@ -57,39 +55,13 @@ class Chat:
             raise ValueError(f"the chat template in {self.file} prints a turn's list of parts as it is; {_REMEDY}")
         return text
 
-    @property
-    def end(self) -> int | None:
-        """The id that ends the turn of an answer; None where the template ends it with plain text."""
-        following = self._ids(self._probe.rpartition(_PROBE)[2])[:1]
-        return following[0] if following and following[0] in self.tokenizer.added_tokens_decoder else None
-
-    @property
-    def marks(self) -> frozenset[int]:
-        """Special tokens of which the template makes its layout, such as the beginning of a turn."""
-        added = self.tokenizer.added_tokens_decoder
-        return frozenset(index for index in self._ids(self._probe) if index in added and added[index].special)
-
-    @functools.cached_property
-    def _probe(self) -> str:
-        """A question about an image and its answer."""
-        said = {"type": "text", "text": _PROBE}
-        question = {"role": "user", "content": [{"type": "image"}, said]}
-        return self.render([question, {"role": "assistant", "content": [said]}])
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
 
 def _find(folder: pathlib.Path, own: Any) -> tuple[pathlib.Path, Any]:
     """(file, template) of a folder: the processor's, else the tokenizer's `own`, which may be several by name."""
-    if (file := folder / "chat_template.jinja").is_file():
-        return file, file.read_text(encoding="utf-8")
-    file, template = folder / "tokenizer_config.json", own
-    for name in ("chat_template.json", BOTH_FILE):
-        given = read_json(folder / name).get("chat_template") if (folder / name).is_file() else None
-        if given is not None:
-            file, template = folder / name, given
-            break
-    if isinstance(template, list):  # as files have several; transformers makes a mapping of those of a tokenizer
-        template = {one["name"]: one["template"] for one in template}
-    return file, template.get("default") if isinstance(template, dict) else template
+    for name in ("chat_template.jinja", "chat_template.json", BOTH_FILE):
+        if (file := folder / name).is_file():
+            text = file.suffix == ".jinja"
+            template = file.read_text(encoding="utf-8") if text else read_json(file).get("chat_template")
+            if template is not None:
+                return file, template
+    return folder / "tokenizer_config.json", own.get("default") if isinstance(own, dict) else own

@@ -60,10 +60,9 @@ def find(hf: str | Path, *, revision: str = "") -> Files:
         if revision:
             raise ValueError(f"'{hf}' is a folder, and revision '{revision}' belongs to a hub id; drop it")
         folder = Path(str(resources.files("fgrpo_jax") / "assets" / "warmstart")) if hf == SHIPPED else Path(hf)
-        _require_no_adapter(folder, hf)
+        _require_usable(folder, hf)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
-        require_supported(read_json(folder / "config.json"), hf)
         return Files(folder, hf)
     name, asked = split(hf)
     return _fetch(name, one_revision(hf, asked, revision))
@@ -136,9 +135,7 @@ def one_revision(hf: str, asked: str, revision: str) -> str:
 
 def _fetch(name: str, revision: str) -> Files:
     folder = snapshot(name, revision, FILES)
-    _require_no_adapter(folder, name)
-    if (folder / "config.json").is_file():
-        require_supported(read_json(folder / "config.json"), name)
+    _require_usable(folder, name)
     if missing := _missing(folder):
         raise FileNotFoundError(
             f"'{name}' in the cache ({folder}) lacks {missing}; fetch the rest where there is a network (unset "
@@ -147,18 +144,15 @@ def _fetch(name: str, revision: str) -> Files:
     return Files(folder, name, folder.name)
 
 
-def _require_no_adapter(folder: Path, name: str) -> None:
-    """Raises a ValueError where there is a PEFT adapter: the weights beside it, if any, would be read without it."""
-    files = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-    found = [file for file in files if (folder / file).is_file()]
-    if found:
-        base = read_json(folder / files[0]).get("base_model_name_or_path") if found[0] == files[0] else None
+def _require_usable(folder: Path, name: str) -> None:
+    """Raises a ValueError where a folder holds a PEFT adapter, beside weights or alone, or another model."""
+    if (file := folder / "adapter_config.json").is_file():
         raise ValueError(
-            f"'{name}' holds a PEFT adapter ({', '.join(found)}) for {base or 'a base it does not name'}, and only "
-            "whole weights are read: merge it (peft: PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload()"
-            ".save_pretrained(FOLDER), and the processor's files beside them), or take adapter_* out of a folder whose "
-            "weights have it already"
+            f"'{name}' holds a PEFT adapter of {read_json(file).get('base_model_name_or_path')!r} ({file.name}); only "
+            "whole weights are read: merge it (peft's merge_and_unload), or take adapter_* out of a folder that has it"
         )
+    if (folder / "config.json").is_file():
+        require_supported(read_json(folder / "config.json"), name)
 
 
 def _missing(folder: Path) -> str:

@@ -200,15 +200,8 @@ class Processor:
     @functools.cached_property
     def _reserved(self) -> re.Pattern[str]:
         """Tokens of the chat's layout. Others that are marked special, such as <|box_start|>, may stand in a text."""
-        config = self.config
-        vision = (
-            config.image_token_id,
-            config.video_token_id,
-            config.vision_start_token_id,
-            config.vision_end_token_id,
-        )
+        ids = {*self.chat.marks, *self.eos_ids, self.pad_id, self.config.image_token_id, self.config.video_token_id}
         added = self.tokenizer.added_tokens_decoder
-        ids = {*self.chat.marks, *self.eos_ids, self.pad_id, *vision}
         return re.compile("|".join(re.escape(str(added[index])) for index in sorted(ids) if index in added))
 
     def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, str]:

@@ -33,10 +33,7 @@ _FOREIGN = {
 
 
 def require_supported(config: Mapping[str, Any], name: str | Path) -> None:
-    """Raises a ValueError, which says what the checkpoint `name` is, where its `config.json` is another model's.
-
-    A quantised Qwen2.5-VL is one too.
-    """
+    """Raises a ValueError, which says what the checkpoint `name` is, unless `config.json` is of plain Qwen2.5-VL."""
     kind = config.get("model_type", "qwen2_5_vl")
     if kind != "qwen2_5_vl":
         raise ValueError(
@@ -44,10 +41,8 @@ def require_supported(config: Mapping[str, Any], name: str | Path) -> None:
             "checkpoints (model_type 'qwen2_5_vl': 3B, 7B, 32B, 72B and fine-tunes of them) are supported"
         )
     if (how := config.get("quantization_config")) is not None:
-        raise ValueError(
-            f"{name} is quantised (quantization_config in config.json, quant_method {how.get('quant_method')!r}); only "
-            "weights of float dtypes are read: give the checkpoint it was made of"
-        )
+        what = f"quantization_config in config.json, quant_method {how.get('quant_method')!r}"
+        raise ValueError(f"{name} is quantised ({what}); only float weights are read: give what it was made of")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,8 +63,6 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
       dtype: of the stored parameters; None keeps that of the folder.
       show: a progress bar on stderr.
     """
-    if not (hf / "config.json").is_file():
-        raise FileNotFoundError(f"no config.json in {hf}; give a folder in HF format")
     hub_folder.require_new(out)
     model = Model.create(ModelConfig.load(hf))
     kind = np.dtype(jnp.dtype(dtype or folder_dtype(hf)))
