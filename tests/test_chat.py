@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import small_tokenizer
 import tokenizers
-from qwen_vocabulary import TEXT_AND_TOOLS, change
+from folders import TEXT_AND_TOOLS, change
 
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.processor import Processor
