@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-NO_PLACES = ("prompt", "system", "stop", "prefill", "url")
-"""Flags and fields that may begin like an address; any other is a path or has no such beginning."""
+NO_PLACES = ("prompt", "system", "stop", "prefill", "url")  # flags and fields that may begin like an address
 
 
 def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> argparse.ArgumentParser:

@@ -60,8 +60,7 @@ def _find(folder: pathlib.Path, own: Any) -> tuple[pathlib.Path, Any]:
     """(file, template) of a folder: the processor's, else the tokenizer's `own`, which may be several by name."""
     for name in ("chat_template.jinja", "chat_template.json", BOTH_FILE):
         if (file := folder / name).is_file():
-            text = file.suffix == ".jinja"
-            template = file.read_text(encoding="utf-8") if text else read_json(file).get("chat_template")
+            template = file.read_text("utf-8") if name.endswith("jinja") else read_json(file).get("chat_template")
             if template is not None:
                 return file, template
     return folder / "tokenizer_config.json", own.get("default") if isinstance(own, dict) else own

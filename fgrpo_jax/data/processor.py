@@ -281,7 +281,7 @@ def _banned(tokenizer: Any, config: ModelConfig) -> np.ndarray:
     vocab = config.text.vocab_size
     if len(tokenizer) > vocab:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model {vocab}; they are not of one checkpoint"
+            f"the tokenizer has {len(tokenizer)} tokens but the model {vocab}; take both from one checkpoint"
         )
     placeholders = (config.image_token_id, config.video_token_id)
     return (np.arange(vocab) >= len(tokenizer)) | np.isin(np.arange(vocab), placeholders)

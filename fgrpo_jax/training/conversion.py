@@ -41,8 +41,6 @@ def folder_dtype(folder: Path) -> str:
 
     Several dtypes are a ValueError: converting would change some of them unseen.
     """
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"no safetensors files in {folder}; give a folder in HF format")
     tensors = Shards(folder).tensors.values()
     found = sorted({tensor.dtype for tensor in tensors})
     names = [ours for ours, theirs in DTYPES.items() if theirs in found]
