@@ -65,16 +65,19 @@ def write(folder: Path, *, added: tuple[str, ...] = (), seed: int = 0) -> Path:
         that greedy decoding often takes.
     """
     ids = small_tokenizer.token_ids(tokenizer())
-    text = TextConfig(**SMALL_TEXT, vocab_size=ROWS, rope_theta=1e6, rms_norm_eps=1e-6, tie_word_embeddings=True)
+    text = TextConfig(**SMALL_TEXT, vocab_size=ROWS, rope_theta=1e6, rms_norm_eps=1e-6)
     vision = VisionConfig(
         depth=2, hidden_size=32, num_heads=2, intermediate_size=48, fullatt_block_indexes=(1,), out_hidden_size=32
     )
     del ids["vision_token_id"]
     model = Model.create(ModelConfig(text=text, vision=vision, **ids))
     params = model.init(jax.random.key(seed))
-    table = params["text"]["embed"]["table"] * 20
+    rows = params["lm_head"]["table"] * 20
     likely = [*range(ids["eos_token_id"] + 1, ids["image_token_id"]), *(151665 + n for n in range(len(added)))]
-    params["text"]["embed"]["table"] = table.at[jax.numpy.array(likely)].mul(2.0)
+    rows = (
+        rows.at[jax.numpy.array(likely)].mul(4.0).at[151665 + len(added) :].set(0.0)
+    )  # as good as unused, as released
+    params["lm_head"]["table"] = rows
     source = folder.with_name(f"{folder.name}-source")
     write_files(source, added=added)
     (source / "config.json").write_text(json.dumps(model.config.to_hf()))
