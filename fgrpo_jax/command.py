@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parent
+NO_PLACES = ("prompt", "system", "stop", "prefill", "url")  # flags and fields that may begin like an address
 
 
 def parser(doc: str | None, *, config: bool = False, workdir: bool = False) -> argparse.ArgumentParser:
@@ -90,6 +93,8 @@ def run(
             from fgrpo_jax.config.files import load_config
 
             args.config = load_config(args.config, overrides)
+            _require_local(args.config.to_dict(), "--config.")
+        _require_local(vars(args), "--")
         return main(args) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -100,6 +105,18 @@ def run(
         else:
             print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _require_local(fields: dict[str, Any], at: str) -> None:
+    """Refuses addresses such as gs://…, of which a folder called 'gs:' would be made; `at` goes before names."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _require_local(value, f"{at}{name}.")
+        for item in value if isinstance(value, list | tuple) else [value]:
+            # A Path has no more than one slash of two.
+            if name not in NO_PLACES and (found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(item))):
+                remedy = "mount it (gcsfuse, mountpoint-s3) or copy it, and give that folder"
+                raise ValueError(f"{at}{name}={item}: {found[1]}:// is no path of this machine; {remedy}")
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

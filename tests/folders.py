@@ -3,12 +3,43 @@
 import itertools
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import small_tokenizer as tokenizers
 
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 
 COLORS, SHAPES = ("red", "green", "blue"), ("circle", "square")
+
+
+TEXT_AND_TOOLS = (
+    "{%- if tools -%}{{- '<|im_start|>system\\n' + (tools | tojson) + '<|im_end|>\\n' -}}{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'tool' -%}"
+    "{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' -}}"
+    "{%- else -%}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+"""As the released tokenizer_config.json has it in that it joins a turn's content to strings, and so fails on a list."""
+
+
+def change(file: pathlib.Path, how: Callable[[dict[str, Any]], object]) -> None:
+    """Edits a JSON file in place."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    how(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def two_templates(folder: pathlib.Path) -> None:
+    """Templates where Qwen/Qwen2.5-VL-3B-Instruct on the hub has them, in our own wording of what they do.
+
+    That of images stands in chat_template.json, and one for text and tools in tokenizer_config.json.
+    """
+    change(folder / "tokenizer_config.json", lambda content: content.update(chat_template=TEXT_AND_TOOLS))
+    vision = {"chat_template": tokenizers.CHAT_TEMPLATE}
+    (folder / "chat_template.json").write_text(json.dumps(vision), encoding="utf-8")
 
 
 def texts() -> list[str]:

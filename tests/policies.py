@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import small_tokenizer as tokenizers
+from folders import two_templates
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import files
@@ -71,7 +72,7 @@ SMALL: dict[str, Any] = {
 
 
 def write(folder: Path, *, seed: int = 0) -> Path:
-    """The whole folder: tokenizer of the world's texts, processor files, random weights."""
+    """The whole folder: tokenizer of the world's texts, processor files and templates as released, random weights."""
     world = World("tiny")
     examples = [world.example(index) for index in range(60)]
     texts = [STYLES["tiny"].user_text(example.question, example.options) for example in examples]
@@ -98,6 +99,7 @@ def write(folder: Path, *, seed: int = 0) -> Path:
     params["text"]["embed"]["table"] = params["text"]["embed"]["table"] * 20
     source = folder.with_name(f"{folder.name}-source")
     tokenizers.save(source, tokenizer, min_pixels=28 * 28, max_pixels=448 * 448)
+    two_templates(source)
     (source / "config.json").write_text(json.dumps(model.config.to_hf()))
     exporter.save_hf(folder, params, model, source=source)
     return folder

@@ -131,7 +131,7 @@ def spoil_config(folder: Path) -> None:
         (spoil_missing, ("missing",)),
         (spoil_truncated, ("safetensors",)),
         (spoil_header, ("not a whole safetensors file",)),
-        (spoil_nothing_there, ("no safetensors files",)),
+        (spoil_nothing_there, ("holds neither model.safetensors nor",)),
         (spoil_config, ("no config.json",)),
     ],
 )

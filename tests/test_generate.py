@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import small_tokenizer as tokenizers
+from folders import two_templates
 from PIL import Image
 from policies import SMALL_TEXT
 
@@ -59,6 +60,7 @@ def folder(tmp_path_factory):
     params["text"]["embed"]["table"] = params["text"]["embed"]["table"] * 20
     (root / "source").mkdir()
     tokenizers.save(root / "source", tokenizer, min_pixels=28 * 28, max_pixels=112 * 112)
+    two_templates(root / "source")
     (root / "source" / "config.json").write_text(json.dumps(config.to_hf()))
     exporter.save_hf(root / "hf", params, model, source=root / "source")
     rng = np.random.default_rng(0)

@@ -200,8 +200,7 @@ def test_ids_depend_on_source_and_id_only(processor):
 def test_banned_ids(processor):
     assert processor.banned.shape == (512,)
     ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in small_tokenizer.SPECIAL}
-    allowed = {token for token, index in ids.items() if not processor.banned[index]}
-    assert allowed == {"<|im_end|>", "<|endoftext|>"}
+    assert {token for token, index in ids.items() if processor.banned[index]} == {"<|image_pad|>", "<|video_pad|>"}
     assert processor.banned[len(processor.tokenizer) :].all()
     assert not processor.banned[processor.tokenizer(texts()[1])["input_ids"]].any()
     assert processor.eos_ids == (ids["<|im_end|>"], ids["<|endoftext|>"])

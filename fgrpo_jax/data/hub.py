@@ -26,7 +26,7 @@ FILES = (
     *("config.json", "generation_config.json", "model.safetensors", "model-?????-of-?????.safetensors"),
     *("model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja"),
-    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "adapter_config.json"),
 )
 """What is fetched of a repository, as patterns; a repository lacks some of them."""
 
@@ -60,9 +60,9 @@ def find(hf: str | Path, *, revision: str = "") -> Files:
         if revision:
             raise ValueError(f"'{hf}' is a folder, and revision '{revision}' belongs to a hub id; drop it")
         folder = Path(str(resources.files("fgrpo_jax") / "assets" / "warmstart")) if hf == SHIPPED else Path(hf)
+        _require_usable(folder, hf)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
-        require_supported(read_json(folder / "config.json"), hf)
         return Files(folder, hf)
     name, asked = split(hf)
     return _fetch(name, one_revision(hf, asked, revision))
@@ -135,14 +135,24 @@ def one_revision(hf: str, asked: str, revision: str) -> str:
 
 def _fetch(name: str, revision: str) -> Files:
     folder = snapshot(name, revision, FILES)
-    if (folder / "config.json").is_file():
-        require_supported(read_json(folder / "config.json"), name)
+    _require_usable(folder, name)
     if missing := _missing(folder):
         raise FileNotFoundError(
             f"'{name}' in the cache ({folder}) lacks {missing}; fetch the rest where there is a network (unset "
             "HF_HUB_OFFLINE), or choose a repository with Qwen2.5-VL weights in safetensors format"
         )
     return Files(folder, name, folder.name)
+
+
+def _require_usable(folder: Path, name: str) -> None:
+    """Raises a ValueError where a folder holds a PEFT adapter, beside weights or alone, or another model."""
+    if (file := folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f"'{name}' holds a PEFT adapter of {read_json(file).get('base_model_name_or_path')!r} ({file.name}); only "
+            "whole weights are read: merge it (peft's merge_and_unload), or take adapter_* out of a folder that has it"
+        )
+    if (folder / "config.json").is_file():
+        require_supported(read_json(folder / "config.json"), name)
 
 
 def _missing(folder: Path) -> str:

@@ -53,7 +53,9 @@ class PixelLimits:
         _require_qwen(settings, path)
         moving = nested.get("video_processor")
         if moving is None and (folder / VIDEO_FILE).is_file():
-            moving = read_json(folder / VIDEO_FILE)
+            path = folder / VIDEO_FILE
+            moving = read_json(path)
+        _require_qwen(moving or {}, path)
         return cls(image=image, video=_limits(moving or {}) or image)
 
 
@@ -78,6 +80,7 @@ def _limits(settings: Mapping[str, Any]) -> tuple[int, int] | None:
 def _require_qwen(settings: Mapping[str, Any], path: pathlib.Path) -> None:
     expected: dict[str, Any] = {"patch_size": images.PATCH, "temporal_patch_size": images.FRAMES}
     expected |= {"merge_size": images.MERGE, "image_mean": list(images.MEAN), "image_std": list(images.STD)}
+    expected |= {"do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
     for key, value in (expected | {"do_resize": True, "resample": 3}).items():
         if settings.get(key) not in (None, value):
             why = f"but images are prepared with {value}; it is not Qwen2.5-VL's"

@@ -16,6 +16,7 @@ import numpy as np
 
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Shape
+from fgrpo_jax.data.chat import Chat
 from fgrpo_jax.data.limits import PixelLimits, read_json
 from fgrpo_jax.data.prompts import EncodedPrompt, needed, stable_id
 from fgrpo_jax.data.styles import PromptStyle, find_style
@@ -33,6 +34,7 @@ class Processor:
     """Tokenizer, chat template and image limits of one checkpoint folder."""
 
     tokenizer: Any  # a fast tokenizer of `transformers`
+    chat: Chat  # the folder's template
     config: ModelConfig  # the model's config, for placeholder ids, vocabulary and M-RoPE
     eos_ids: tuple[int, ...]  # any of them ends a completion; the first is the turn's end
     pad_id: int  # fills completions after their end; never used to find the end
@@ -56,14 +58,12 @@ class Processor:
             raise ValueError(f"{missing[0]} does not exist; a checkpoint folder in HF format has {', '.join(names)}")
         limits = PixelLimits.load(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-        if tokenizer.chat_template is None and (folder / "chat_template.json").is_file():
-            tokenizer.chat_template = read_json(folder / "chat_template.json").get("chat_template")
-        if tokenizer.chat_template is None:
-            raise ValueError(f"{folder} has no chat template; copy tokenizer_config.json or chat_template.jinja to it")
-        config, eos_ids = ModelConfig.load(folder), _eos_ids(folder, tokenizer)
+        config = ModelConfig.load(folder)
+        banned = _banned(tokenizer, config)
+        chat = Chat.load(folder, tokenizer, image_id=config.image_token_id)
+        eos_ids = _eos_ids(folder, tokenizer, chat)
         pad_id = eos_ids[-1] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        banned = _banned(tokenizer, config, eos_ids)
-        return cls(tokenizer, config, eos_ids, pad_id, *limits.image, banned, limits.video)
+        return cls(tokenizer, chat, config, eos_ids, pad_id, *limits.image, banned, limits.video)
 
     def encode(
         self,
@@ -164,13 +164,13 @@ class Processor:
         return np.append(self._response_ids(trace, "a response"), np.int32(self.eos_ids[0]))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of completion ids, without special tokens."""
-        ids = [int(index) for index in ids]
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """The text of completion ids without those that end them; what else can be drawn is content, special or not."""
+        ids = [int(index) for index in ids if index not in self.eos_ids]
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     @functools.cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
-        """The bytes of each id of the model's vocabulary, for stop sequences; b'' of special tokens and unknown ids.
+        """The bytes of each id of the model's vocabulary, for stop sequences; b'' of those that end or are banned.
 
         Raises:
           ValueError: a token that is no spelling of bytes.
@@ -181,8 +181,10 @@ class Processor:
         added = self.tokenizer.added_tokens_decoder
         out = [b""] * self.config.text.vocab_size
         for index, token in enumerate(self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))):
+            if index in self.eos_ids or self.banned[index]:
+                continue
             if index in added:
-                out[index] = b"" if added[index].special else str(added[index]).encode()
+                out[index] = str(added[index]).encode()
             elif token is not None:
                 if not spelled.keys() >= set(token):
                     why = "the tokenizer is not byte-level, as Qwen's are"
@@ -197,7 +199,10 @@ class Processor:
 
     @functools.cached_property
     def _reserved(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, _special_tokens(self.tokenizer).values())))
+        """Tokens of the chat's layout. Others that are marked special, such as <|box_start|>, may stand in a text."""
+        ids = {*self.chat.marks, *self.eos_ids, self.pad_id, self.config.image_token_id, self.config.video_token_id}
+        added = self.tokenizer.added_tokens_decoder
+        return re.compile("|".join(re.escape(str(added[index])) for index in sorted(ids) if index in added))
 
     def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, str]:
         """(system turn, user turn) of an example."""
@@ -241,7 +246,7 @@ class Processor:
         messages = [{"role": "user", "content": parts}]
         if system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = self.chat.render(messages)
         ids = np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
         holders = {"image": self.config.image_token_id, "video": self.config.video_token_id}
         places = np.flatnonzero(np.isin(ids, list(holders.values())))
@@ -251,7 +256,7 @@ class Processor:
                 (kind for kind, holder in holders.items() if (ids == holder).sum() != wanted.count(holder)), "image"
             )
             found = f"{(ids == holders[kind]).sum()} {kind} placeholders for {content.count(kind)} {kind}s"
-            raise ValueError(f"example {name!r}: {found}; check the chat template")
+            raise ValueError(f"example {name!r}: {found}; check the chat template in {self.chat.file}")
         features = np.array([t * h * w // images.MERGE**2 for t, h, w in grids], np.int32)
         repeats, visual = np.ones(len(ids), np.int32), np.full(len(ids), -1, np.int32)
         repeats[places], visual[places] = features, np.arange(len(grids))
@@ -271,31 +276,26 @@ def _seconds_a_pair(video: Video, *, name: str) -> float:
     return images.FRAMES / video.fps
 
 
-def _special_tokens(tokenizer: Any) -> dict[int, str]:
-    return {index: str(token) for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-
-
-def _banned(tokenizer: Any, config: ModelConfig, eos_ids: tuple[int, ...]) -> np.ndarray:
-    """bool [V]: special tokens that end nothing, placeholders, and ids that the tokenizer does not know."""
+def _banned(tokenizer: Any, config: ModelConfig) -> np.ndarray:
+    """bool [V]: the placeholders of images and videos, and ids that the tokenizer does not know."""
     vocab = config.text.vocab_size
     if len(tokenizer) > vocab:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model {vocab}; they are not of one checkpoint"
+            f"the tokenizer has {len(tokenizer)} tokens but the model {vocab}; take both from one checkpoint"
         )
-    banned = np.arange(vocab) >= len(tokenizer)
-    vision = (config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id)
-    banned[[index for index in (*_special_tokens(tokenizer), *vision) if index is not None and index < vocab]] = True
-    banned[list(eos_ids)] = False
-    return banned
+    placeholders = (config.image_token_id, config.video_token_id)
+    return (np.arange(vocab) >= len(tokenizer)) | np.isin(np.arange(vocab), placeholders)
 
 
-def _eos_ids(folder: pathlib.Path, tokenizer: Any) -> tuple[int, ...]:
-    """EOS ids, the end of a turn first. The released config.json names one, generation_config.json both."""
+def _eos_ids(folder: pathlib.Path, tokenizer: Any, chat: Chat) -> tuple[int, ...]:
+    """Every id that the folder's files call an end, the end of a turn first, which some of them do not name."""
+    found = [chat.end, tokenizer.eos_token_id]
     for name in ("generation_config.json", "config.json"):
-        found = read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
-        if found is not None:
-            ids = [int(index) for index in (found if isinstance(found, list) else [found])]
-            return tuple(sorted(dict.fromkeys(ids), key=lambda index: index != tokenizer.eos_token_id))
-    if tokenizer.eos_token_id is None:
+        content = read_json(folder / name) if (folder / name).is_file() else {}
+        for section in (content, content.get("text_config") or {}):
+            ids = section.get("eos_token_id")
+            found += ids if isinstance(ids, list) else [ids]
+    ends = tuple(dict.fromkeys(int(index) for index in found if index is not None))
+    if not ends:
         raise ValueError(f"{folder} names no eos_token_id; add it to generation_config.json")
-    return (int(tokenizer.eos_token_id),)
+    return ends

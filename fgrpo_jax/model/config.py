@@ -33,13 +33,16 @@ _FOREIGN = {
 
 
 def require_supported(config: Mapping[str, Any], name: str | Path) -> None:
-    """Raises a ValueError, which says what the checkpoint `name` is, where its `config.json` is another model's."""
+    """Raises a ValueError, which says what the checkpoint `name` is, unless `config.json` is of plain Qwen2.5-VL."""
     kind = config.get("model_type", "qwen2_5_vl")
     if kind != "qwen2_5_vl":
         raise ValueError(
             f"{name} is {_FOREIGN.get(kind, 'another kind of model')} (model_type {kind!r}); only Qwen2.5-VL "
             "checkpoints (model_type 'qwen2_5_vl': 3B, 7B, 32B, 72B and fine-tunes of them) are supported"
         )
+    if (how := config.get("quantization_config")) is not None:
+        what = f"quantization_config in config.json, quant_method {how.get('quant_method')!r}"
+        raise ValueError(f"{name} is quantised ({what}); only float weights are read: give what it was made of")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Generation:
     """Rollouts on the host."""
 
     rollouts: Rollouts  # numpy leaves; with several processes, of this one's prompts
-    texts: tuple[tuple[str, ...], ...]  # [M][G] decoded completions, without special tokens
+    texts: tuple[tuple[str, ...], ...]  # [M][G] decoded completions, without what ends them
     tokens: int  # completion tokens drawn, each rollout's EOS included
     seconds: float  # until the arrays arrived; the first call of a batch shape includes its compilation
 
@@ -53,7 +53,7 @@ def generate(
 
     Args:
       prompts: M prompts (numpy or device leaves); rows of filling (mask False throughout) come back as empty texts.
-      decode: ids → text, special tokens skipped (`Processor.decode`).
+      decode: ids → text, those that end it skipped (`Processor.decode`).
       seed, purpose, step: as in `Sampler.sample`.
 
     Raises:

@@ -6,8 +6,8 @@ the completion's bytes end with, run on the host over the bytes of every token o
 step is one look-up a rollout.
 
 Exact: a rollout stops at the first token with which the bytes of its drawn tokens contain a stop sequence. What that
-token says beyond the sequence stays in it, since tokens are not cut. Special tokens say nothing, as in the decoded
-text. The prompt, prefilled text included, takes no part: a stop sequence must have been drawn whole.
+token says beyond the sequence stays in it, since tokens are not cut. Ids that end a completion say nothing, as in the
+decoded text. The prompt, prefilled text included, takes no part: a stop sequence must have been drawn whole.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StopTable:
 
         Args:
           stops: texts that end a completion.
-          token_bytes: what each id of the vocabulary says, b'' for special tokens (`Processor.token_bytes`).
+          token_bytes: what each id of the vocabulary says, b'' for those that say nothing (`Processor.token_bytes`).
 
         Raises:
           ValueError: no stop sequences, an empty one, or one that no row of tokens can say.

@@ -82,7 +82,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2):
-        self.folder = Path(folder).absolute()
+        self.folder = Path(folder).resolve()  # tensorstore takes no '..'
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
@@ -192,7 +192,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
       FileNotFoundError: no such path, or no complete checkpoint in it.
       ValueError: it is an HF folder.
     """
-    path = Path(path).absolute()
+    path = Path(path).resolve()
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}: the path does not exist")
     if _holds_params(path):

@@ -41,8 +41,6 @@ def folder_dtype(folder: Path) -> str:
 
     Several dtypes are a ValueError: converting would change some of them unseen.
     """
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"no safetensors files in {folder}; give a folder in HF format")
     tensors = Shards(folder).tensors.values()
     found = sorted({tensor.dtype for tensor in tensors})
     names = [ours for ours, theirs in DTYPES.items() if theirs in found]
@@ -63,8 +61,6 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
       dtype: of the stored parameters; None keeps that of the folder.
       show: a progress bar on stderr.
     """
-    if not (hf / "config.json").is_file():
-        raise FileNotFoundError(f"no config.json in {hf}; give a folder in HF format")
     hub_folder.require_new(out)
     model = Model.create(ModelConfig.load(hf))
     kind = np.dtype(jnp.dtype(dtype or folder_dtype(hf)))
@@ -84,7 +80,7 @@ def convert(hf: Path, out: Path, *, dtype: str | None = None, show: bool = False
     with bar(total, "convert") if show else tqdm(disable=True) as progress, hub_folder.appearing(out) as beside:
         step = _save(beside, Policy(jnp.int32(0), params), hf, out).name
     source.warn()
-    return out.absolute() / step
+    return out.resolve() / step
 
 
 def _save(folder: Path, policy: Policy, hf: Path, out: Path) -> Path:
