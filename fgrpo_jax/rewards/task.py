@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fgrpo_jax.reading.answers import plain, same_answer
+from fgrpo_jax.reading.answers import same_answer
+from fgrpo_jax.reading.values import plain
 from fgrpo_jax.reading.parsing import Parsed, answer_index, open_answer
 from fgrpo_jax.records import Example
 
