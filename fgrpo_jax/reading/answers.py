@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from fgrpo_jax.reading.values import fold, number_in, plain, quantity, same_quantity, same_value, yes_or_no
 from fgrpo_jax.reading.words import NUMBERS
@@ -23,37 +23,43 @@ _FIRST, _LAST = 200, 1200  # characters of the first line and of the end that ar
 _W = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 _THOUGHT = re.compile(r"</think>", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:[A-Za-z][\w-]{0,30}(?:\s[^<>\n]{0,80})?|\|[^<>\n|]{1,40}\|)/?>")
-_MARKUP = re.compile(r"```\w{0,9}|\*+|`|\$(?!\d)|(?<!\w)_+|_+(?!\w)|\\[\[\]()]|\\(?!boxed)[A-Za-z]{2,12}\s?(?=\{)")
+_MARKUP = re.compile(r"```\w{0,9}|\*+|`|\$(?!\d)|(?<!\w)_+|_+(?!\w)|\\[\[\]()]|\\(?:text|math)[a-z]{0,8}\s?(?=\{)")
 _NOUN = (
     r"(?:answer|solution|result|(?:correct|right|best|final)\s(?:option|choice|letter|answer)|"
     r"respuesta(?:\scorrecta)?|réponse|antwort|risposta|resposta|ответ)"
 )
+_IS = r"(?:is|would\sbe|must\sbe|should\sbe|est|es|ist|è|é)"
+# What declares: 'the answer (to that) is', 'answer:', 'I choose', and a box.
 _CUE = re.compile(
-    rf"(?:\b{_NOUN}[\"']?(?:\s[^.:;=?!\n]{{1,60}}?)??\s{{0,3}}(?::|=|(?<=\s)(?:is|would\sbe|must\sbe|should\sbe|est|es|ist|è|é)\b"
-    rf"\s?:?)|\banswer(?=\s{{1,3}}\(?[A-Za-z]\b\)?\s*(?:[.\n]|$))|"
+    rf"(?:\b{_NOUN}[\"']?(?:\s[^.:;=?!\n]{{1,60}}?)??\s{{0,3}}(?::|=|(?<=\s){_IS}\b\s?:?)|"
+    r"\banswer(?=\s{1,3}\(?[A-Za-z]\b\)?\s*(?:[.\n]|$))|"
     r"\b(?:choose|chose|pick|select|go(?:ing)? with|opt for|settle on)\b|"
-    r"(?:正确)?答案\s?(?:是|为|選|选|:)*|(?:应该|故|我)?(?:选择|選擇|选|選)(?![项項])\s?:?|(?:正解|答え)\s?は|\\boxed\s?(?=\{))"
-    r"[\s\"'({\[]{0,6}(?P<no>not\s{1,3})?(?:(?:the\s{1,3})?(?:option|choice|letter|选项|選項)\s{1,3})?",
+    r"(?:正确)?答案\s?(?:是|为|選|选|:)*|(?:应该|故|我)?(?:选择|選擇|选|選)(?![项項])\s?:?|(?:正解|答え)\s?は|"
+    r"\\boxed\s?(?=\{))[\s\"'({\[]{0,6}"
+    r"(?P<no>not\s{1,3})?(?:(?:the\s{1,3})?(?:option|choice|letter|选项|選項)\s{1,3})?",
     re.IGNORECASE,
 )
+# What may stand before a label: the word for it, or what a statement ends with.
 _NAMING = re.compile(r"(?:\b(?:option|choice|letter|answer)s?|选项|選項|選択肢)\s{0,2}[\"'(\[]{0,2}$", re.IGNORECASE)
 _LEADING = re.compile(
-    r"(?:\b(?:is|be|with|for|say|so|to|on|then|therefore|thus|hence|or|and|not|than|of|no|out|it's)\s|[\W\u3040-\u9fff]|^)"
-    r"[\s\"'(\[]{0,2}$",
+    r"(?:\b(?:is|be|with|for|say|so|to|on|then|therefore|thus|hence|or|and|not|than|of|no|out|it's)\s|"
+    r"[\W\u3040-\u9fff]|^)[\s\"'(\[]{0,2}$",
     re.IGNORECASE,
 )
 _LABEL = re.compile(rf"(?<!{_W})(?<![\w]['.])([A-Za-z])(?!{_W}|['+#]\w?|-\w)")
-_CLAUSE = re.compile(r"[\n}]|[.!?](?=\s|$)")
-_SENTENCE = re.compile(r"\n+|(?<=[.!?;])\s+")
+_CLAUSE = re.compile(r"\n|[.!?](?=\s|$)")
+# What may stand behind a label: that it is right, or a verb by which 'A' is no article.
 _RIGHT = re.compile(
-    r"^[\s\"')\]]{0,3}(?:is|seems|looks|must be|has to be)(?: \w{1,12}){0,2}? (?:correct|right|true|answer|choice|option)\b|"
+    r"^[\s\"')\]]{0,3}(?:is|seems|looks|must be|has to be)(?: \w{1,12}){0,2}? "
+    r"(?:correct|right|true|answer|choice|option)\b|"
     r"^ (?:it is|fits best|wins)\b|^\s?(?:是|才)(?:对|正确)",
     re.IGNORECASE,
 )
 _VERBS = re.compile(
     r"^\s(?:is|was|fits|must|can|cannot|could|seems|looks|it|as|or|and|wins|off|out|because|since|for|by|holds|applies|"
-    r"works|matches|stands|remains|follows|then|here|would|should|does|isn't|doesn't|but)\b",
+    r"works|matches|stands|remains|follows|then|here|would|should|does|isn't|doesn't|but|not|rather|instead)\b"
 )
+# What denies: a word before a mention, or a predicate behind it.
 _DENIAL = re.compile(
     r"(?:\bnot|n't|\bcannot|\bnever|\bneither|\bnor|\bnone of|\brather than|\binstead of|\bno longer|\bruled? out|"
     r"\bexcludes?|\beliminates?)(?:\s(?:to\s)?be)?(?:\s(?:on|to|in|at))?(?:\s(?:the|a|an|is|option|my))?[\s\"'(]{0,2}$|"
@@ -67,8 +73,10 @@ _DENIED = re.compile(
     r"^[\"')\]]{0,2}\s?(?:不对|错|不正确|是错|不是|ではなく|ではない|じゃない)",
     re.IGNORECASE,
 )
+# What joins mentions, takes back what was said before, or only places something.
 _EITHER = re.compile(
-    r"^[\s)\].,/(&\"']{0,5}(?:or|and|/|&|,|\n|或者?|和|と)[\s,(\[\"']{0,4}(?:or\s|and\s)?(?:option |the |a |an )?[(\"']?$",
+    r"^[\s)\].,/(&\"']{0,5}(?:or|and|/|&|,|或者?|和|と)[\s,(\[\"']{0,4}(?:or\s|and\s)?"
+    r"(?:option |the |a |an )?[(\"']?$",
     re.IGNORECASE,
 )
 _TURN = re.compile(
@@ -76,7 +84,8 @@ _TURN = re.compile(
     re.IGNORECASE,
 )
 _PLACING = re.compile(
-    r"\b(?:behind|beside|near|next to|in front of|than|of|under|above|below|from|between|against)(?: (?:the|a|an))?\s?$",
+    r"\b(?:behind|beside|near|next to|in front of|than|of|under|above|below|from|between|against)"
+    r"(?: (?:the|a|an))?\s?$",
     re.IGNORECASE,
 )
 
@@ -98,8 +107,17 @@ def stated(text: str) -> str | None:
     cues = list(_CUE.finditer(text))
     if not cues:
         return None
-    rest = text[cues[-1].end() :].lstrip(" :\"'")
-    return _CLAUSE.split(rest, maxsplit=1)[0].strip() or None
+    return _clause(text[cues[-1].end() :].lstrip(" :\"'")).strip() or None
+
+
+def _clause(text: str) -> str:
+    """The text up to the end of its sentence or line, or to the brace that closes what was opened before it."""
+    clause, depth = _CLAUSE.split(text, maxsplit=1)[0], 0
+    for at, sign in enumerate(clause):
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            return clause[:at]
+    return clause
 
 
 def same_answer(given: str | None, gold: str) -> bool:
@@ -129,8 +147,9 @@ def named(text: str, options: Sequence[str]) -> int | None:
     label = _index(whole, len(options))
     if label is not None:
         return label
-    if texts.count(whole) == 1 or (whole in texts and len(set(texts)) < len(texts)):
-        return texts.index(whole)
+    if whole in texts:
+        written = [fold(option).strip() for option in options]  # two may differ in case alone
+        return written.index(fold(text).strip()) if fold(text).strip() in written else texts.index(whole)
     both = re.match(r"(?:option |choice )?\(?([a-z])(?:[).:,\]-]{1,2}\s?|\s)(?:[-:]\s)?(?=\S)", whole)
     label = _index(both[1], len(options)) if both else None
     if both and label is not None and plain(whole[both.end() :]) == texts[label]:
@@ -206,8 +225,14 @@ def _grouped(text: str, found: Sequence[_Mention]) -> list[list[_Mention]]:
     groups: list[list[_Mention]] = []
     for one in found:
         last = groups[-1][-1] if groups else None
-        if last and (last.option == one.option or one.label == last.label) and (
-            one.start <= last.end or (last.option != one.option and _EITHER.match(text[last.end : one.start]))
+        if (
+            last
+            and (last.option == one.option or one.label == last.label)
+            and (
+                one.start <= last.end
+                or (last.option != one.option and _EITHER.match(text[last.end : one.start]))
+                or re.fullmatch(r" {1,3}", text[last.end : one.start])
+            )
         ):
             groups[-1].append(one)
         else:
@@ -244,7 +269,9 @@ def _without_echo(text: str, texts: Sequence[str]) -> str:
 
 
 def _pure_label(line: str, texts: Sequence[str]) -> int | None:
-    """The option whose label a line is, alone or with its own words."""
+    """The option that a line is: its label, its words, or both."""
+    if plain(line) in texts:
+        return texts.index(plain(line))
     match = re.fullmatch(r"[\W_]*([A-Z])(?![\w+#'])[\s).:,\]-]*(.*)", line)
     label = _index(match[1], len(texts)) if match else None
     rest = plain(match[2]) if match else ""
@@ -263,9 +290,11 @@ def _worded(text: str, texts: Sequence[str]) -> Iterator[_Mention]:
         between = text[kept[-1][1] : start] if kept and kept[-1][2] != option else "."
         if not re.search(r"[.!?;\n]", between) and _PLACING.search(text[:start][-24:]):
             continue  # 'the car behind the van' is no van
-        if not is_denied(text, (start, end, option)):
+        denied = is_denied(text, (start, end, option))
+        if not denied:
             kept.append((start, end, option))
-        yield _Mention(start, end, option, denied=is_denied(text, (start, end, option)), label=False)
+        alone = not re.search(r"\w", text[text.rfind("\n", 0, start) + 1 : start] + text[end:].split("\n", 1)[0])
+        yield _Mention(start, end, option, firm=alone, denied=denied, label=False)
 
 
 def _numbers(text: str) -> Iterator[tuple[int, int, float]]:
@@ -279,7 +308,7 @@ def _numbers(text: str) -> Iterator[tuple[int, int, float]]:
 def _declared(text: str, options: Sequence[str], worded: Sequence[_Mention]) -> Iterator[_Mention]:
     """What 'the answer is ..' and its like name: a label, an option's words or value, or such within the clause."""
     for cue in _CUE.finditer(text):
-        clause = _CLAUSE.split(text[cue.end() : cue.end() + 160], maxsplit=1)[0]
+        clause = _clause(text[cue.end() : cue.end() + 160])
         end, denied = cue.end() + len(clause), cue["no"] is not None
         label = re.match(r"([A-Za-z])(?![\w'+#]|-\w)", clause)
         whole = named(clause, options)
@@ -309,7 +338,9 @@ def _labels(text: str, texts: Sequence[str], worded: Sequence[_Mention]) -> Iter
         naming = _NAMING.search(before) is not None
         line = text[text.rfind("\n", 0, at) + 1 : at]
         opens = not re.search(r"\w", line)
-        if match[1].islower() and not (bracketed or (naming and not _is_article(text, at)) or (opens and after[:1] == ")")):
+        if match[1].islower() and not (
+            bracketed or (naming and not _is_article(text, at)) or (opens and after[:1] == ")")
+        ):
             continue
         if not (bracketed or naming) and _is_article(text, at):
             continue
@@ -320,10 +351,10 @@ def _labels(text: str, texts: Sequence[str], worded: Sequence[_Mention]) -> Iter
         own = texts[option] if option is not None else ""
         owned = bool(own) and plain(after[: len(own) + 8]).startswith(own)
         firm = (sentence and ends) or owned or _RIGHT.match(after) is not None
-        firm = firm or (opens and re.match(r"[).:\]]", after) is not None and not naming)
+        firm = firm or (opens and not naming and re.match(r"[).:,\]]|\s(?:because|since|as)\b", after) is not None)
         denied = is_denied(text, (at, end, 0))
         firm = firm or (denied and _DENIED.match(after) is not None)
-        if option is None and not firm:
+        if not firm and (option is None or (not naming and _PLACING.search(before))):
             continue
         mention = _Mention(at, end + (len(own) + 4 if owned else 0), option, firm=firm, denied=denied)
         if firm or bracketed or naming or _LEADING.search(before):

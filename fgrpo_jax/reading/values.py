@@ -1,12 +1,12 @@
-"""What a short text says by itself: its plain form, its number, its yes or no, and whether it says what another does."""
+"""What a short text says by itself: its plain form, number, yes or no, and whether it says what another does."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import unicodedata
 
+from fgrpo_jax.reading.formulas import is_latex, same_formula
 from fgrpo_jax.reading.words import NO, NUMBERS, YES
 
 # Signs of one meaning. Ideographic marks become the Latin ones, so that one grammar reads both.
@@ -15,14 +15,17 @@ _SAME = str.maketrans(
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"),
         **dict.fromkeys("\u2018\u2019", "'"),
         **dict.fromkeys("\u201c\u201d\u300c\u300d\u300e\u300f", '"'),
-        **{"\u3002": ". ", "\u3001": ", ", "\u3010": "[", "\u3011": "]", "\u00a0": " "},
+        "\u3002": ". ",
+        "\u3001": ", ",
+        "\u3010": "[",
+        "\u3011": "]",
+        "\u00a0": " ",
     }
 )
 _END = r"\s,;:!?\"'()\[\]{}*_`~|\u2026"
 _ENDS = re.compile(rf"^(?:[{_END}]|\.(?!\d))+|[{_END}.]+$")
 _NUMBER = r"[$€£]?\s?([+-]?(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,30})(?:\.\d{0,30})?|[+-]?\.\d{1,30})"
 _QUANTITY = re.compile(rf"{_NUMBER}\s{{0,3}}(?P<unit>[%°]?\s?[^\W\d]{{0,20}}[²³]?(?:[ /][^\W\d]{{1,20}})?)")
-_LATEX = re.compile(r"\\[A-Za-z]{2,}|\^|\$[^$]{1,200}\$")
 
 
 def fold(text: str) -> str:
@@ -77,34 +80,6 @@ def yes_or_no(text: str) -> str | None:
     if match := re.match(r"(yes|no)(?:$|\s?[,.;:!])", whole):
         return match[1]
     return "yes" if whole in YES else "no" if whole in NO else None
-
-
-def is_latex(text: str) -> bool:
-    """Whether a text is written as mathematics: a command, a power, or a formula between dollars."""
-    return _LATEX.search(text) is not None
-
-
-def require_math() -> None:
-    """Checks that answers in LaTeX can be graded.
-
-    Raises:
-      ValueError: math-verify is not installed.
-    """
-    try:
-        importlib.import_module("math_verify")
-    except ImportError as error:
-        raise ValueError(
-            "gold answers in LaTeX are graded by math-verify, which is not installed; pip install 'fgrpo-jax[math]'"
-        ) from error
-
-
-def same_formula(given: str, gold: str) -> bool:
-    """Whether two answers are equal as mathematics; errors as of `require_math`."""
-    require_math()
-    verify = importlib.import_module("math_verify")
-    # Calls come from threads, in which its timeouts by signals can't work.
-    sides = [verify.parse(f"${text.strip(' $')}$", parsing_timeout=None) for text in (gold, given[:200])]
-    return bool(verify.verify(*sides, timeout_seconds=None))
 
 
 def same_value(given: str, gold: str) -> bool:

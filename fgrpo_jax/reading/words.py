@@ -12,8 +12,8 @@ THING_WORDS = ("object", "thing", "shape", "item")
 _NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
 NUMBERS = {word: number for number, word in enumerate(_NUMBER_WORDS.split())}
 
-YES = frozenset("yes yeah yep true oui sí si ja 是 是的 对 对的 はい да".split())
-NO = frozenset("no nope false non nein 否 不 不是 不对 いいえ нет".split())
+YES = frozenset(("yes", "yeah", "yep", "true", "oui", "sí", "si", "ja", "是", "是的", "对", "对的", "はい", "да"))
+NO = frozenset(("no", "nope", "false", "non", "nein", "否", "不", "不是", "不对", "いいえ", "нет"))
 """Words that answer a question by themselves."""
 
 _PLACES_AND_LOOKS = """
