@@ -21,6 +21,7 @@ _FIRST, _LAST = 200, 1200  # characters of the first line and of the end that ar
 
 # A word ends where another script begins: ideographs stand beside labels without a space.
 _W = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_WORD = re.compile(_W)
 _THOUGHT = re.compile(r"</think>", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:[A-Za-z][\w-]{0,30}(?:\s[^<>\n]{0,80})?|\|[^<>\n|]{1,40}\|)/?>")
 _MARKUP = re.compile(r"```\w{0,9}|\*+|`|\$(?!\d)|(?<!\w)_+|_+(?!\w)|\\[\[\]()]|\\(?:text|math)[a-z]{0,8}\s?(?=\{)")
@@ -378,16 +379,23 @@ def mentions(whole: str, texts: Sequence[str]) -> list[tuple[int, int, int]]:
     for index, option in enumerate(texts):
         if option:
             words = r"\s{1,3}".join(map(re.escape, option.split()))
-            head = r"(?<![+.-])(?<!\d,)" if option[0].isdigit() else ""
-            tail = r"(?![.,]\d)" if option[-1].isdigit() else r"(?![+#])"
-            edges = rf"(?<!{_W})" if option[0].isalnum() else "", rf"(?!{_W})" if option[-1].isalnum() else ""
-            pattern = f"{edges[0]}{head}{words}{edges[1]}{tail}"
-            found += [(*match.span(), index) for match in re.finditer(pattern, whole, re.IGNORECASE)]
+            spans = (match.span() for match in re.finditer(words, whole, re.IGNORECASE))
+            found += [(*span, index) for span in spans if _stands_alone(whole, *span)]
 
     def hidden(start: int, end: int) -> bool:
         return any(a <= start and end <= b and b - a > end - start for a, b, _ in found)
 
     return sorted((hit for hit in found if not hidden(*hit[:2])), key=lambda hit: hit[1])
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether a piece is no part of a longer word or number: not 'C' of 'C++', nor '5' of '-5', '.5', '1,5'."""
+    before, after = text[max(0, start - 2) : start], text[end : end + 2]
+    if (text[start].isalnum() and _WORD.match(before[-1:])) or (text[end - 1].isalnum() and _WORD.match(after)):
+        return False
+    if text[start].isdigit() and (before[-1:] in ("+", "-", ".") or re.match(r"\d,", before)):
+        return False
+    return not (re.match(r"[.,]\d", after) if text[end - 1].isdigit() else after[:1] in ("+", "#"))
 
 
 def affirmed(whole: str, texts: Sequence[str]) -> tuple[str, list[tuple[int, int, int]]]:

@@ -6,6 +6,8 @@ process is killed instead, and the answer is wrong.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import importlib.util
 import json
@@ -18,7 +20,7 @@ SECONDS = 5.0
 """Time of one comparison."""
 
 _LONGEST = 300  # characters of an answer
-_LATEX = re.compile(r"\\[A-Za-z]{2,}|\^\s?[\w{(]|\$\S[^$]{0,200}\$(?!\d)")
+_LATEX = re.compile(r"\\[A-Za-z]{2,}|\^\s?(?:[^\W_]|[{(])|\$\S[^$]{0,200}\$(?!\d)")
 
 
 def is_latex(text: str) -> bool:
@@ -49,31 +51,45 @@ class _Grader:
     """The process, started when first asked and again after it was killed. Callers of all threads take turns."""
 
     def __init__(self) -> None:
-        self._lock, self._process = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
 
     def same(self, given: str, gold: str) -> bool:
+        """Whether two formulas are equal; one that takes longer than SECONDS is not."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None:
                 command = [sys.executable, "-P", __file__]
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                self._ask("", "", seconds=120.0)  # until sympy is imported
-            return self._ask(given, gold, seconds=SECONDS)
+                self._ask(self._process, "", "", seconds=120.0)  # until sympy is imported
+                if self._process is None:
+                    raise RuntimeError("math-verify does not start; see what `python -c 'import math_verify'` says")
+            return self._ask(self._process, given, gold, seconds=SECONDS)
 
-    def _ask(self, given: str, gold: str, *, seconds: float) -> bool:
-        assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
-        timer = threading.Timer(seconds, self._process.kill)
+    def _ask(self, process: subprocess.Popen[str], given: str, gold: str, *, seconds: float) -> bool:
+        assert process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
-            self._process.stdin.write(json.dumps([given, gold]) + "\n")
-            self._process.stdin.flush()
-            return self._process.stdout.readline().strip() == "true"
-        except BrokenPipeError:
-            return False
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps([given, gold]) + "\n")
+                process.stdin.flush()
+            said = process.stdout.readline()
         finally:
             timer.cancel()
+        if not said:
+            self.close()
+        return said.strip() == "true"
+
+    def close(self) -> None:
+        """Ends the process, which may be gone already."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
 _GRADER = _Grader()
+atexit.register(_GRADER.close)
 
 
 def _serve() -> None:
