@@ -1,9 +1,9 @@
 """Answers as people read them: the rules one by one, three batteries by people who saw no code, and LaTeX.
 
 The wordings are those that others' readers look for: `<Answer>` (mll-lab-nu/MindCube,
-src/evaluation/core/extractors.py), tags, full-width letters and '答案' (EASI: EvolvingLMMs-Lab/VLMEvalKit, dataset/utils/spatial_bench/matching_func.py),
-'answer is **B**' of VLMEvalKit (open-compass/VLMEvalKit, utils/matching_util.py), 'I choose' of lmms-eval
-(EvolvingLMMs-Lab/lmms-eval, tasks/_task_utils/mcq_extract.py), spaced LaTeX of hiyouga/geometry3k.
+src/evaluation/core/extractors.py), tags, full-width letters and '答案' (EASI: EvolvingLMMs-Lab/VLMEvalKit,
+dataset/utils/spatial_bench/matching_func.py), 'answer is **B**' (open-compass/VLMEvalKit, utils/matching_util.py),
+'I choose' (EvolvingLMMs-Lab/lmms-eval, tasks/_task_utils/mcq_extract.py), spaced LaTeX (hiyouga/geometry3k).
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ def test_a_battery_by_people_who_saw_no_code(name, record_property):
         ("D\n\nMoving left (A) would hit the tree, and C is blocked.", COLOURS, 3),
         ("**Answer: B**\n\nOption A shows red, option C shows blue.", COLOURS, 1),
         ("B because red is too dark.", COLOURS, 1),
+        ("The answer is B, since the red one is too dark.", COLOURS, 1),
+        ("B\n\nDo you want to know why red is wrong, or why it is yellow?", COLOURS, 1),
+        ("Is it red? I can't tell.", COLOURS, None),
+        ("-5 cm", ("5 cm", "none"), None),
         # A label before its own option's words.
         ("C. Both A and B", ("x", "y", "Both A and B"), 2),
         ("A. Option B is larger", ("Option B is larger", "Option A is larger"), 0),

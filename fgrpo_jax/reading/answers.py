@@ -40,22 +40,10 @@ _CUE = re.compile(
     r"(?P<no>not\s{1,3})?(?:(?:the\s{1,3})?(?:option|choice|letter|选项|選項)\s{1,3})?",
     re.IGNORECASE,
 )
-# What may stand before a label: the word for it, or what a statement ends with.
+# What may stand before a label, and behind it: a verb by which 'A' is no article.
 _NAMING = re.compile(r"(?:\b(?:option|choice|letter|answer)s?|选项|選項|選択肢)\s{0,2}[\"'(\[]{0,2}$", re.IGNORECASE)
-_LEADING = re.compile(
-    r"(?:\b(?:is|be|with|for|say|so|to|on|then|therefore|thus|hence|or|and|not|than|of|no|out|it's)\s|"
-    r"[\W\u3040-\u9fff]|^)[\s\"'(\[]{0,2}$",
-    re.IGNORECASE,
-)
 _LABEL = re.compile(rf"(?<!{_W})(?<![\w]['.])([A-Za-z])(?!{_W}|['+#]\w?|-\w)")
 _CLAUSE = re.compile(r"\n|[.!?](?=\s|$)")
-# What may stand behind a label: that it is right, or a verb by which 'A' is no article.
-_RIGHT = re.compile(
-    r"^[\s\"')\]]{0,3}(?:is|seems|looks|must be|has to be)(?: \w{1,12}){0,2}? "
-    r"(?:correct|right|true|answer|choice|option)\b|"
-    r"^ (?:it is|fits best|wins)\b|^\s?(?:是|才)(?:对|正确)",
-    re.IGNORECASE,
-)
 _VERBS = re.compile(
     r"^\s(?:is|was|fits|must|can|cannot|could|seems|looks|it|as|or|and|wins|off|out|because|since|for|by|holds|applies|"
     r"works|matches|stands|remains|follows|then|here|would|should|does|isn't|doesn't|but|not|rather|instead)\b"
@@ -199,14 +187,9 @@ def choose(text: str | None, options: Sequence[str]) -> int | None:
 
 def _settled(text: str, found: Sequence[_Mention], options: Sequence[str]) -> int | None:
     """The option that the mentions of a text end up with."""
-    turns = [match.start() for match in _TURN.finditer(text)]
-    last_turn = turns[-1] if turns else -1
-    found = [
-        dataclasses.replace(one, firm=one.firm and one.start > last_turn)
-        if any(other.start > last_turn for other in found)
-        else one
-        for one in found
-    ]
+    last_turn = max((match.start() for match in _TURN.finditer(text)), default=-1)
+    if any(one.start > last_turn for one in found):
+        found = [dataclasses.replace(one, firm=one.firm and one.start > last_turn) for one in found]
     groups = _grouped(text, found)
     firm = [group for group in groups if any(one.firm for one in group)]
     for level in (firm, groups):
@@ -225,16 +208,9 @@ def _grouped(text: str, found: Sequence[_Mention]) -> list[list[_Mention]]:
     """Mentions that are joined by 'or', 'and' or a comma stand together; what denies one of them denies all."""
     groups: list[list[_Mention]] = []
     for one in found:
-        last = groups[-1][-1] if groups else None
-        if (
-            last
-            and (last.option == one.option or one.label == last.label)
-            and (
-                one.start <= last.end
-                or (last.option != one.option and _EITHER.match(text[last.end : one.start]))
-                or re.fullmatch(r" {1,3}", text[last.end : one.start])
-            )
-        ):
+        last = groups[-1][-1] if groups else one
+        between, alike = text[last.end : one.start], last.option == one.option or one.label == last.label
+        if groups and alike and (_EITHER.match(between) or re.fullmatch(r" {0,3}", between)):
             groups[-1].append(one)
         else:
             groups.append([one])
@@ -246,7 +222,7 @@ def _mentions(text: str, options: Sequence[str]) -> list[_Mention]:
     texts = [plain(option) for option in options]
     text = _without_echo(text, texts)
     worded = list(_worded(text, texts))
-    found = [*_declared(text, options, worded), *_labels(text, texts, worded), *worded]
+    found = [*_declared(text, options, worded), *_labels(text, len(texts), worded), *worded]
     asked = [(m.start(), m.end()) for m in re.finditer(r"[^.!?\n]*\?", text)]
     found = [one for one in found if not any(a <= one.start < b for a, b in asked)]
     firm = [one for one in found if one.firm]
@@ -327,44 +303,23 @@ def _declared(text: str, options: Sequence[str], worded: Sequence[_Mention]) -> 
                 yield dataclasses.replace(one, firm=True, denied=denied or one.denied)
 
 
-def _labels(text: str, texts: Sequence[str], worded: Sequence[_Mention]) -> Iterator[_Mention]:
-    """Labels that stand by themselves: firm as a line of their own, before their option's words or 'is correct'."""
-    inside = [(one.start, one.end) for one in worded]
-    weak: list[_Mention] = []
-    strong = False
+def _labels(text: str, count: int, worded: Sequence[_Mention]) -> Iterator[_Mention]:
+    """Labels that stand by themselves, outside of options' words: firm as a sentence of their own or a line's head."""
     for match in _LABEL.finditer(text):
-        at, end, option = match.start(1), match.end(1), _index(match[1], len(texts))
+        at, end, option = match.start(1), match.end(1), _index(match[1], count)
         before, after = text[max(0, at - 24) : at], text[end : end + 200]
-        bracketed = re.match(r"[)\]]", after) is not None and before[-1:] in ("(", "[", "")
+        opens = not re.search(r"\w", text[text.rfind("\n", 0, at) + 1 : at])
         naming = _NAMING.search(before) is not None
-        line = text[text.rfind("\n", 0, at) + 1 : at]
-        opens = not re.search(r"\w", line)
-        if match[1].islower() and not (
-            bracketed or (naming and not _is_article(text, at)) or (opens and after[:1] == ")")
-        ):
+        marked = (re.match(r"[)\]]", after) and before[-1:] in ("(", "[", "")) or (opens and after[:1] == ")")
+        article = not marked and _is_article(text, at) and (match[1].islower() or not naming)
+        if article or (match[1].islower() and not marked and not naming) or any(o.start <= at < o.end for o in worded):
             continue
-        if not (bracketed or naming) and _is_article(text, at):
-            continue
-        if any(a <= at < b for a, b in inside):
-            continue
-        sentence = opens or re.search(r"[.!?;:]\s*[\"'(\[]*$", before) is not None
-        ends = re.match(r"[\s)\].!\"']*(?:\n|$)|[^\w\n+#]*(?:\n|$)", after) is not None
-        own = texts[option] if option is not None else ""
-        owned = bool(own) and plain(after[: len(own) + 8]).startswith(own)
-        firm = (sentence and ends) or owned or _RIGHT.match(after) is not None
-        firm = firm or (opens and not naming and re.match(r"[).:,\]]|\s(?:because|since|as)\b", after) is not None)
+        alone = (opens or re.search(r"[.!?;:]\s*[\"'(\[]*$", before)) and re.match(r"[^\w\n+#]*(?:\n|$)", after)
+        heads = opens and not naming and re.match(r"[).:,\]]|\s(?:because|since|as)\b", after)
         denied = is_denied(text, (at, end, 0))
-        firm = firm or (denied and _DENIED.match(after) is not None)
-        if not firm and (option is None or (not naming and _PLACING.search(before))):
-            continue
-        mention = _Mention(at, end + (len(own) + 4 if owned else 0), option, firm=firm, denied=denied)
-        if firm or bracketed or naming or _LEADING.search(before):
-            strong = True
-            yield mention
-        else:
-            weak.append(mention)
-    if not strong and not worded:
-        yield from weak
+        firm = bool(alone or heads or (denied and _DENIED.match(after)))
+        if firm or option is not None:
+            yield _Mention(at, end, option, firm=firm, denied=denied)
 
 
 def _is_article(text: str, at: int) -> bool:

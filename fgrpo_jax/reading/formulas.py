@@ -16,9 +16,7 @@ import subprocess
 import sys
 import threading
 
-SECONDS = 5.0
-"""Time of one comparison."""
-
+SECONDS = 5.0  # of one comparison
 _LONGEST = 300  # characters of an answer
 _LATEX = re.compile(r"\\[A-Za-z]{2,}|\^\s?(?:[^\W_]|[{(])|\$\S[^$]{0,200}\$(?!\d)")
 
@@ -29,11 +27,7 @@ def is_latex(text: str) -> bool:
 
 
 def require_math() -> None:
-    """Checks that answers in LaTeX can be graded.
-
-    Raises:
-      ValueError: math-verify is not installed.
-    """
+    """Raises a ValueError where math-verify, which grades answers in LaTeX, is not installed."""
     if importlib.util.find_spec("math_verify") is None:
         raise ValueError(
             "gold answers in LaTeX are graded by math-verify, which is not installed; pip install 'fgrpo-jax[math]'"
