@@ -1,4 +1,4 @@
-"""Answers as people read them: the rules one by one, three batteries by people who saw no code, and LaTeX.
+"""Answers as people read them: the rules one by one, three batteries written without a look at the code, and LaTeX.
 
 The wordings are those that others' readers look for: `<Answer>` (mll-lab-nu/MindCube,
 src/evaluation/core/extractors.py), tags, full-width letters and '答案' (EASI: EvolvingLMMs-Lab/VLMEvalKit,
@@ -30,16 +30,16 @@ BATTERIES = pathlib.Path(__file__).parent / "data" / "answers"
 SIDES, COLOURS, SIGNED = ("left", "right"), ("red", "green", "blue", "yellow"), ("\u22121", "1", "0")
 
 
-def read_as_people_do(case: dict) -> bool:
+def read_as_labelled(case: dict) -> bool:
     if case["kind"] == "choice":
         return choose(case["text"], case["options"]) == case["reads"]
     return same_answer(case["text"], case["gold"]) == case["right"]
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
-def test_a_battery_by_people_who_saw_no_code(name, record_property):
+def test_a_battery_written_without_a_look_at_the_code(name, record_property):
     lines = (BATTERIES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    wrong = [case for case in map(json.loads, lines) if not read_as_people_do(case)]
+    wrong = [case for case in map(json.loads, lines) if not read_as_labelled(case)]
     record_property(name, f"{len(lines) - len(wrong)} of {len(lines)}")
     assert len(lines) == 100 and len(wrong) <= {"a": 2, "b": 0, "c": 1}[name], wrong
 

@@ -1,4 +1,4 @@
-"""How our reader and four suites' own extractions read answers that people have read; docs/signals.md has the table.
+"""How our reader and four suites' own extractions read labelled answers; docs/signals.md has the table.
 
 python tools/compare_answer_readers.py FOLDER BATTERY.jsonl …   # FOLDER holds a clone by each name in PEERS
 """
