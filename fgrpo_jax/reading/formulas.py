@@ -88,7 +88,7 @@ atexit.register(_GRADER.close)
 
 def _serve() -> None:
     """Answers each line, a JSON list of a given and a gold formula, with true or false."""
-    from math_verify import parse, verify
+    from math_verify import parse, verify  # pyright: ignore[reportMissingImports]
 
     for line in sys.stdin:
         given, gold = ([*parse(f"${text.strip(' $')}$")] for text in json.loads(line))
