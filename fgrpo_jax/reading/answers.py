@@ -163,7 +163,7 @@ def _by_value(whole: str, options: Sequence[str]) -> int | None:
 
 # ------------------------------------------------------------------------------------------------------------- mentions
 @dataclasses.dataclass(frozen=True)
-class _Mention:
+class Mention:
     """An option that a text names somewhere; `option` is None for a label that no option has."""
 
     start: int
@@ -185,7 +185,7 @@ def choose(text: str | None, options: Sequence[str]) -> int | None:
     return _settled(final, _mentions(final, options), options)
 
 
-def _settled(text: str, found: Sequence[_Mention], options: Sequence[str]) -> int | None:
+def _settled(text: str, found: Sequence[Mention], options: Sequence[str]) -> int | None:
     """The option that the mentions of a text end up with."""
     last_turn = max((match.start() for match in _TURN.finditer(text)), default=-1)
     if any(one.start > last_turn for one in found):
@@ -204,9 +204,9 @@ def _settled(text: str, found: Sequence[_Mention], options: Sequence[str]) -> in
     return None
 
 
-def _grouped(text: str, found: Sequence[_Mention]) -> list[list[_Mention]]:
+def _grouped(text: str, found: Sequence[Mention]) -> list[list[Mention]]:
     """Mentions that are joined by 'or', 'and' or a comma stand together; what denies one of them denies all."""
-    groups: list[list[_Mention]] = []
+    groups: list[list[Mention]] = []
     for one in found:
         last = groups[-1][-1] if groups else one
         between, alike = text[last.end : one.start], last.option == one.option or one.label == last.label
@@ -217,12 +217,12 @@ def _grouped(text: str, found: Sequence[_Mention]) -> list[list[_Mention]]:
     return groups
 
 
-def _mentions(text: str, options: Sequence[str]) -> list[_Mention]:
+def _mentions(text: str, options: Sequence[str]) -> list[Mention]:
     """All mentions in the order written, those of questions and of a mere list of the options left out."""
     texts = [plain(option) for option in options]
     text = _without_echo(text, texts)
     worded = list(_worded(text, texts))
-    found = [*_declared(text, options, worded), *_labels(text, len(texts), worded), *worded]
+    found = [*_declared(text, options, worded), *labels(text, len(texts), worded), *worded]
     asked = [(m.start(), m.end()) for m in re.finditer(r"[^.!?\n]*\?", text)]
     found = [one for one in found if not any(a <= one.start < b for a, b in asked)]
     firm = [one for one in found if one.firm]
@@ -255,7 +255,7 @@ def _pure_label(line: str, texts: Sequence[str]) -> int | None:
     return label if label is not None and (not re.search(r"\w", rest) or rest == texts[label]) else None
 
 
-def _worded(text: str, texts: Sequence[str]) -> Iterator[_Mention]:
+def _worded(text: str, texts: Sequence[str]) -> Iterator[Mention]:
     """Mentions of options by their words, or, where all are numbers, by value."""
     hits = mentions(text, texts)
     if all(number_in(option) is not None for option in texts):
@@ -271,7 +271,7 @@ def _worded(text: str, texts: Sequence[str]) -> Iterator[_Mention]:
         if not denied:
             kept.append((start, end, option))
         alone = not re.search(r"\w", text[text.rfind("\n", 0, start) + 1 : start] + text[end:].split("\n", 1)[0])
-        yield _Mention(start, end, option, firm=alone, denied=denied, label=False)
+        yield Mention(start, end, option, firm=alone, denied=denied, label=False)
 
 
 def _numbers(text: str) -> Iterator[tuple[int, int, float]]:
@@ -282,7 +282,7 @@ def _numbers(text: str) -> Iterator[tuple[int, int, float]]:
             yield match.start(), match.end(), value
 
 
-def _declared(text: str, options: Sequence[str], worded: Sequence[_Mention]) -> Iterator[_Mention]:
+def _declared(text: str, options: Sequence[str], worded: Sequence[Mention]) -> Iterator[Mention]:
     """What 'the answer is ..' and its like name: a label, an option's words or value, or such within the clause."""
     for cue in _CUE.finditer(text):
         clause = _clause(text[cue.end() : cue.end() + 160])
@@ -291,9 +291,9 @@ def _declared(text: str, options: Sequence[str], worded: Sequence[_Mention]) -> 
         whole = named(clause, options)
         inside = [one for one in worded if cue.end() <= one.start < end]
         if whole is not None:
-            yield _Mention(cue.end(), end, whole, firm=True, denied=denied)
+            yield Mention(cue.end(), end, whole, firm=True, denied=denied)
         elif label and not _is_article(text, cue.end()) and (label[1].isupper() or not clause[1:].strip(" )\"']")):
-            yield _Mention(cue.end(), cue.end() + 1, _index(label[1], len(options)), firm=True, denied=denied)
+            yield Mention(cue.end(), cue.end() + 1, _index(label[1], len(options)), firm=True, denied=denied)
         elif inside:
             # 'Right: the circle is left of ..' begins with what it declares.
             opens = not re.search(r"\w", re.sub(r"^(?:the|an?)\s", "", text[cue.end() : inside[0].start]))
@@ -303,7 +303,7 @@ def _declared(text: str, options: Sequence[str], worded: Sequence[_Mention]) -> 
                 yield dataclasses.replace(one, firm=True, denied=denied or one.denied)
 
 
-def _labels(text: str, count: int, worded: Sequence[_Mention]) -> Iterator[_Mention]:
+def labels(text: str, count: int, worded: Sequence[Mention] = ()) -> Iterator[Mention]:
     """Labels that stand by themselves, outside of options' words: firm as a sentence of their own or a line's head."""
     for match in _LABEL.finditer(text):
         at, end, option = match.start(1), match.end(1), _index(match[1], count)
@@ -319,7 +319,7 @@ def _labels(text: str, count: int, worded: Sequence[_Mention]) -> Iterator[_Ment
         denied = is_denied(text, (at, end, 0))
         firm = bool(alone or heads or (denied and _DENIED.match(after)))
         if firm or option is not None:
-            yield _Mention(at, end, option, firm=firm, denied=denied)
+            yield Mention(at, end, option, firm=firm, denied=denied)
 
 
 def _is_article(text: str, at: int) -> bool:
