@@ -196,7 +196,8 @@ def test_accuracy():
         ("$5", "5.00", True),
         (".5", "0.5", True),
         ("3", "4", False),
-        ("3 cups", "3", False),
+        ("3 cups", "3", True),  # a unit counts where both have one
+        ("3 cups", "3 plates", False),
         ("1,2", "12", False),
         ("nan", "0", False),
         ("1e999", "1e999", True),

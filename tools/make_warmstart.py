@@ -25,7 +25,7 @@ from fgrpo_jax import command, sft
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.evaluation.heldout import evaluate
-from fgrpo_jax.rows import read_rows
+from fgrpo_jax.rows import beside, read_rows
 from fgrpo_jax.training import judges, setup
 from fgrpo_jax.training.conversion import export, folder_dtype
 
@@ -49,13 +49,10 @@ def main(args: argparse.Namespace) -> None:
         start = args.workdir / f"{name}-hf"
         if not start.exists():
             export(workdir / "best", start)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    beside = args.out.with_name(f"{args.out.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(start, beside)
-    require_small(beside)
-    (beside / "README.md").write_text(card(halves, beside, held_out(beside)), encoding="utf8")
-    beside.rename(args.out)
+    with beside(args.out) as place:
+        shutil.copytree(start, place)
+        require_small(place)
+        (place / "README.md").write_text(card(halves, place, held_out(place)), encoding="utf8")
     print(f"wrote {args.out}")
 
 

@@ -62,6 +62,7 @@ TABLE: tuple[tuple[str, tuple[Effect, ...]], ...] = (
     ("rollout.compact", ()),
     ("rollout.logp_*", (STEPS,)),
     ("rewards.*", (STEPS, ANSWERS)),
+    ("rewards.answer", (STEPS, ANSWERS, FILTER)),
     ("rewards.custom_*", ()),  # how functions are called, not what they return
     ("judge.*", (STEPS,)),
     *((f"judge.{name}", ()) for name in _OF_A_JUDGE),

@@ -112,6 +112,7 @@ class DataSection:
 class RewardsSection:
     """R_task, and how signals are measured."""
 
+    answer: Literal["reader", "strict"] = field("reader", "R_acc. reader: the option that the answer commits to. strict: the gold letter or text alone between answer tags.")
     accuracy_weight: float = field(0.5, "Weight of R_acc in R_task.", NOT_NEGATIVE)
     format_weight: float = field(0.5, "Weight of R_fmt in R_task.", NOT_NEGATIVE)
     weights: Mapping[str, float] = field(dict, "Further signals in R_task, {name: weight}. A signal adds 0 where it does not apply.")

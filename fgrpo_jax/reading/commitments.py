@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from fgrpo_jax.reading.answers import is_denied, mentions, plain
+from fgrpo_jax.reading.answers import is_denied, labels, mentions
+from fgrpo_jax.reading.values import plain
 from fgrpo_jax.reading.words import SEEN_WORDS
 
 Stance = Literal["commits", "denies", "hedges"]
@@ -48,16 +49,7 @@ _DENY = re.compile(
     r"out of the question|neither|nor|no longer|(?:is|are|drops?|falls?) out|does not work|doesn't work)\b"
 )
 _CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming|were)\b")
-_LETTER = re.compile(
-    r"(?:(?P<cue>\b(?:option|answer|choice|letter|pick|choose|select|is|be|with|for|to|exclude|out|or|and|than|"
-    r"not)\s{1,2})?)"
-    r"(?P<open>\()?\b(?P<letter>[A-Z])\b(?P<close>\))?(?P<after>\s{1,2}[a-z]+)?"
-)
 _TAG = re.compile(r"<\s{0,3}/?\s{0,3}[A-Za-z!]")  # markup in a reasoning is no statement, whatever it encloses
-_VERBS = frozenset(
-    ("is", "was", "fits", "must", "can", "cannot", "could", "seems", "it", "as", "or", "and", "wins", "off", "out")
-)
-_HOLDS = frozenset(("holds", "applies", "works", "matches", "stands", "remains", "wins", "follows", "then", "here"))
 _LONGEST = 400
 
 
@@ -94,25 +86,10 @@ def _named(sentence: str, text: str, options: Sequence[str]) -> dict[int, bool]:
         if re.match(r" (?:of|than|from|to)\b", text[hit[1] :]) and len(texts[hit[2]].split()) == 1:
             continue  # 'left of the cup' places something, it is not the option 'left'
         out[hit[2]] = out.get(hit[2], True) and is_denied(text, hit)
-    for match in _LETTER.finditer(sentence):
-        option = ord(match["letter"]) - ord("A")
-        if option < len(options) and _is_letter(match):
-            before = sentence[: match.start("letter")].lower().rstrip(" (")
-            denied = re.search(r"(?:\bnot|n't|cannot be|exclude|rule out|than)(?: be)?(?: option)?$", before)
-            out[option] = out.get(option, True) and denied is not None
+    for one in labels(sentence, len(options)):
+        if one.option is not None:
+            out[one.option] = out.get(one.option, True) and one.denied
     return out
-
-
-def _is_letter(match: re.Match[str]) -> bool:
-    """Whether a capital is an option's letter, and no article, pronoun or initial."""
-    if match["open"] and match["close"]:
-        return True
-    cue, after = ((match[name] or "").strip() for name in ("cue", "after"))
-    if match["letter"] == "A" and cue in ("option", "answer", "choice", "letter") and after in _HOLDS:
-        return True
-    if match["letter"] == "I":
-        return match["cue"] is not None and not after
-    return match["letter"] != "A" or not after or after in _VERBS
 
 
 def _without(text: str, options: Sequence[str]) -> str:

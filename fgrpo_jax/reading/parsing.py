@@ -22,8 +22,8 @@ class Parsed:
     """A response taken apart.
 
     It is of the form (`format_ok`) with exactly one think block, then exactly one answer block, and nothing else but
-    white space; in dialects without blocks, with any text. Boxes and points are in the frame of the dialect, which
-    `dialects.boxes_in` changes.
+    white space, in every dialect: without the tags there is no form to reward. Boxes and points are in the frame of the
+    dialect, which `dialects.boxes_in` changes.
     """
 
     format_ok: bool
@@ -52,7 +52,7 @@ def parse(text: str, *, dialect: Dialect = PAPER) -> Parsed:
     located = f"{think}\n{outside}" if dialect.boxes_in_answer else think
     boxes, malformed = read_boxes(located, dialect=dialect)
     return Parsed(
-        format_ok=_is_well_formed(text) if dialect.form == "tags" else bool(text.strip()),
+        format_ok=_is_well_formed(text),
         think=think,
         answer=_last_answer(outside),
         boxes=boxes,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fgrpo_jax.reading.answers import affirmed, plain
+from fgrpo_jax.reading.answers import affirmed
 from fgrpo_jax.reading.commitments import Commitment, commitment
 from fgrpo_jax.reading.dialects import in_paper_notation
 from fgrpo_jax.reading.parsing import Parsed, answer_index
 from fgrpo_jax.reading.sentences import Trivial
+from fgrpo_jax.reading.values import plain
 from fgrpo_jax.reading.verdict import Verdict
 
 _TRIVIAL = Trivial()

@@ -12,6 +12,10 @@ THING_WORDS = ("object", "thing", "shape", "item")
 _NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
 NUMBERS = {word: number for number, word in enumerate(_NUMBER_WORDS.split())}
 
+YES = frozenset(("yes", "yeah", "yep", "true", "oui", "sí", "si", "ja", "是", "是的", "对", "对的", "はい", "да"))
+NO = frozenset(("no", "nope", "false", "non", "nein", "否", "不", "不是", "不对", "いいえ", "нет"))
+"""Words that answer a question by themselves."""
+
 _PLACES_AND_LOOKS = """
     left right above below over under beneath underneath top bottom higher lower near nearer nearest close closer
     closest far farther farthest further furthest between inside within outside contains beside behind front next

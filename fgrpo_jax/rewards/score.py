@@ -43,6 +43,7 @@ class RewardConfig:
     """Settings of the rewards.
 
     Attributes:
+      answer: how R_acc reads an answer, 'reader' or 'strict', see task.accuracy.
       accuracy_weight, format_weight: R_task = accuracy_weight · R_acc + format_weight · R_fmt, plus
       weights: signal → its weight in R_task; where the signal does not apply it adds 0.
       ciou_mapping: 'clamp' or 'shift', see grounding.pair_score.
@@ -54,6 +55,7 @@ class RewardConfig:
       ValueError: a value that is none of those named.
     """
 
+    answer: task.Reading = "reader"
     accuracy_weight: float = 0.5
     format_weight: float = 0.5
     ciou_mapping: str = "clamp"
@@ -72,9 +74,15 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         _require_known(self.weights, "rewards", self.signals)
-        for name, known in {"ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero")}.items():
+        choices = {"ciou_mapping": MAPPINGS, "no_claim": ("masked", "zero"), "answer": ("reader", "strict")}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}; known: {known}")
+        if self.answer == "strict" and self.dialect.form != "tags":
+            raise ValueError(
+                f"rewards.answer='strict' counts only what stands in answer tags, and responses of "
+                f"'{self.dialect.name}' have none; set rewards.answer='reader', or another data.prompt"
+            )
 
 
 def _judged(
@@ -87,7 +95,8 @@ def _judged(
     length: float = NAN,
     finished: bool | None = None,
 ) -> Judged:
-    accuracy, formatted = task.accuracy(parsed, example), float(parsed.format_ok)
+    accuracy = task.accuracy(parsed, example, reading=config.answer)
+    formatted = float(parsed.format_ok)
     grounding, iou = _spatial(example, parsed, size, config)
     found = [judgement.verdict for judgement in opinion.sentences or ()]
     verdicts = tuple(verdict for verdict in found if verdict is not None)
@@ -203,7 +212,7 @@ def score(
     counting = {right: _counting(config, measures, right=right, everyone=everyone) for right in (True, False)}
     prompts = [None] * len(examples) if encoded is None else encoded
     cases = [
-        Case(example, one, size, prompt, kinds=counting[task.accuracy(one, example) > 0])
+        Case(example, one, size, prompt, kinds=counting[task.accuracy(one, example, reading=config.answer) > 0])
         for example, size, prompt, group in zip(examples, sizes, prompts, parsed, strict=True)
         for one in group
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,7 +14,9 @@ from fgrpo_jax.data.sets import mix
 from fgrpo_jax.data.sets.catalogue import SetSource, open_set
 from fgrpo_jax.data.sets.choices import SettledSource
 from fgrpo_jax.data.sets.mix import Member, MixSource
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sources import First, Source
+from fgrpo_jax.reading.formulas import is_latex, require_math
 
 
 def source(config: Config, split: str, *, traces: bool = False, size: int | None = None) -> Source:
@@ -26,7 +29,15 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
     if data.source == "world":
         return _world(config, split, traces=traces, size=size)
     whole = _mix(config, split) if data.source == mix.NAME else _set(config, data.source, data.path, split)
+    if not traces:
+        _require_gradable(whole.entries)
     return whole if size is None else First(whole, size)
+
+
+def _require_gradable(entries: Sequence[Entry]) -> None:
+    """Raises a ValueError where open answers are LaTeX and math-verify, which grades them, is not installed."""
+    if any(not entry.options and is_latex(entry.answer) for entry in entries):
+        require_math()
 
 
 def _world(config: Config, split: str, *, traces: bool, size: int | None) -> Source:
@@ -60,7 +71,7 @@ def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:
     return settled
 
 
-def _mix(config: Config, split: str) -> Source:
+def _mix(config: Config, split: str) -> MixSource:
     """The mix of `data.mix`; says what it is made of."""
     members = [_member(config, name, member) for name, member in config.data.mix.items()]
     made = MixSource(members, split=split, seed=config.data.mix_seed)
@@ -107,4 +118,6 @@ def _evaluation_set(config: Config, asked: str) -> Source:
     folder = config.eval.paths.get(name) or (config.eval.root and str(Path(config.eval.root) / name))
     if not folder:
         raise ValueError(f"config.eval.sets has '{asked}', but no folder; set config.eval.root or eval.paths.{name}")
-    return open_set(name, folder, split=split, bad=config.data.bad)
+    whole = open_set(name, folder, split=split, bad=config.data.bad)
+    _require_gradable(whole.entries)
+    return whole

@@ -270,6 +270,7 @@ def rewards(config: Config) -> RewardConfig:
     section, style = config.rewards, find_style(config.data.prompt)
     return RewardConfig(
         dialect=find_dialect(style.dialect),  # of whole responses: `decoder` puts before them what the prompt gave
+        answer=section.answer,
         accuracy_weight=section.accuracy_weight,
         format_weight=section.format_weight,
         ciou_mapping=section.ciou_mapping,

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fgrpo_jax.reading.answers import choose, plain
+from fgrpo_jax.reading.answers import choose
 from fgrpo_jax.reading.dialects import in_paper_notation
 from fgrpo_jax.reading.parsing import Parsed, answer_index
+from fgrpo_jax.reading.values import plain
 from fgrpo_jax.reading.verdict import Verdict
 from fgrpo_jax.reading.words import SIZES
 from fgrpo_jax.records import Box, Query

@@ -36,6 +36,7 @@ from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.judges import dispatch
 from fgrpo_jax.rewards.judges.dispatch import Case, Dispatcher
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Judgement, Kind
+from fgrpo_jax.rows import write_atomically
 from fgrpo_jax.training import judges, setup
 from fgrpo_jax.world.examples import find_example
 from fgrpo_jax.world.oracle import UNREAD, Oracle
@@ -108,17 +109,10 @@ def main(args: argparse.Namespace) -> int:
             "audit.md": text,
             "audit.html": report.page(title, shown, found, names, most=args.most),
         }
-        _write(args.out, files)
+        for name, content in files.items():
+            write_atomically(args.out / name, content)
+        print(f"wrote {', '.join(str(args.out / name) for name in files)}", file=sys.stderr)
     return _verdict(found, args.least_kappa)
-
-
-def _write(out: Path, files: Mapping[str, str]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        beside = out / f"{name}.part"
-        beside.write_text(content, encoding="utf-8")
-        beside.rename(out / name)
-    print(f"wrote {', '.join(str(out / name) for name in files)}", file=sys.stderr)
 
 
 def _verdict(found: Mapping[str, Any], least: float | None) -> int:

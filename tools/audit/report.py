@@ -16,6 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from audit.agreement import ABSTAINED, FAILED, Agreement, Pair, Rating, compare
+from fgrpo_jax.evaluation.tables import Grid
 from fgrpo_jax.records import Box
 from fgrpo_jax.world.traces import letter
 
@@ -127,17 +128,11 @@ def cells(name: str, found: Agreement) -> list[str]:
 def markdown(title: str, found: Mapping[str, Agreement], names: tuple[str, str]) -> str:
     """The tables as Markdown: agreements, then who said what."""
     lines = [f"# {title}", "", f"a is {names[0]}, b is {names[1]}; shares of abstentions and failures are a / b.", ""]
-    lines += _markdown_table(HEAD, [cells(name, one) for name, one in found.items()])
+    lines.append(Grid(HEAD, [cells(name, one) for name, one in found.items()]).markdown())
     for name, one in found.items():
         if "(" not in name and "verdict" in name:
-            head, body = confusion(one)
-            lines += ["", f"## {name}: a down, b across", "", *_markdown_table(head, body)]
+            lines += ["", f"## {name}: a down, b across", "", Grid(*confusion(one)).markdown()]
     return "\n".join(lines) + "\n"
-
-
-def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    rows = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
 
 
 def confusion(found: Agreement) -> tuple[list[str], list[list[str]]]:
