@@ -27,5 +27,6 @@ def get_config(base: str = "paper_mix:qwen7b") -> ConfigDict:
     config.algorithm.kl_clamp = 20.0  # 17: both as in EasyR1 and verl
     config.algorithm.kl_max = 10.0
     config.algorithm.dual_clip = 3.0  # 19: EasyR1's
+    config.rewards.answer = "strict"  # 35
     config.judge.precheck = False  # 34: the model judges every reasoning that is not empty
     return config
