@@ -21,7 +21,8 @@ from fgrpo_jax.data.prompts import EncodedPrompt, needed, stable_id
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.reading.frames import convert_in_text
+from fgrpo_jax.reading.dialects import PAPER, Dialect
+from fgrpo_jax.reading.parsing import moved
 from fgrpo_jax.records import Example, ImageSize, Video
 
 Grid = tuple[int, int, int]
@@ -153,14 +154,15 @@ class Processor:
         _, tokens, _, _ = self._tokens(*turns, grids, videos=len(example.videos), name=example.id)
         return needed(len(tokens) + len(self._response_ids(prefill, "a prefill")), grids)
 
-    def encode_response(self, trace: str, size: ImageSize | None) -> np.ndarray:
-        """int32 [t]: a reference response in the published frame as completion ids, the turn's end included.
+    def encode_response(self, trace: str, size: ImageSize | None, *, dialect: Dialect = PAPER) -> np.ndarray:
+        """int32 [t]: a reference response in pixels of the published image as completion ids, the turn's end included.
 
         Args:
-          size: sizes of the first image, into whose processed frame boxes are moved; None without images.
+          size: sizes of the first image; None without images.
+          dialect: in whose notation boxes and points are found, and into whose frame they are moved.
         """
         if size is not None:
-            trace = convert_in_text(trace, size, src="original", dst="processed")
+            trace = moved(trace, size, dialect=dialect, src="original", dst=dialect.frame)
         return np.append(self._response_ids(trace, "a response"), np.int32(self.eos_ids[0]))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
