@@ -17,6 +17,7 @@ import numpy as np
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Shape
 from fgrpo_jax.data.limits import PixelLimits, read_json
+from fgrpo_jax.data.marks import MARK
 from fgrpo_jax.data.prompts import EncodedPrompt, needed, stable_id
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.model import rope
@@ -79,6 +80,8 @@ class Processor:
     ) -> EncodedPrompt:
         """Chat text, tokens and patches of one question: images, then videos, then the text.
 
+        Where the question has marks (`data.marks`), its images stand there.
+
         Args:
           style: a `PromptStyle` or the name of a preset.
           system: another system turn than the style's.
@@ -129,7 +132,7 @@ class Processor:
             raise ValueError(f"example {prompt.id!r}: a turn holds the reserved token {reserved.group()!r}; remove it")
         if blind:
             prompt = dataclasses.replace(prompt, patches=(), grids=(), sizes=(), seconds=())
-        laid = self._laid_out(system, user, prompt.grids, seconds=prompt.seconds, name=prompt.id)
+        laid = self._laid_out(system, (user,), prompt.grids, seconds=prompt.seconds, name=prompt.id)
         return dataclasses.replace(prompt, **laid)
 
     def measure(
@@ -201,8 +204,8 @@ class Processor:
     def _reserved(self) -> re.Pattern[str]:
         return re.compile("|".join(map(re.escape, _special_tokens(self.tokenizer).values())))
 
-    def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, str]:
-        """(system turn, user turn) of an example."""
+    def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, Sequence[str]]:
+        """(system turn, user turn) of an example; the user turn in the pieces between which its images stand."""
         style = find_style(style)
         for text in (example.question, *example.options):
             if reserved := self._reserved.search(text):
@@ -210,7 +213,11 @@ class Processor:
                     f"example {example.id!r}: its text holds the reserved token {reserved.group()!r}, which the chat "
                     "layout would take for its own; remove it"
                 )
-        return style.system if system is None else system, style.user_text(example.question, example.options)
+        user = style.user_text(example.question, example.options).split(MARK)
+        if len(user) - 1 not in (0, len(example.images)):
+            why = f"{len(user) - 1} {MARK} marks for {len(example.images)} images; give each image a mark, or none"
+            raise ValueError(f"example {example.id!r}: {why}")
+        return style.system if system is None else system, user
 
     def _limits(self, min_pixels: int | None, max_pixels: int | None) -> list[dict[str, int]]:
         """{min_pixels, max_pixels} of images and of video frames: those given, else the folder's."""
@@ -220,7 +227,14 @@ class Processor:
         return [{"min_pixels": low, "max_pixels": high, **given} for low, high in (own, self.video_pixels or own)]
 
     def _laid_out(
-        self, system: str, user: str, grids: Sequence[Grid], *, seconds: Sequence[float], name: str, prefill: str = ""
+        self,
+        system: str,
+        user: Sequence[str],
+        grids: Sequence[Grid],
+        *,
+        seconds: Sequence[float],
+        name: str,
+        prefill: str = "",
     ) -> dict[str, Any]:
         """The fields of an `EncodedPrompt` that follow from its two turns and the grids of its images and videos."""
         text, tokens, image_index, feature_index = self._tokens(system, user, grids, videos=len(seconds), name=name)
@@ -235,11 +249,15 @@ class Processor:
         return laid | {"positions": np.asarray(positions, np.int32), "next_position": int(following)}
 
     def _tokens(
-        self, system: str, user: str, grids: Sequence[Grid], *, videos: int, name: str
+        self, system: str, user: Sequence[str], grids: Sequence[Grid], *, videos: int, name: str
     ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
         """(chat text, its tokens with each placeholder repeated to its merged tokens, the slot and feature of each)."""
         content = ["image"] * (len(grids) - videos) + ["video"] * videos
-        parts = [*({"type": kind} for kind in content), {"type": "text", "text": user}]
+        # One piece stands after all images, more of them have an image in between; videos come after the last image.
+        before = user[:-1] if len(user) > 1 else [""] * (len(grids) - videos)
+        parts = [part for text in before for part in ({"type": "text", "text": text}, {"type": "image"})]
+        parts += [*([{"type": "video"}] * videos), {"type": "text", "text": user[-1]}]
+        parts = [part for part in parts if part.get("text") != ""]
         messages = [{"role": "user", "content": parts}]
         if system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
