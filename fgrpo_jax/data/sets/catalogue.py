@@ -22,6 +22,7 @@ from fgrpo_jax.data.sets.published import PublishedSource, Skipped
 from fgrpo_jax.data.sets.readers import benchmarks, files, own, training
 from fgrpo_jax.data.sets.readers.files import Reading
 from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published, Rows
+from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.data.sources import Part, Source
 
 
@@ -54,11 +55,12 @@ class SetSpec:
 
     def read(self, path: pathlib.Path, split: str, reading: Reading | None = None) -> Rows:
         """The rows of a split of the published files, with source and licence filled in."""
-        layout = self.layout
-        if reading is not None and reading != Reading():
-            if self.layout is not files.read_files:
-                raise ValueError(f"data.columns and data.images are for 'files', and {self.name} has its own layout")
+        layout, reading = self.layout, reading or Reading()
+        if layout is files.read_files:
             layout = functools.partial(files.read_files, reading=reading)
+        elif reading.columns or reading.images:
+            what = "data.columns" if reading.columns else "data.images"
+            raise ValueError(f"{what} is for your own files, and {self.name} has a layout of its own; drop it")
         if self.splits and split not in self.splits:
             raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}, not {split!r}")
         for row in layout(path, split):
@@ -66,6 +68,9 @@ class SetSpec:
                 example = row.example
                 filled = {"source": example.source or self.name, "licence": example.licence or self.licence}
                 row = dataclasses.replace(row, example=dataclasses.replace(example, **filled))
+                if reading.traces and example.trace is None:
+                    why = "has no trace, which supervised training needs; add a reference response or remove the row"
+                    row = BadRow(row.place, why, kind="no trace")
             yield row
 
 
@@ -224,6 +229,10 @@ def open_set(
 
 def _open(name: str, path: pathlib.Path, split: str, *, bad: str, reading: Reading | None) -> SetSource:
     if prepared.is_prepared(path):
+        if reading is not None and (reading.columns or reading.images):
+            raise ValueError(
+                f"data.columns and data.images are for files as published, and {path} is prepared; drop them"
+            )
         return prepared.PreparedSource(path, split, name="" if name == prepared.NAME else name)
     if name == prepared.NAME:
         raise ValueError(f"{path} holds no dataset_info.json; make it with python -m fgrpo_jax.prepare")

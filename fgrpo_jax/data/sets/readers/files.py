@@ -51,6 +51,7 @@ class Reading:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)  # {field: its column}, '' for none
     images: str = ""  # folder that image paths are below; '' is that of the file, and the one that was opened
     turns: Mapping[str, str] = dataclasses.field(default_factory=dict)  # LLaMA-Factory's names: {'role_tag': 'from', …}
+    traces: bool = False  # whether a row without a reference response, of any set, is a bad row
 
     def __post_init__(self) -> None:
         for field in self.columns:

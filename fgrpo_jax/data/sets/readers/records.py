@@ -80,13 +80,13 @@ class Record:
             raise self.bad(f"{key!r} must be {what}, got {shown}", kind="field of a wrong type")
         return value
 
-    def text(self, *keys: str) -> str:
-        """A required text, under the first of several names that is there."""
+    def text(self, *keys: str, strip: bool = True) -> str:
+        """A required text, under the first of several names that is there, without spaces around it if `strip`."""
         key = next((key for key in keys if key in self.fields), keys[0])
-        value = self.require(key, str, "a text").strip()
-        if not value:
+        value = self.require(key, str, "a text")
+        if not value.strip():
             raise self.bad(f"{key!r} is empty; fill it in or remove the {self.unit}", kind="missing field")
-        return value
+        return value.strip() if strip else value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A required list of texts, at most as many as there are letters."""
