@@ -57,7 +57,7 @@ def easyr1(folder: Path, split: str) -> None:
 
 
 def easyr1_paths(folder: Path, split: str) -> None:
-    """hiyouga/EasyR1, verl/utils/dataset.py: JSON lines, paths joined with `image_dir`; rows without images are text."""
+    """hiyouga/EasyR1, verl/utils/dataset.py: JSON lines, paths joined with `image_dir`; rows without images too."""
     for i in range(COUNT):
         save(folder / "pictures" / "a" / f"{i}.png", i)
     rows = [{"images": [f"a/{i}.png"], "problem": f"<image>How many in {i}?", "answer": i} for i in range(COUNT - 1)]
@@ -135,8 +135,8 @@ def alpaca(folder: Path, split: str) -> None:
 
 
 def vlm_r1(folder: Path, split: str) -> None:
-    """om-ai-lab/VLM-R1, README.md ("For your own data") and src/open_r1/grpo_jsonl.py: several files, each with ids from
-    1, images below `--image_folders`, answers that may be numbers, several images in a row."""
+    """om-ai-lab/VLM-R1, README.md ("For your own data") and src/open_r1/grpo_jsonl.py: several files, each with ids of
+    its own, images below `--image_folders`, answers that may be numbers, several images in a row."""
     for i in range(COUNT):
         save(folder / "images" / "clevr" / f"{i}.png", i)
     for part in ("count", "size"):

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import formats
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import runs
 
-from fgrpo_jax import train
+from fgrpo_jax import filter as filtering
+from fgrpo_jax import sft, train
+from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sets.readers.files import Reading
+from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.evaluation import prompts_file
 from fgrpo_jax.records import Example
 
 ROOM: dict[str, Any] = {

@@ -159,6 +159,8 @@ def _field(record: Record, file: _File, field: str) -> _Field:
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is not None or name in (record.cells or {}):
             return _Field(record, name, value)
+    if asked and asked.partition(".")[0] not in record.fields:
+        raise record.bad(f"no column {asked!r}, which data.columns.{field} names; correct it", kind="missing field")
     there = next((name for name in names if name in record.fields), None)
     return _Field(record, there or (names or (field,))[0])
 
