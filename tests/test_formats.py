@@ -24,12 +24,7 @@ from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.evaluation import prompts_file
 from fgrpo_jax.records import Example
 
-ROOM: dict[str, Any] = {
-    "data__max_prompt_tokens": 512,
-    "data__buckets__prompt": (512,),
-    "data__buckets__patches": (64,),
-}
-TWO: dict[str, Any] = {**ROOM, "num_steps": 2, "eval__examples": 4, "judge__backend": "none"}
+TWO: dict[str, Any] = {"num_steps": 2, "eval__examples": 2, "eval__batch_prompts": 2, "judge__backend": "none"}
 
 
 def opened(folder: Path, name: str, split: str = "train") -> list[Example]:
@@ -75,12 +70,8 @@ def quick() -> Any:
         yield patch
 
 
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) for name in formats.FORMATS if name not in ("easyr1", "llama_factory")
-]
-
-
-@pytest.mark.parametrize("name", ["easyr1", "llama_factory", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", formats.FORMATS)
 def test_a_format_trains_two_steps_and_is_evaluated(name: str, tiny_hf: Path, tmp_path: Path) -> None:
     fields = formats.write(name, tmp_path / "data")
     with warnings.catch_warnings():
