@@ -21,7 +21,7 @@ from typing import Any
 from fgrpo_jax.data import marks
 from fgrpo_jax.data.sets.readers import records, tables, texts
 from fgrpo_jax.data.sets.readers.layout import Published, Rows, check_boxes, letter_or_bad, made, parsed
-from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Found, Images, Record
+from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -91,10 +91,8 @@ def read_files(root: pathlib.Path, split: str, reading: Reading | None = None) -
         )
         several = len(files) > 1 and path.suffix in (".json", ".jsonl")
         file = _File(reading, roots, f"{path.stem}-" if several else "")
-        if path.suffix in (".parquet", ".arrow"):
-            found: Found = tables.parquet([path], roots[-1])
-        else:
-            found = records.json_lines(path) if path.suffix == ".jsonl" else records.json_file(path)
+        table = path.suffix in (".parquet", ".arrow")
+        found = tables.parquet([path], roots[-1]) if table else records.json_file(path)
         yield from parsed(found, functools.partial(_example, file=file))
         if file.unread:
             shown = ", ".join(f"{what} ({count} rows)" for what, count in file.unread.items())

@@ -160,7 +160,9 @@ def _json_line(path: pathlib.Path, number: int, line: bytes) -> Record | BadRow:
 
 
 def json_file(path: pathlib.Path) -> Found:
-    """A file that holds one list of objects, or an object a line."""
+    """A file that holds one list of objects, or an object a line, as `.jsonl` always does."""
+    if path.suffix == ".jsonl":
+        return json_lines(path)
     with path.open("rb") as file:
         first = file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     return json_list(path) if first == b"[" else json_lines(path)
