@@ -39,7 +39,13 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=float, help="frames a second of every --video")
     asked = out.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", help="text of the user turn, after images and videos")
-    asked.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL file of prompts; needs --out")
+    asked.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL file or JSON list of prompts; needs --out")
+    add(
+        "--bad",
+        choices=("error", "skip"),
+        default="error",
+        help="what bad rows of --prompts do (default error)",
+    )
     add("--out", type=Path, metavar="FILE", help="JSONL file to write, with --prompts")
     add("--batch", type=_positive, default=8, help="prompts of --prompts drawn at once (default 8)")
     add("--system", default="", help="text of a system turn; without it, what the template does by itself")

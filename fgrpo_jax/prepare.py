@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--revision", default="", help="branch, tag or commit of an id; the commit goes into the card")
     out.add_argument("--out", required=True, type=Path, help="folder of the prepared set")
     out.add_argument("--split", action="append", default=[], help="a split; may be given several times (default: one)")
+    add = out.add_argument
+    add("--column", action="append", default=[], metavar="FIELD=COLUMN", help="of your own files, as data.columns")
+    add("--images", default="", metavar="DIR", help="of your own files, the folder that image paths are below")
     out.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes; 0 works in this one")
     out.add_argument(
         "--bad", choices=("error", "skip"), default="error", help="rows that cannot be used (default: %(default)s)"

@@ -335,6 +335,7 @@ LAYOUTS: Mapping[str, Written] = {
     "nlvr": Written("dev", 2, _nlvr),
     "vlmevalkit": Written("Spatial", 4, _vlmevalkit),
     "jsonl": Written("train", 3, _jsonl),
+    "files": Written("train", 3, _jsonl),
     "parquet": Written("train", 3, _parquet),
 }
 

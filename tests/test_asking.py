@@ -111,15 +111,15 @@ def test_other_settings_do_not_go_on(tiny_hf: Path, pictures: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([ROWS[0], "{"], ":2 is not JSON"),
-        (["[1]"], ":1 is no JSON object"),
+        ([ROWS[0], "{"], ", line 2: not JSON"),
+        (["[1]"], ", line 1: a JSON object is expected"),
         ([{"promt": "x"}], "unknown key 'promt'; did you mean 'prompt'"),
-        ([{"images": []}], "'prompt' must be a text, got None"),
-        ([{"prompt": ""}], "'prompt' must be a text, got ''"),
+        ([{"images": []}], "no 'prompt'"),
+        ([{"prompt": ""}], "'prompt' is empty"),
         ([{"prompt": "x", "id": 3}], "'id' must be a text, got 3"),
         ([{"prompt": "x", "images": "a.png"}], "'images' must be a list of paths"),
-        ([{"prompt": "x"}, {"prompt": "y", "images": ["none.png"]}], ":2: image 'none.png' does not exist"),
-        ([{"prompt": "x", "id": "a"}, "", {"prompt": "y", "id": "a"}], ":3: id 'a' is that of"),
+        ([{"prompt": "x"}, {"prompt": "y", "images": ["none.png"]}], ", line 2: image 'none.png' does not exist"),
+        ([{"prompt": "x", "id": "a"}, "", {"prompt": "y", "id": "a"}], ", line 3: id 'a' is that of"),
         ([], "holds no prompts"),
     ],
 )
@@ -133,8 +133,8 @@ def test_bad_rows_are_named_by_their_line(pictures: Path, rows: list, message: s
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "x", "images": ["broken.png"]}, "bad.jsonl:2: image"),
-        ({"prompt": "x <|im_end|>"}, "bad.jsonl:2: example 'line 2'"),
+        ({"prompt": "x", "images": ["broken.png"]}, "bad.jsonl, line 2: image"),
+        ({"prompt": "x <|im_end|>"}, "bad.jsonl, line 2: example 'line 2'"),
     ],
 )
 def test_what_cannot_be_used_is_said_before_anything_is_drawn(tiny_hf, pictures, tmp_path, capsys, row, message):

@@ -67,7 +67,7 @@ CASES = {  # name → (writes, what the error says, how it is counted, seen when
         True,
     ),
     "absolute path": (
-        lambda f: lines(f, images=[str(f / "1.png")]),
+        lambda f: lines(f, images=["/elsewhere/1.png"]),
         LINE + r"'images' names .* which leaves",
         "image path outside the root",
         True,
@@ -89,7 +89,12 @@ CASES = {  # name → (writes, what the error says, how it is counted, seen when
     "truncated image": (truncated, LINE + r"image .*1\.png does not decode", "image that does not decode", False),
     "100 megapixels": (bomb, LINE + r"image .* 10000x10000 = 100,000,000 pixels", "image that does not decode", False),
     "broken JSON": (not_json, LINE + "not JSON", "not JSON", True),
-    "unknown field": (lambda f: lines(f, imagse=[]), LINE + "unknown key 'imagse'", "unknown field", True),
+    "unknown field": (
+        lambda f: lines(f, images=None, imagse=["1.png"]),
+        LINE + "unknown key 'imagse'",
+        "unknown field",
+        True,
+    ),
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -293,7 +293,7 @@ def test_what_a_change_of_a_field_may_change_stands_in_one_table() -> None:
     assert effects.effects("data.path") == effects.effects("eval.judge.server.url") == ()
     fields = paths_of(schema.plain(tiny.get_config()))
     for pattern, _ in effects.TABLE:  # none is there for a field that is not
-        entries = ("data.mix.*.path", "eval.paths.*")
+        entries = ("data.mix.*.path", "data.mix.*.images", "eval.paths.*")
         assert pattern in entries or any(fnmatch.fnmatchcase(name, pattern) for name in fields), pattern
 
 

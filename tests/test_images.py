@@ -8,6 +8,7 @@ from PIL import Image
 
 from fgrpo_jax.data import images
 from fgrpo_jax.reading import frames
+from fgrpo_jax.reading.dialects import PAPER, text_in
 from fgrpo_jax.records import ImageSize
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 400 * 400}
@@ -116,12 +117,12 @@ def test_boxes_go_round_all_frames():
 
 def test_boxes_in_text():
     size = ImageSize(400, 100, 392, 112)
-    text = "the cat <bbox>[0,0,400,100]</bbox> and [ 100 , 50.5, 200, 75] but [1,2,3] stays"
-    moved = frames.convert_in_text(text, size, src="original", dst="processed")
-    assert moved == "the cat <bbox>[0,0,392,112]</bbox> and [98,57,196,84] but [1,2,3] stays"
-    assert "[0.0000,0.0000,1.0000,1.0000]" in frames.convert_in_text(text, size, src="original", dst="unit")
+    text = "the cat <bbox>[0,0,400,100]</bbox> and <bbox>[ 100 , 50.5, 200, 75]</bbox> but [1,2,3,4] stays"
+    moved = text_in(text, size, dialect=PAPER, src="original", dst="processed")
+    assert moved == "the cat <bbox>[0,0,392,112]</bbox> and <bbox>[ 98 , 57, 196, 84]</bbox> but [1,2,3,4] stays"
+    assert "[0.0000,0.0000,1.0000,1.0000]" in text_in(text, size, dialect=PAPER, src="original", dst="unit")
     square = ImageSize(112, 112, 112, 112)
-    assert frames.convert_in_text(text, square, src="original", dst="processed") is text
+    assert text_in(text, square, dialect=PAPER, src="original", dst="processed") is text
 
 
 def _png(image, kind="PNG", **kwargs):

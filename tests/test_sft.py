@@ -192,7 +192,7 @@ def test_bad_settings_and_data_leave_nothing(tiny_hf: Path, tmp_path: Path, monk
     lines = runs.write_questions(folder, count=8)
     runs.write_questions(folder, count=8, split="validation")
     jsonl: dict[str, Any] = {"data__source": "jsonl", "data__path": folder, "judge__backend": "none"}
-    refused(workdir, tiny_hf, "example 'q", "has no trace", **jsonl)
+    refused(workdir, tiny_hf, "train.jsonl, line 1: has no trace", **jsonl)
     for line in lines:
         line["trace"] = "<think>It is at <bbox>[0,0,28,28]</bbox>.</think><answer>A</answer>"
     runs.write_lines(folder, lines)

@@ -37,6 +37,9 @@ def _check_source(data: DataSection) -> None:
         raise ValueError(
             f"config.data.open_answers='{data.open_answers}': the built-in world asks no open questions; set 'keep'"
         )
+    if (data.columns or data.images) and data.source in (WORLD, mix.NAME):
+        what, where = "columns" if data.columns else "images", "its members" if data.mix else "source = 'files'"
+        raise ValueError(f"config.data.{what} is not read by data.source='{data.source}'; it is for {where}")
     _check_mix(data)
     _check_splits(data)
 

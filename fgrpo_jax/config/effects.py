@@ -35,6 +35,7 @@ TABLE: tuple[tuple[str, tuple[Effect, ...]], ...] = (
     ("model.*_dtype", (STEPS, TRACES, ANSWERS, FILTER)),
     ("data.*", (STEPS, TRACES, ANSWERS, DATA)),
     ("data.path", ()),  # where a thing lies is not what it is
+    ("data.images", ()),
     ("data.workers", ()),
     ("data.length_cache", ()),
     ("data.filter", ()),  # a checkpoint has the digest of the list itself
@@ -47,6 +48,7 @@ TABLE: tuple[tuple[str, tuple[Effect, ...]], ...] = (
     ("data.max_prompt_tokens", (STEPS, TRACES, ANSWERS, FILTER)),
     ("data.overlong", (STEPS, TRACES, FILTER)),
     ("data.mix.*.path", ()),
+    ("data.mix.*.images", ()),
     ("data.buckets.*", (STEPS, TRACES)),
     ("data.buckets.prompt", (STEPS, TRACES, FILTER)),
     ("data.buckets.patches", (STEPS, TRACES, FILTER)),

@@ -78,6 +78,8 @@ class MixSection:
     set: str = field("", "Name of the set, or 'prepared'.")
     path: str = field("", "Its folder, below data.path unless absolute. Empty is the member's name.")
     split: str = field("train", "Also a part such as train[500:].")
+    columns: Mapping[str, str] = field(dict, "As data.columns.")
+    images: str = field("", "As data.images.")
     count: int = field(0, "Examples drawn, without replacement. 0 is all.", AtLeast(0))
     boxes: bool = field(True, "False: its boxes are no gold boxes, and R_G is masked.")
 
@@ -86,8 +88,10 @@ class MixSection:
 class DataSection:
     """What is asked."""
 
-    source: str = field("world", "world (built in), mix, prepared, or a set's name such as sat, nlvr, jsonl; docs/data.md.")
-    path: str = field("", "Its folder, as published or as `prepare` made it. The built-in world has none.")
+    source: str = field("world", "world (built in), mix, prepared, or a set's name such as sat, nlvr, or files for your own; docs/data.md.")
+    path: str = field("", "Its folder, as published or as `prepare` made it; of your own files also a file or a hub id. The built-in world has none.")
+    columns: Mapping[str, str] = field(dict, "Of your own files, which column is which field, {question: problem}; '' is none. docs/data.md names those that are found without it.")
+    images: str = field("", "Of your own files, the folder that image paths are below. Empty is the file's own.")
     bad: Literal["error", "skip"] = field("error", "Rows that cannot be used: stop, naming file and row (error), or leave out and count (skip).")
     train_split: str = field("train", "World: train, heldout or validation. Else a split of the source, also a part such as train[500:].")
     eval_split: str = field("heldout", "It shares no examples with train_split; train[:500] beside train[500:] will do.")

@@ -25,6 +25,7 @@ from fgrpo_jax.data.prompts import EncodedPrompt, collate, collate_supervised, c
 from fgrpo_jax.data.sources import Source, digest, outline
 from fgrpo_jax.data.steps import step_indices
 from fgrpo_jax.data.styles import PromptStyle, find_style
+from fgrpo_jax.reading.dialects import find_dialect
 from fgrpo_jax.records import Example, PromptBatch
 
 REMAINDERS = ("drop", "pad")
@@ -64,7 +65,8 @@ class Encoder:
         if example.trace is None:
             why = "has no trace; supervised training needs one"
             raise ValueError(f"example {example.id!r} of {example.source!r} {why}")
-        return self.processor.encode_response(example.trace, prompt.sizes[0] if prompt.sizes else None)
+        dialect = find_dialect(find_style(self.style).dialect)
+        return self.processor.encode_response(example.trace, prompt.sizes[0] if prompt.sizes else None, dialect=dialect)
 
 
 class Needs:

@@ -18,11 +18,13 @@ from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Shape
 from fgrpo_jax.data.chat import Chat
 from fgrpo_jax.data.limits import PixelLimits, read_json
+from fgrpo_jax.data.marks import MARK
 from fgrpo_jax.data.prompts import EncodedPrompt, needed, stable_id
 from fgrpo_jax.data.styles import PromptStyle, find_style
 from fgrpo_jax.model import rope
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.reading.frames import convert_in_text
+from fgrpo_jax.reading.dialects import PAPER, Dialect
+from fgrpo_jax.reading.parsing import moved
 from fgrpo_jax.records import Example, ImageSize, Video
 
 Grid = tuple[int, int, int]
@@ -78,6 +80,8 @@ class Processor:
     ) -> EncodedPrompt:
         """Chat text, tokens and patches of one question: images, then videos, then the text.
 
+        Where the question has marks (`data.marks`), its images stand there.
+
         Args:
           style: a `PromptStyle` or the name of a preset.
           system: another system turn than the style's.
@@ -128,7 +132,7 @@ class Processor:
             raise ValueError(f"example {prompt.id!r}: a turn holds the reserved token {reserved.group()!r}; remove it")
         if blind:
             prompt = dataclasses.replace(prompt, patches=(), grids=(), sizes=(), seconds=())
-        laid = self._laid_out(system, user, prompt.grids, seconds=prompt.seconds, name=prompt.id)
+        laid = self._laid_out(system, (user,), prompt.grids, seconds=prompt.seconds, name=prompt.id)
         return dataclasses.replace(prompt, **laid)
 
     def measure(
@@ -153,14 +157,15 @@ class Processor:
         _, tokens, _, _ = self._tokens(*turns, grids, videos=len(example.videos), name=example.id)
         return needed(len(tokens) + len(self._response_ids(prefill, "a prefill")), grids)
 
-    def encode_response(self, trace: str, size: ImageSize | None) -> np.ndarray:
-        """int32 [t]: a reference response in the published frame as completion ids, the turn's end included.
+    def encode_response(self, trace: str, size: ImageSize | None, *, dialect: Dialect = PAPER) -> np.ndarray:
+        """int32 [t]: a reference response in pixels of the published image as completion ids, the turn's end included.
 
         Args:
-          size: sizes of the first image, into whose processed frame boxes are moved; None without images.
+          size: sizes of the first image; None without images.
+          dialect: in whose notation boxes and points are found, and into whose frame they are moved.
         """
         if size is not None:
-            trace = convert_in_text(trace, size, src="original", dst="processed")
+            trace = moved(trace, size, dialect=dialect, src="original", dst=dialect.frame)
         return np.append(self._response_ids(trace, "a response"), np.int32(self.eos_ids[0]))
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -204,8 +209,8 @@ class Processor:
         added = self.tokenizer.added_tokens_decoder
         return re.compile("|".join(re.escape(str(added[index])) for index in sorted(ids) if index in added))
 
-    def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, str]:
-        """(system turn, user turn) of an example."""
+    def _turns(self, example: Example, style: PromptStyle | str, system: str | None) -> tuple[str, Sequence[str]]:
+        """(system turn, user turn) of an example; the user turn in the pieces between which its images stand."""
         style = find_style(style)
         for text in (example.question, *example.options):
             if reserved := self._reserved.search(text):
@@ -213,7 +218,11 @@ class Processor:
                     f"example {example.id!r}: its text holds the reserved token {reserved.group()!r}, which the chat "
                     "layout would take for its own; remove it"
                 )
-        return style.system if system is None else system, style.user_text(example.question, example.options)
+        user = style.user_text(example.question, example.options).split(MARK)
+        if len(user) - 1 not in (0, len(example.images)):
+            why = f"{len(user) - 1} {MARK} marks for {len(example.images)} images; give each image a mark, or none"
+            raise ValueError(f"example {example.id!r}: {why}")
+        return style.system if system is None else system, user
 
     def _limits(self, min_pixels: int | None, max_pixels: int | None) -> list[dict[str, int]]:
         """{min_pixels, max_pixels} of images and of video frames: those given, else the folder's."""
@@ -223,7 +232,14 @@ class Processor:
         return [{"min_pixels": low, "max_pixels": high, **given} for low, high in (own, self.video_pixels or own)]
 
     def _laid_out(
-        self, system: str, user: str, grids: Sequence[Grid], *, seconds: Sequence[float], name: str, prefill: str = ""
+        self,
+        system: str,
+        user: Sequence[str],
+        grids: Sequence[Grid],
+        *,
+        seconds: Sequence[float],
+        name: str,
+        prefill: str = "",
     ) -> dict[str, Any]:
         """The fields of an `EncodedPrompt` that follow from its two turns and the grids of its images and videos."""
         text, tokens, image_index, feature_index = self._tokens(system, user, grids, videos=len(seconds), name=name)
@@ -238,11 +254,15 @@ class Processor:
         return laid | {"positions": np.asarray(positions, np.int32), "next_position": int(following)}
 
     def _tokens(
-        self, system: str, user: str, grids: Sequence[Grid], *, videos: int, name: str
+        self, system: str, user: Sequence[str], grids: Sequence[Grid], *, videos: int, name: str
     ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
         """(chat text, its tokens with each placeholder repeated to its merged tokens, the slot and feature of each)."""
         content = ["image"] * (len(grids) - videos) + ["video"] * videos
-        parts = [*({"type": kind} for kind in content), {"type": "text", "text": user}]
+        # One piece stands after all images, more of them have an image in between; videos come after the last image.
+        before = user[:-1] if len(user) > 1 else [""] * (len(grids) - videos)
+        parts = [part for text in before for part in ({"type": "text", "text": text}, {"type": "image"})]
+        parts += [*([{"type": "video"}] * videos), {"type": "text", "text": user[-1]}]
+        parts = [part for part in parts if part.get("text") != ""]
         messages = [{"role": "user", "content": parts}]
         if system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import read_frames
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import collate
-from fgrpo_jax.evaluation.prompts_file import Answers, ask_all, encode, read_questions, samples
+from fgrpo_jax.evaluation.prompts_file import Answers, Question, ask_all, encode, measure, read_questions, samples
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.frames import convert_box
 from fgrpo_jax.records import Box, ImageSize, PromptBatch, Video
@@ -47,7 +49,12 @@ def ask(args: argparse.Namespace) -> None:
         videos = [Video(read_frames(folder), args.fps) for folder in args.video]
         turn = {"system": args.system, "prefill": args.prefill}
         prompt = encode(processor, args.prompt, images=args.image, videos=videos, **turn)
-    questions = read_questions(args.prompts, system=args.system) if args.prompts else []
+    questions: list[Question] = []
+    if args.prompts:
+        skip = functools.partial(measure, processor, prefill=args.prefill) if args.bad == "skip" else None
+        questions, skipped = read_questions(args.prompts, system=args.system, skip=skip)
+        if skipped.rows:
+            print(f"{args.prompts}: {skipped}", file=sys.stderr)
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
     sampler = _sampler(args, processor, dtype)
     params = importer.load_hf(folder, sampler.model, dtype=dtype)

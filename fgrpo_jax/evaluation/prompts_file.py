@@ -4,7 +4,8 @@ A file of prompts is JSONL, one object a line:
 
     {"prompt": "What is left of the cube?", "images": ["a.png"], "id": "kitchen-1", "system": "Be brief."}
 
-`prompt` is required; `images` are paths relative to the file, before the prompt in the turn; `id` is part of the
+`prompt` is required; `images` are paths relative to the file, before the prompt in the turn or where it has `<image>`
+marks (or `<image 2>`, by number); `id` is part of the
 sampling key and must be unique (the number of the line stands in for it); `system` adds a system turn. Everything is
 read and measured before the first token is drawn, and what is wrong is named by file and line. Answers are written as
 they come to OUT.part, from which the same command goes on after a kill (OUT.settings.json says what it must have been
@@ -16,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fgrpo_jax.data import buckets
+from fgrpo_jax.data import buckets, marks
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import EncodedPrompt, collate
+from fgrpo_jax.data.sets.published import Skipped
+from fgrpo_jax.data.sets.readers import records
+from fgrpo_jax.data.sets.readers.files import numbered
+from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Record
 from fgrpo_jax.data.styles import PromptStyle
 from fgrpo_jax.reading.dialects import read_boxes
 from fgrpo_jax.records import Example, PromptBatch, Video
@@ -57,9 +61,14 @@ class Question:
         """With its images read; ValueError names the place when one does not decode."""
         try:
             pictures = tuple(decode_image(file) for file in self.images)
+            prompt = marks.settle(self.prompt, (), count=len(pictures))
         except ValueError as error:
-            raise ValueError(f"{self.place}: {error}" if self.place else str(error)) from error
-        return Example(id=self.id, images=pictures, question=self.prompt, options=(), answer="", source="generate")
+            raise self.bad(error) from error
+        return Example(id=self.id, images=pictures, question=prompt, options=(), answer="", source="generate")
+
+    def bad(self, error: ValueError) -> ValueError:
+        """An error about this question; a bad row where it is one of a file."""
+        return BadRow(self.place, str(error)) if self.place else error
 
 
 def encode(
@@ -87,45 +96,59 @@ def samples(drawn: Generation, prompt: int = 0) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------------------------------------------- a file of them
-def read_questions(file: Path, *, system: str = "") -> list[Question]:
-    """The questions of a JSONL file; `system` is of rows that name none. A ValueError names file, line and remedy."""
-    # Only newlines break lines: splitlines would also split at U+2028 in a text.
-    lines = [(n, line) for n, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1) if line.strip()]
-    if not lines:
-        raise ValueError(f"{file} holds no prompts; write one JSON object a line")
-    questions = [_question(line, file, number, system) for number, line in lines]
-    seen: dict[str, str] = {}
-    for question in questions:
-        if question.id in seen:
-            raise ValueError(f"{question.place}: id {question.id!r} is that of {seen[question.id]} too; give another")
-        seen[question.id] = question.place
-    return questions
+def read_questions(
+    file: Path, *, system: str = "", skip: Callable[[Question], object] | None = None
+) -> tuple[list[Question], Skipped]:
+    """The questions of a JSONL file or of a JSON list, and the rows left out.
+
+    Args:
+      system: of rows that name none.
+      skip: tries a question; where it is given, rows that cannot be used are left out.
+
+    Raises:
+      ValueError: no questions.
+      BadRow: a row that cannot be used; names file, row and remedy.
+    """
+    questions: dict[str, Question] = {}
+    skipped: list[BadRow] = []
+    for record in records.json_file(file):
+        try:
+            if isinstance(record, BadRow):
+                raise record
+            question = _question(record, system)
+            if (first := questions.get(question.id)) is not None:
+                why = f"id {question.id!r} is that of {first.place} too; give another"
+                raise record.bad(why, kind="repeated id")
+            if skip is not None:
+                skip(question)
+        except BadRow as bad:
+            if skip is None:
+                raise
+            skipped.append(bad)
+        else:
+            questions[question.id] = question
+    if not questions:
+        left = f": {Skipped(tuple(skipped))}" if skipped else "; write one JSON object a line"
+        raise ValueError(f"{file} holds no prompts{left}")
+    return list(questions.values()), Skipped(tuple(skipped))
 
 
-def _question(line: str, file: Path, number: int, system: str) -> Question:
-    place = f"{file}:{number}"
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON ({error.msg}); write one object a line") from error
-    if not isinstance(row, dict):
-        raise ValueError(f'{place} is no JSON object; write {{"prompt": ...}}')
-    for key in (key for key in row if key not in FIELDS):
+def _question(record: Record, system: str) -> Question:
+    for key in (key for key in record.fields if key not in FIELDS):
         near = difflib.get_close_matches(key, FIELDS, n=1)
         hint = f"did you mean {near[0]!r}" if near else f"the fields are {', '.join(FIELDS)}"
-        raise ValueError(f"{place}: unknown key {key!r}; {hint}")
-    texts = {"id": f"line {number}", "system": system, **row}
-    for key in ("prompt", "id", "system"):
-        if not isinstance(texts.get(key), str) or (key == "prompt" and not texts[key]):
-            raise ValueError(f"{place}: {key!r} must be a text, got {row.get(key)!r}")
-    names = row.get("images", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{place}: 'images' must be a list of paths, got {names!r}")
+        raise record.bad(f"unknown key {key!r}; {hint}", kind="unknown field")
+    about = {key: record.take(key, str, "a text", default=text) for key, text in (("id", ""), ("system", system))}
+    names = record.take("images", list, "a list of paths", default=[])
+    folder = record.path.parent
     for name in names:
-        if not (file.parent / name).is_file():
-            raise ValueError(f"{place}: image {name!r} does not exist in {file.parent}; correct it or remove the line")
-    images = tuple(file.parent / name for name in names)
-    return Question(texts["id"], texts["prompt"], images, texts["system"], place)
+        if not isinstance(name, str) or not (folder / name).is_file():
+            why = f"image {name!r} does not exist in {folder}; correct it or remove the {record.unit}"
+            raise record.bad(why, kind="missing image")
+    found = FileImages(tuple(folder / name for name in names))
+    (prompt,), images = numbered(record, [record.text("prompt", strip=False)], found)
+    assert isinstance(images, FileImages)
+    return Question(about["id"] or f"line {record.number}", prompt, images.files, about["system"], record.place)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +204,7 @@ def ask_all(
     An image or a prompt that cannot be used is a ValueError that names its line, before anything is drawn.
     """
     reading = tqdm(questions, desc="reading", unit="prompt", leave=False)
-    needs = [_measure(processor, question, prefill) for question in reading]
+    needs = [measure(processor, question, prefill) for question in reading]
     groups = [needs[start : start + batch] for start in range(0, len(needs), batch)]
     shapes = buckets.choose([functools.reduce(buckets.Shape.join, group) for group in groups], count=SHAPES)
     done = answers.start()
@@ -205,9 +228,10 @@ def ask_all(
     return tokens, seconds
 
 
-def _measure(processor: Processor, question: Question, prefill: str) -> buckets.Shape:
+def measure(processor: Processor, question: Question, prefill: str) -> buckets.Shape:
+    """What a question needs of a batch; a `BadRow` where it cannot be asked."""
     example = question.example()
     try:
         return processor.measure(example, style=BARE, system=question.system, prefill=prefill)
     except ValueError as error:
-        raise ValueError(f"{question.place}: {error}") from error
+        raise question.bad(error) from error

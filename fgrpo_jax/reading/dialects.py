@@ -12,7 +12,7 @@ import math
 import re
 from typing import Literal
 
-from fgrpo_jax.reading.frames import FRAMES_OF_BOXES, Point, convert_box, convert_in_text
+from fgrpo_jax.reading.frames import FRAMES_OF_BOXES, Point, convert_box, extent, move
 from fgrpo_jax.records import Box, ImageSize
 
 Form = Literal["tags", "direct", "cot"]
@@ -49,12 +49,13 @@ class Dialect:
 _BOXES: dict[str, re.Pattern[str]] = {
     "bbox": re.compile(r"<bbox>([^<>]{0,200})</bbox>"),
     "box": re.compile(r"<box>([^<>]{0,200})</box>"),
-    "json": re.compile(r"[\"']bbox(?:_2d)?[\"']\s{0,9}:\s{0,9}\[([^\[\]\"':]{0,200})\]"),
+    "json": re.compile(r"[\"']bbox(?:_2d)?[\"']\s{0,9}:\s{0,9}(?:\[\s{0,9}){1,3}([^\[\]:]{0,200})\]"),
     "sot": re.compile(r"<sot>([^<>]{0,200})<eot>"),
 }
 _COORDINATE = r"\s{0,9}([+-]?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}))\s{0,9}"
 _POINT = re.compile(rf"\({_COORDINATE},{_COORDINATE}\)")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][+-]?\d{1,4})?")
+_QUOTED = re.compile(rf"([\"']?)({_NUMBER.pattern})\1")
 
 PAPER = Dialect("paper")
 
@@ -86,14 +87,18 @@ def read_boxes(text: str, *, dialect: Dialect = PAPER) -> tuple[tuple[Box, ...],
 
 
 def read_box(text: str) -> Box | None:
-    """'[28, 56, 56, 84]' (brackets and spaces optional) as numbers; None unless they are exactly four and finite."""
+    """'[28, 56, 56, 84]' as numbers; None unless they are exactly four and finite.
+
+    Brackets may be absent or doubled, spaces may stand between, and each number may be quoted.
+    """
     inner = text.strip()
-    inner = inner[1:-1] if inner.startswith("[") and inner.endswith("]") else inner
-    parts = [part.strip() for part in inner.split(",")]
-    if len(parts) != 4 or not all(_NUMBER.fullmatch(part) for part in parts):
+    while inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1].strip()
+    parts = [_QUOTED.fullmatch(part.strip()) for part in inner.split(",")]
+    numbers = [float(part[2]) for part in parts if part is not None]
+    if len(parts) != 4 or len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         return None
-    x1, y1, x2, y2 = (float(part) for part in parts)
-    return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
+    return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
 def read_points(text: str, *, dialect: Dialect) -> tuple[Point, ...]:
@@ -125,12 +130,30 @@ def boxes_in(boxes: tuple[Box, ...], size: ImageSize, *, dialect: Dialect, dst: 
     return tuple(convert_box(box, size, src=dialect.frame, dst=dst) for box in boxes)
 
 
-def text_in(text: str, size: ImageSize, *, dialect: Dialect, dst: str) -> str:
-    """A text with all its coordinates in another frame and nothing else changed: what a judge of that frame is shown.
+def text_in(text: str, size: ImageSize, *, dialect: Dialect, dst: str, src: str = "") -> str:
+    """A text with its boxes and points in another frame and nothing else changed: other lists and pairs stay.
 
-    Whole numbers come out, but for the frame `unit`, which has four decimals.
+    What counts as a box or a point is what `read_boxes` and `read_points` read. Whole numbers come out, but for the
+    frame `unit`, which has four decimals.
+
+    Args:
+      src: the frame they are in; '' is that of the dialect.
     """
-    return convert_in_text(text, size, src=dialect.frame, dst=dst, points=dialect.points)
+    src = src or dialect.frame
+    if extent(size, src) == extent(size, dst):
+        return text
+
+    def moved(match: re.Match[str]) -> str:
+        found = list(_NUMBER.finditer(match[0], match.start(1) - match.start()))
+        if match.re is not _POINT and read_box(match[1]) is None:
+            return match[0]
+        out, at = "", 0
+        for number, value in zip(found, move([float(n[0]) for n in found], size, src=src, dst=dst), strict=True):
+            out, at = out + match[0][at : number.start()] + value, number.end()
+        return out + match[0][at:]
+
+    text = _BOXES[dialect.notation].sub(moved, text)
+    return _POINT.sub(moved, text) if dialect.points else text
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -14,7 +14,7 @@ numbers: whole ones, which is half a pixel of the frame they are in, or four dec
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 
 from fgrpo_jax.records import Box, ImageSize
 
@@ -56,29 +56,12 @@ def extent(size: ImageSize, frame: str) -> tuple[float, float]:
     return extents[frame]
 
 
-# -------------------------------------------------------------------------------------------------------------- texts
-_NUMBER = r"\s{0,9}(-?\d{1,9}(?:\.\d{0,9})?|-?\.\d{1,9})\s{0,9}"
-_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
-_BOX_OR_POINT = re.compile(rf"{_BOX.pattern}|\({_NUMBER},{_NUMBER}\)")
-
-
-def convert_in_text(text: str, size: ImageSize, *, src: str, dst: str, points: bool = False) -> str:
-    """Rewrites every `[x1,y1,x2,y2]` of a text, and every `(x, y)` if `points`, from one frame to another.
-
-    Whole numbers come out, but for `unit`, which has four decimals. A text whose frames coincide is returned as it is.
-    """
-    if extent(size, src) == extent(size, dst):
-        return text
+def move(numbers: Sequence[float], size: ImageSize, *, src: str, dst: str) -> list[str]:
+    """Coordinates x, y, x, y, … in another frame, as texts write them: whole, but with four decimals for `unit`."""
     sources, targets = _extents(size, src, dst)
     digits = 4 if dst == "unit" else 0
-
-    def rewrite(match: re.Match[str]) -> str:
-        written = [float(group) for group in match.groups() if group is not None]
-        numbers = [number * targets[i % 2] / sources[i % 2] for i, number in enumerate(written)]
-        inner = ",".join(f"{round(value, digits) + 0.0:.{digits}f}" for value in numbers)
-        return match[0][0] + inner + match[0][-1]
-
-    return (_BOX_OR_POINT if points else _BOX).sub(rewrite, text)
+    moved = (number * targets[i % 2] / sources[i % 2] for i, number in enumerate(numbers))
+    return [f"{round(value, digits) + 0.0:.{digits}f}" for value in moved]
 
 
 def area(box: Box) -> float:

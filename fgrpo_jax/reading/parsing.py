@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 
 from fgrpo_jax.reading.answers import choose, stated
-from fgrpo_jax.reading.dialects import PAPER, Dialect, read_boxes, read_points
+from fgrpo_jax.reading.dialects import PAPER, Dialect, read_boxes, read_points, text_in
 from fgrpo_jax.reading.frames import Point
 from fgrpo_jax.reading.sentences import sentence_spans, split_sentences
-from fgrpo_jax.records import Box
+from fgrpo_jax.records import Box, ImageSize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,19 @@ def parse(text: str, *, dialect: Dialect = PAPER) -> Parsed:
         points=read_points(located, dialect=dialect),
         dialect=dialect,
     )
+
+
+def moved(text: str, size: ImageSize, *, dialect: Dialect, src: str, dst: str) -> str:
+    """A response with its marked boxes in another frame, and the points of its reasoning; those of an answer stay.
+
+    In an answer '(3, 4)' may as well be what was asked for.
+    """
+    think = _parts(text, dialect)[0]
+    head, think, tail = text.partition(think) if think else (text, "", "")
+    frames = {"src": src, "dst": dst}
+    boxes = dataclasses.replace(dialect, points=dialect.points and dialect.boxes_in_answer)
+    head, tail = (text_in(part, size, dialect=boxes, **frames) for part in (head, tail))
+    return head + text_in(think, size, dialect=dialect, **frames) + tail
 
 
 _WELL_FORMED = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)

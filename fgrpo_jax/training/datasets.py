@@ -15,6 +15,7 @@ from fgrpo_jax.data.sets.catalogue import SetSource, open_set
 from fgrpo_jax.data.sets.choices import SettledSource
 from fgrpo_jax.data.sets.mix import Member, MixSource
 from fgrpo_jax.data.sets.readers.layout import Entry
+from fgrpo_jax.data.sets.readers.files import Reading
 from fgrpo_jax.data.sources import First, Source
 from fgrpo_jax.reading.formulas import is_latex, require_math
 
@@ -28,7 +29,10 @@ def source(config: Config, split: str, *, traces: bool = False, size: int | None
     data = config.data
     if data.source == "world":
         return _world(config, split, traces=traces, size=size)
-    whole = _mix(config, split) if data.source == mix.NAME else _set(config, data.source, data.path, split)
+    if data.source == mix.NAME:
+        whole: Source = _mix(config, split, traces=traces)
+    else:
+        whole = _set(config, data.source, data.path, split, Reading(data.columns, data.images, traces=traces))
     if not traces:
         _require_gradable(whole.entries)
     return whole if size is None else First(whole, size)
@@ -58,10 +62,10 @@ def _world(config: Config, split: str, *, traces: bool, size: int | None) -> Sou
     return whole if size is None else dataclasses.replace(whole, size=size)
 
 
-def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:
+def _set(config: Config, name: str, path: str | Path, split: str, reading: Reading) -> SetSource:
     """One set with its open answers settled; says what became of them."""
     data = config.data
-    whole = open_set(name, path, split=split, bad=data.bad)
+    whole = open_set(name, path, split=split, bad=data.bad, reading=reading)
     if data.open_answers == "keep":
         return whole
     settled = SettledSource(whole, data.open_answers)
@@ -71,18 +75,21 @@ def _set(config: Config, name: str, path: str | Path, split: str) -> SetSource:
     return settled
 
 
-def _mix(config: Config, split: str) -> MixSource:
+def _mix(config: Config, split: str, *, traces: bool) -> MixSource:
     """The mix of `data.mix`; says what it is made of."""
-    members = [_member(config, name, member) for name, member in config.data.mix.items()]
+    members = [_member(config, name, member, traces=traces) for name, member in config.data.mix.items()]
     made = MixSource(members, split=split, seed=config.data.mix_seed)
     if jax.process_index() == 0:
         print(f"mix, {made}")
     return made
 
 
-def _member(config: Config, name: str, member: MixSection) -> Member:
-    folder = Path(config.data.path) / (member.path or name)
-    return Member(name, _set(config, member.set, folder, member.split), member.count, member.boxes)
+def _member(config: Config, name: str, member: MixSection, *, traces: bool) -> Member:
+    folder, reading = (
+        Path(config.data.path) / (member.path or name),
+        Reading(member.columns, member.images, traces=traces),
+    )
+    return Member(name, _set(config, member.set, folder, member.split, reading), member.count, member.boxes)
 
 
 def heldout(config: Config) -> Source:
@@ -118,6 +125,8 @@ def _evaluation_set(config: Config, asked: str) -> Source:
     folder = config.eval.paths.get(name) or (config.eval.root and str(Path(config.eval.root) / name))
     if not folder:
         raise ValueError(f"config.eval.sets has '{asked}', but no folder; set config.eval.root or eval.paths.{name}")
-    whole = open_set(name, folder, split=split, bad=config.data.bad)
+    data = config.data
+    reading = Reading(data.columns, data.images) if name == data.source else None
+    whole = open_set(name, folder, split=split, bad=data.bad, reading=reading)
     _require_gradable(whole.entries)
     return whole

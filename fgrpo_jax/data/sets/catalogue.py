@@ -17,11 +17,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
+from fgrpo_jax.data import hub
 from fgrpo_jax.data.sets import prepared
 from fgrpo_jax.data.sets.doubts import doubts
 from fgrpo_jax.data.sets.published import PublishedSource, Skipped
-from fgrpo_jax.data.sets.readers import benchmarks, own, training
+from fgrpo_jax.data.sets.readers import benchmarks, files, own, training
+from fgrpo_jax.data.sets.readers.files import Reading
 from fgrpo_jax.data.sets.readers.layout import Entry, Layout, Published, Rows
+from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.data.sources import Part, Source
 
 
@@ -52,15 +55,24 @@ class SetSpec:
     boxes: bool = False  # whether its boxes serve R_G
     note: str = ""  # what a data card says besides
 
-    def read(self, path: pathlib.Path, split: str) -> Rows:
+    def read(self, path: pathlib.Path, split: str, reading: Reading | None = None) -> Rows:
         """The rows of a split of the published files, with source and licence filled in."""
+        layout, reading = self.layout, reading or Reading()
+        if layout is files.read_files:
+            layout = functools.partial(files.read_files, reading=reading)
+        elif reading.columns or reading.images:
+            what = "data.columns" if reading.columns else "data.images"
+            raise ValueError(f"{what} is for your own files, and {self.name} has a layout of its own; drop it")
         if self.splits and split not in self.splits:
             raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}, not {split!r}")
-        for row in self.layout(path, split):
+        for row in layout(path, split):
             if isinstance(row, Published):
                 example = row.example
                 filled = {"source": example.source or self.name, "licence": example.licence or self.licence}
                 row = dataclasses.replace(row, example=dataclasses.replace(example, **filled))
+                if reading.traces and example.trace is None:
+                    why = "has no trace, which supervised training needs; add a reference response or remove the row"
+                    row = BadRow(row.place, why, kind="no trace")
             yield row
 
 
@@ -119,8 +131,8 @@ _ALL = (
             files=("data/*.parquet",), note=_UNKNOWN),
     SetSpec("nlvr", "train", own.read_nlvr, "CC-BY-4.0", boxes=True),
     SetSpec("vlmevalkit", "format", own.read_vlmevalkit, redistributable=False, boxes=True, note=_OWN),
-    SetSpec("jsonl", "format", own.read_jsonl, redistributable=False, boxes=True, note=_OWN),
-    SetSpec("parquet", "format", own.read_parquet, redistributable=False, boxes=True, note=_OWN),
+    *(SetSpec(name, "format", files.read_files, redistributable=False, boxes=True, note=_OWN)
+      for name in ("files", "jsonl", "parquet")),
 )
 # fmt: on
 
@@ -199,33 +211,43 @@ class SetPart(Part):
 
 
 # ----------------------------------------------------------------------------------------------------------------- open
-def open_set(name: str, path: str | pathlib.Path, *, split: str = "", bad: str = "error") -> SetSource:
+def open_set(
+    name: str, path: str | pathlib.Path, *, split: str = "", bad: str = "error", reading: Reading | None = None
+) -> SetSource:
     """The examples of a set, from its published files or from a folder that `prepare` made.
 
     Args:
       name: of `SETS`, or 'prepared' for whatever set a prepared folder holds.
-      path: folder with the files; of the formats also one file.
+      path: folder with the files; of the formats also one file, or a hub id OWNER/NAME[@REVISION].
       split: '' is the set's usual one; may name rows of it, see `parse_split`.
       bad: 'error' stops at the first row that cannot be used, 'skip' leaves such rows out (see `.skipped`).
+      reading: which columns and images of a user's files are read.
 
     Raises:
       ValueError: unknown set or split, files that are not there, or a bad row; names file and row.
     """
     path = pathlib.Path(path)
     part = parse_split(split)
-    whole = _open(name, path, part.name, bad=bad)
+    whole = _open(name, path, part.name, bad=bad, reading=reading)
     return whole if part.start is None and part.stop is None else SetPart(whole, part.places(len(whole)))
 
 
-def _open(name: str, path: pathlib.Path, split: str, *, bad: str) -> SetSource:
+def _open(name: str, path: pathlib.Path, split: str, *, bad: str, reading: Reading | None) -> SetSource:
     if prepared.is_prepared(path):
+        if reading is not None and (reading.columns or reading.images):
+            raise ValueError(
+                f"data.columns and data.images are for files as published, and {path} is prepared; drop them"
+            )
         return prepared.PreparedSource(path, split, name="" if name == prepared.NAME else name)
     if name == prepared.NAME:
         raise ValueError(f"{path} holds no dataset_info.json; make it with python -m fgrpo_jax.prepare")
     spec = find_set(name)
+    if spec.kind == "format" and not path.exists() and hub.is_id(str(path)):
+        path = hub.snapshot(*hub.split(str(path)), spec.files, data=True, remedy="give a folder in data.path")
     if not split and not spec.splits and path.is_dir():
         raise ValueError(f"{name} in {path} needs the name of a split; the files are named after it")
-    source = PublishedSource(spec.read, path, split or next(iter(spec.splits), path.stem), bad=bad)
+    reads = functools.partial(spec.read, reading=reading)
+    source = PublishedSource(reads, path, split or next(iter(spec.splits), path.stem), bad=bad)
     for doubt in doubts(source.rows, boxes=spec.boxes and spec.kind != "format"):
         warnings.warn(f"{name} in {path}: {doubt}", stacklevel=3)
     return source

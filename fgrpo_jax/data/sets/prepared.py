@@ -42,7 +42,7 @@ OPTIONS = "group_size:1"  # as TFDS writes: each record is found without decompr
 
 def is_prepared(path: pathlib.Path) -> bool:
     """Whether `prepare` finished a set in this folder."""
-    return (path / INFO).is_file()
+    return (path / INFO).is_file() and (path / CARD).is_file()  # others, too, have a file of the first name
 
 
 def index_name(split: str) -> str:

@@ -17,6 +17,7 @@ from fgrpo_jax.data.sets import choices, fetch, prepared, shards
 from fgrpo_jax.data.sets.catalogue import SetSpec, find_set
 from fgrpo_jax.data.sets.doubts import doubts
 from fgrpo_jax.data.sets.published import gather
+from fgrpo_jax.data.sets.readers.files import Reading
 
 WORK = ".work"
 
@@ -79,7 +80,10 @@ def _usual(spec: SetSpec, folder: Path) -> Sequence[str]:
 
 def _split(args: argparse.Namespace, spec: SetSpec, folder: Path, name: str) -> Split:
     """Reads the rows of a split and cuts them into shards."""
-    rows, left_out = gather(spec.read(folder, name), bad=args.bad, what=f"{folder} ({name})")
+    reading = Reading(
+        {field: column for field, _, column in (text.partition("=") for text in args.column)}, args.images
+    )
+    rows, left_out = gather(spec.read(folder, name, reading), bad=args.bad, what=f"{folder} ({name})")
     settled = choices.settle([row.entry for row in rows], args.open_answers)
     kept = [
         dataclasses.replace(rows[place], example=settled.apply(rows[place].example, place)) for place in settled.places

@@ -255,8 +255,8 @@ _TAG = re.compile(r"<bbox>([^<>]{0,200})</bbox>")
 def _moved(text: str, request: Request, frame: str) -> str:
     """Text of the policy with its boxes (and points) in the judge's frame, boxes as [x1,y1,x2,y2] without tags."""
     dialect = request.parsed.dialect
-    text = _TAG.sub(lambda match: f"[{match[1].strip().strip('[]')}]", in_paper_notation(text, dialect))
-    return text_in(text, request.size, dialect=dialect, dst=frame) if request.size.processed_width else text
+    text = text_in(text, request.size, dialect=dialect, dst=frame) if request.size.processed_width else text
+    return _TAG.sub(lambda match: f"[{match[1].strip().strip('[]')}]", in_paper_notation(text, dialect))
 
 
 # ------------------------------------------------------------------------------------------------------ untrusted text

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fgrpo_jax.data import marks
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.sets.readers import records, tables, texts
 from fgrpo_jax.data.sets.readers.records import BadRow, Found, HeldImages, Images, Record
@@ -75,14 +76,18 @@ class Published:
                 pixels.append(read(encoded, name=name))
             except ValueError as error:
                 raise BadRow(self.place, str(error), kind="image that does not decode") from error
-        boxes = self.example.boxes
+        example, boxes = self.example, self.example.boxes
+        try:
+            question = marks.settle(example.question, example.options, count=len(pixels))
+        except ValueError as error:
+            raise BadRow(self.place, str(error), kind="marks and images differ") from error
         if boxes:
             if not pixels:
                 message = "'boxes' without 'images'; they are in pixels of the first image"
                 raise BadRow(self.place, message, kind="bad box")
             height, width = pixels[0].shape[:2]
             boxes = tuple(self._in_pixels(box, width=width, height=height) for box in boxes)
-        return dataclasses.replace(self.example, images=tuple(pixels), boxes=boxes)
+        return dataclasses.replace(example, images=tuple(pixels), question=question, boxes=boxes)
 
     def _in_pixels(self, box: Box, *, width: int, height: int) -> Box:
         x1, y1, x2, y2 = box

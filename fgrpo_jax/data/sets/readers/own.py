@@ -1,4 +1,4 @@
-"""What users bring: our JSON lines and Parquet, the TSV of VLMEvalKit, and NLVR as the Cornell group published it."""
+"""Two layouts as others publish them: the TSV of VLMEvalKit, and NLVR as the Cornell group has it."""
 
 from __future__ import annotations
 
@@ -6,125 +6,19 @@ import ast
 import base64
 import binascii
 import contextlib
-import dataclasses
-import difflib
 import functools
-import json
 import pathlib
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fgrpo_jax.data import marks
 from fgrpo_jax.data.sets.readers import layout, records, texts
-from fgrpo_jax.data.sets.readers.layout import Published, Rows, check_boxes, letter_or_bad, made, parquet_rows, parsed
+from fgrpo_jax.data.sets.readers.files import numbered
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, letter_or_bad, made, parsed
 from fgrpo_jax.data.sets.readers.records import FileImages, Finder, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.records import Box
-
-FIELDS = ("id", "images", "question", "options", "answer", "boxes", "source", "trace", "licence", "tags")
-
-
-# ------------------------------------------------------------------------------------------------- JSON lines, Parquet
-def read_jsonl(root: pathlib.Path, split: str) -> Rows:
-    """Our own format, one JSON object a line: `SPLIT.jsonl` in a folder, or the file itself.
-
-    id: text, unique in the file.
-    images: paths, relative to the file's folder.
-    question: text.
-    options: texts; absent or [] for an open question.
-    answer: text; with options, the letter or the exact text of the right one.
-    boxes: [[x1, y1, x2, y2], ...] in pixels of the first image as published; absent where there are none.
-    source: name of the data; the file's by default.
-    trace: reference response, for supervised training.
-    licence: of the example's data.
-    tags: {name: text} to group figures by.
-    """
-    file = root / f"{split}.jsonl" if root.is_dir() else root
-    return parsed(records.json_lines(file), _own)
-
-
-def read_parquet(root: pathlib.Path, split: str) -> Rows:
-    """The same fields as columns: `SPLIT.parquet`, `SPLIT-*.parquet`, also below `data/`.
-
-    `images` is a list of paths, of bytes, or of {bytes, path}; `tags` a map, a struct, or JSON text.
-    """
-    patterns = (f"{split}.parquet", f"{split}-*.parquet", f"data/{split}-*.parquet")
-    top = root if root.is_dir() else root.parent
-
-    def parse(record: Record) -> Sequence[Published]:
-        # A column is there for all rows, so null is how a row says that it has none.
-        fields = {key: value for key, value in record.fields.items() if value is not None}
-        return _own(dataclasses.replace(record, fields=fields), root=top)
-
-    return parquet_rows(root, *patterns, what="a set in our Parquet format", parse=parse)
-
-
-def _own(record: Record, *, root: pathlib.Path | None = None) -> Sequence[Published]:
-    for key in record.fields:
-        if key not in FIELDS:
-            near = difflib.get_close_matches(key, FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}" if near else f"the fields are {', '.join(FIELDS)}"
-            raise record.bad(f"unknown key {key!r}; {hint}", kind="unknown field")
-    name = record.require("id", str, "a text that is unique in the file")
-    options = record.texts("options") if record.fields.get("options") is not None else ()
-    images = _own_images(record, record.path.parent if root is None else root)
-    boxes = None
-    if record.fields.get("boxes") is not None:
-        boxes = check_boxes(record.take("boxes", list, "a list of [x1, y1, x2, y2]"), record)
-    if boxes and isinstance(images, FileImages) and not images.files:
-        raise record.bad("'boxes' without 'images'; they are in pixels of the first image", kind="bad box")
-    about = {
-        "question": record.require("question", str, "the question"),
-        "answer": _own_answer(record, options),
-        "source": record.take("source", str, "the name of the data", default=record.path.stem),
-        "trace": record.fields.get("trace") and record.take("trace", str, "a reference response"),
-        "licence": record.take("licence", str, "the licence of the data", default=""),
-    }
-    return [made(record, images, id=name, options=options, boxes=boxes, tags=_tags(record), **about)]
-
-
-def _own_images(record: Record, root: pathlib.Path) -> Images:
-    if record.cells is not None and "images" in record.cells:
-        return record.images("images")
-    files = []
-    for name in record.take("images", list, "a list of paths", default=[]):
-        if not isinstance(name, str):
-            raise record.bad(f"'images' names {name!r}; a path is expected", kind="field of a wrong type")
-        file = records.inside(root, name)
-        if file is None:
-            why = f"'images' names {name!r}, which leaves {root}; correct it"
-            raise record.bad(why, kind="image path outside the root")
-        if not file.is_file():
-            raise record.bad(f"'images' names {name!r}, which is not in {root}; correct it", kind="missing image")
-        files.append(file)
-    return FileImages(tuple(files))
-
-
-def _own_answer(record: Record, options: tuple[str, ...]) -> str:
-    answer = record.require("answer", str, "the right answer").strip()
-    if not answer:
-        raise record.bad("'answer' is empty; add the right answer or remove the line", kind="missing field")
-    if not options:
-        return answer
-    lettered = zip(LETTERS, options, strict=False)
-    found = [letter for letter, option in lettered if answer in (letter, option.strip())]
-    problem = "fits several" if found else "is none"
-    one = found[0] if len(found) == 1 else None
-    return letter_or_bad(one, record, answer=answer, options=options, problem=problem)
-
-
-def _tags(record: Record) -> dict[str, str]:
-    tags = record.fields.get("tags") or {}
-    if isinstance(tags, str):
-        try:
-            tags = json.loads(tags)
-        except json.JSONDecodeError as error:
-            why = f"'tags' is no JSON ({error}); give {{name: text}}"
-            raise record.bad(why, kind="field of a wrong type") from error
-    tags = dict(tags) if isinstance(tags, list) else tags  # Arrow gives a map as a list of pairs
-    if not isinstance(tags, Mapping) or any(not isinstance(value, str | None) for value in tags.values()):
-        raise record.bad(f"'tags' must map names to texts, got {tags!r:.100}", kind="field of a wrong type")
-    return {str(key): value for key, value in tags.items() if value is not None}
 
 
 # ---------------------------------------------------------------------------------------------------------- VLMEvalKit
@@ -144,17 +38,20 @@ def read_vlmevalkit(root: pathlib.Path, split: str) -> Rows:
 def _vlmevalkit(record: Record, *, finder: Finder, seen: dict[str, Images]) -> Sequence[Published]:
     fields = record.fields
     name, answer = record.text("index"), record.text("answer")
+    question = marks.protected(record.text("question"))
     if options := _tsv_options(record):
-        question, (options, answer) = texts.plain(record.text("question")), layout.chosen(record, answer, options)
+        options, answer = layout.chosen(record, answer, options)
     else:
-        question, options, answer = layout.asked(record, record.text("question"), answer=answer, sure=False)
+        question, options, answer = layout.asked(record, question, answer=answer, sure=False)
     seen[name] = images = _tsv_images(record, finder=finder, seen=seen)
     hint = fields.get("hint", "").strip()
     tags = {key: fields[key] for key in ("category", "l2-category", "split") if fields.get(key)}
+    asked = [marks.restored(texts.plain(marks.protected(text))) for text in (question, *options)]
+    (question, *shown), images = numbered(record, asked, images)
     question, name = f"{hint}\n{question}" if hint not in _NOTHING else question, f"{record.path.stem}-{name}"
     cell = fields.get("target_instances", "").strip()
     boxes = None if cell in (*_NOTHING, "None") else layout.instance_boxes(_listed(cell, record), record)
-    about = {"question": question, "options": options, "answer": answer, "boxes": boxes, "tags": tags}
+    about = {"question": question, "options": tuple(shown), "answer": answer, "boxes": boxes, "tags": tags}
     return [made(record, images, id=name, **about)]
 
 
@@ -184,9 +81,7 @@ def _tsv_images(record: Record, *, finder: Finder, seen: Mapping[str, Images]) -
     if not path:
         raise record.bad("neither 'image' nor 'image_path'; add one or remove the row", kind="missing image")
     names = []
-    for name in (
-        str(name).lstrip("/\\") for name in _listed(path, record)
-    ):  # '/data/1.png' is meant below the folder too
+    for name in (str(name).lstrip("/\\") for name in _listed(path, record)):  # '/data/1.png' lies below the folder too
         where = (f"images/{record.path.stem}/{name}", f"images/{name}", name)
         there = (w for w in where if (f := records.inside(record.path.parent, w)) is not None and f.is_file())
         names.append(next(there, name))

@@ -5,6 +5,7 @@ A record that cannot be read is yielded as a `BadRow`, so that whoever reads may
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
 import functools
@@ -79,13 +80,13 @@ class Record:
             raise self.bad(f"{key!r} must be {what}, got {shown}", kind="field of a wrong type")
         return value
 
-    def text(self, *keys: str) -> str:
-        """A required text, under the first of several names that is there."""
+    def text(self, *keys: str, strip: bool = True) -> str:
+        """A required text, under the first of several names that is there, without spaces around it if `strip`."""
         key = next((key for key in keys if key in self.fields), keys[0])
-        value = self.require(key, str, "a text").strip()
-        if not value:
+        value = self.require(key, str, "a text")
+        if not value.strip():
             raise self.bad(f"{key!r} is empty; fill it in or remove the {self.unit}", kind="missing field")
-        return value
+        return value.strip() if strip else value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A required list of texts, at most as many as there are letters."""
@@ -141,6 +142,7 @@ def json_lines(path: pathlib.Path) -> Found:
         raise ValueError(f"{path} does not exist; check data.path and the split's name")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if line.strip():
                 yield _json_line(path, number, line)
 
@@ -148,20 +150,29 @@ def json_lines(path: pathlib.Path) -> Found:
 def _json_line(path: pathlib.Path, number: int, line: bytes) -> Record | BadRow:
     place = f"{path}, line {number}"
     try:
-        fields = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        fields = json.loads(_decoded(line))
+    except json.JSONDecodeError as error:
         return BadRow(place, f"not JSON ({error}); one object a line is expected", kind="not JSON")
     if not isinstance(fields, dict):
         shown = line[:60].decode(errors="replace").strip()
         return BadRow(place, f"a JSON object is expected, got {shown}", kind="not JSON")
-    return Record(path, number, fields)
+    return whole(Record(path, number, fields))
+
+
+def json_file(path: pathlib.Path) -> Found:
+    """A file that holds one list of objects, or an object a line, as `.jsonl` always does."""
+    if path.suffix == ".jsonl":
+        return json_lines(path)
+    with path.open("rb") as file:
+        first = file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    return json_list(path) if first == b"[" else json_lines(path)
 
 
 def json_list(path: pathlib.Path) -> Found:
     """A file that holds one list of objects."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        rows = json.loads(_decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8)))
+    except json.JSONDecodeError as error:
         yield BadRow(str(path), f"not JSON ({error}); copy the file again", kind="not JSON")
         return
     if not isinstance(rows, list):
@@ -169,19 +180,35 @@ def json_list(path: pathlib.Path) -> Found:
         return
     for number, fields in enumerate(rows, start=1):
         record = Record(path, number, fields if isinstance(fields, dict) else {}, "row")
-        yield record if isinstance(fields, dict) else record.bad("an object is expected", kind="not JSON")
+        yield whole(record) if isinstance(fields, dict) else record.bad("an object is expected", kind="not JSON")
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a file; bytes that are no UTF-8 become surrogates, by which `whole` knows the row they stand in."""
+    return data.decode("utf-8", errors="surrogateescape")
+
+
+def whole(record: Record) -> Record | BadRow:
+    """The record, unless a text in it cannot be written: half of a character, or bytes that are no UTF-8."""
+    try:
+        json.dumps(record.fields, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        what = ascii(error.object[max(0, error.start - 20) : error.end])
+        why = f"text that is no Unicode, at {what}; save the file as UTF-8, or remove the {record.unit}"
+        return record.bad(why, kind="broken text")
+    return record
 
 
 def table(path: pathlib.Path, *, delimiter: str) -> Found:
     """A CSV or TSV file with a header line; cells are texts."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # cells hold whole images in base64
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
         rows = csv.reader(file, delimiter=delimiter)
         header = [name.strip() for name in next(rows, [])]
         for number, row in enumerate(rows, start=1):
             record = Record(path, number, dict(zip(header, row, strict=False)), "row")
             if len(row) == len(header):
-                yield record
+                yield whole(record)
             elif row:
                 yield record.bad(f"{len(row)} cells under a header of {len(header)}", kind="unreadable row")
 

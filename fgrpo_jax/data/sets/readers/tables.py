@@ -26,18 +26,23 @@ class ParquetTable:
 
     def __init__(self, path: pathlib.Path, root: pathlib.Path) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         self.path, self.root, self.stamp = path, root, stamp(path)
-        with pq.ParquetFile(path) as file:
-            self.light = [field.name for field in file.schema_arrow if not _holds_bytes(field.type)]
-            self.heavy = [field.name for field in file.schema_arrow if _holds_bytes(field.type)]
-            groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
-            self._starts = [sum(group.num_rows for group in groups[:at]) for at in range(len(groups) + 1)]
-            self._sizes = [_sizes(group) for group in groups]
+        schema, counts, self._sizes = self._outline()
+        self.light = [field.name for field in schema if not _holds_bytes(field.type)]
+        self.heavy = [field.name for field in schema if _holds_bytes(field.type)]
+        self._starts = [sum(counts[:at]) for at in range(len(counts) + 1)]
         self._errors = (pa.ArrowException, OSError, UnicodeDecodeError)
         self._cached: tuple[int, str, list[Any]] | None = None
         self._stream: _Stream | None = None
+
+    def _outline(self) -> tuple[Any, list[int], list[dict[str, int]]]:
+        """(schema, rows and bytes by column of each row group)"""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+            return file.schema_arrow, [group.num_rows for group in groups], [_sizes(group) for group in groups]
 
     def __getstate__(self) -> dict[str, Any]:  # workers read their own
         return {**self.__dict__, "_cached": None, "_stream": None}
@@ -106,6 +111,22 @@ class ParquetTable:
         return BadRow(place, why, kind="corrupt Parquet", count=last - first + 1)
 
 
+class ArrowTable(ParquetTable):
+    """One Arrow file, as `save_to_disk` of `datasets` writes it; its batches of rows are the row groups."""
+
+    def _outline(self) -> tuple[Any, list[int], list[dict[str, int]]]:
+        batches = self._read()
+        return batches[0].schema, [batch.num_rows for batch in batches], [{}] * len(batches)
+
+    def _group(self, group: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+        return self._read()[group].select(list(columns)).to_pylist()
+
+    def _read(self) -> list[Any]:
+        import pyarrow as pa
+
+        return list(pa.ipc.open_stream(pa.memory_map(str(self.path))))  # mapped, so only what is used is read
+
+
 class _Stream:
     """The rows of a column in a row group, forward."""
 
@@ -146,10 +167,11 @@ def parquet(paths: Sequence[pathlib.Path], root: pathlib.Path) -> Found:
 
     for path in paths:
         try:
-            opened = ParquetTable(path, root)
-        except (pa.ArrowException, OSError) as error:
+            opened = (ArrowTable if path.suffix == ".arrow" else ParquetTable)(path, root)
+        except (pa.ArrowException, OSError, IndexError) as error:
             reason = str(error).splitlines()[0]
-            yield BadRow(str(path), f"not a whole Parquet file ({reason}); fetch it again", kind="corrupt Parquet")
+            what = f"not a whole {path.suffix[1:].capitalize() or 'Parquet'} file"
+            yield BadRow(str(path), f"{what} ({reason}); fetch it again", kind="corrupt Parquet")
             continue
         yield from opened.records()
 
@@ -172,6 +194,7 @@ class CellImages:
     table: ParquetTable
     row: int
     column: str
+    optional: bool = False  # whether null is a row without images, and not one that lacks them
 
     def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
         place = f"{self.table.path}, row {self.row + 1}"
@@ -181,6 +204,8 @@ class CellImages:
             rows = bad.place.rpartition(", ")[2]
             raise BadRow(place, f"of {rows} {bad.reason}", kind=bad.kind) from bad
         values = value if isinstance(value, list) else [value]
+        if value is None and self.optional:
+            return []
         return [self._one(item, f"{self.column}[{at}]", place=place) for at, item in enumerate(values)]
 
     def stamp(self) -> str:
