@@ -116,7 +116,10 @@ class Learner:
             out = advantages.gdpo(task, values, mask, weights, **rules)
         else:
             out = advantages.combine(task, values, mask, lam, normalise_lambda=algorithm.normalise_lambda, **rules)
-        return out.replace(total=advantages.whiten_tokens(out.total, tokens)) if by_tokens else out
+        if not by_tokens:
+            return out
+        assert tokens is not None, "whitening over tokens needs their number"
+        return out.replace(total=advantages.whiten_tokens(out.total, tokens))
 
     def reward(self, signals: Signals) -> jax.Array:
         """[M, G], what the task advantage is made of: R_task, or a baseline's reward that holds the signals."""

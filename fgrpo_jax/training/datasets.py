@@ -14,8 +14,8 @@ from fgrpo_jax.data.sets import mix
 from fgrpo_jax.data.sets.catalogue import SetSource, open_set
 from fgrpo_jax.data.sets.choices import SettledSource
 from fgrpo_jax.data.sets.mix import Member, MixSource
-from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.files import Reading
+from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sources import First, Source
 from fgrpo_jax.reading.formulas import is_latex, require_math
 

@@ -7,6 +7,7 @@ import base64
 import binascii
 import contextlib
 import functools
+import json
 import pathlib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ from typing import Any
 from fgrpo_jax.data import marks
 from fgrpo_jax.data.sets.readers import layout, records, texts
 from fgrpo_jax.data.sets.readers.files import numbered
-from fgrpo_jax.data.sets.readers.layout import Published, Rows, letter_or_bad, made, parsed
-from fgrpo_jax.data.sets.readers.records import FileImages, Finder, HeldImages, Images, Record
+from fgrpo_jax.data.sets.readers.layout import Published, Rows, made, parsed
+from fgrpo_jax.data.sets.readers.records import Finder, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.records import Box
 
