@@ -3,7 +3,7 @@
     python tools/check.py main           in a quarter of an hour on two cores
     python tools/check.py main --full    first the long runs, whose figures `main` reads from docs/checks/main.json
     python tools/check.py house          the tree itself: sizes, circles, an installation, how fast the commands answer
-    python tools/check.py AREA           rollouts, learner, signals, data, weights: each some quarter of an hour
+    python tools/check.py AREA           rollouts, learner, signals, data, files, weights: each some quarter of an hour
 
 Each line is {"check": …, "value": …, "bound": …, "ok": …}. The exit code is 0 when all of them hold, 1 when any does
 not or could not be tried (`"ok": null`, with the reason as its value; --skip=GROUP leaves a group out on purpose).
@@ -24,7 +24,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is claimed is claimed of CPU; before jax is imported below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from checks import areas, data, house, learner, readme_run, rollouts, runs, signals, weights
+from checks import areas, data, files, house, learner, readme_run, rollouts, runs, signals, weights
 from checks import main as main_area
 from checks.record import Check, exit_code, holds
 
@@ -38,6 +38,7 @@ AREAS = {
     "rollouts": rollouts,
     "signals": signals,
     "data": data,
+    "files": files,
     "weights": weights,
 }
 """Name → module with `GROUPS` (checks/areas.py)."""

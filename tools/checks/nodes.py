@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import collections
 import dataclasses
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -48,6 +49,12 @@ class Nodes:
         outcomes = run(there, context.scratch / f"{self.group}.xml") if there else {}
         for claim, names in self.rows.items():
             yield verdict(f"{self.group}/{claim}", names.split(), outcomes)
+
+
+def tables(area: str) -> Mapping[str, tuple[Nodes]]:
+    """The groups of an area that tables.toml describes."""
+    described = tomllib.loads(Path(__file__).with_name("tables.toml").read_text(encoding="utf-8"))[area]
+    return {group: (Nodes(group, rows),) for group, rows in described.items()}
 
 
 def exists(node: str) -> bool:
