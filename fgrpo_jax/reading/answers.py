@@ -32,7 +32,7 @@ _NOUN = (
 _IS = r"(?:is|would\sbe|must\sbe|should\sbe|est|es|ist|è|é)"
 # What declares: 'the answer (to that) is', 'answer:', 'I choose', and a box.
 _CUE = re.compile(
-    rf"(?:\b{_NOUN}[\"']?(?:\s[^.:;=?!\n]{{1,60}}?)??\s{{0,3}}(?::|=|(?<=\s){_IS}\b\s?:?)|"
+    rf"(?:\b{_NOUN}[\"']?(?:\s[^.:;=?!\n]{{1,60}}?)??\s{{0,3}}(?::|=|- |(?<=\s){_IS}\b\s?:?)|"
     r"\banswer(?=\s{1,3}\(?[A-Za-z]\b\)?\s*(?:[.\n]|$))|"
     r"\b(?:choose|chose|pick|select|go(?:ing)? with|opt for|settle on)\b|"
     r"(?:正确)?答案\s?(?:是|为|選|选|:)*|(?:应该|故|我)?(?:选择|選擇|选|選)(?![项項])\s?:?|(?:正解|答え)\s?は|"
@@ -41,7 +41,7 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 # What may stand before a label, and behind it: a verb by which 'A' is no article.
-_NAMING = re.compile(r"(?:\b(?:option|choice|letter|answer)s?|选项|選項|選択肢)\s{0,2}[\"'(\[]{0,2}$", re.IGNORECASE)
+_NAMING = re.compile(r"(?:\b(?:option|choice|letter|answer)s?|选项|選項|選択肢) {0,2}[\"'(\[]{0,2}$", re.IGNORECASE)
 _LABEL = re.compile(rf"(?<!{_W})(?<![\w]['.])([A-Za-z])(?!{_W}|['+#]\w?|-\w)")
 _CLAUSE = re.compile(r"\n|[.!?](?=\s|$)")
 _VERBS = re.compile(
@@ -56,7 +56,7 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"^[\"')\]]{0,2}\s(?:is|are|was|would be|looks|seems|can be)\s(?:also |clearly |therefore )?"
+    r"^[\"')\]]{0,2}\s(?:is|are|was|would be|looks|seems|can be)\s(?:also |both |clearly |therefore )?"
     r"(?:wrong|incorrect|not|false|impossible|ruled out|excluded|eliminated|out)\b|"
     r"^[\"')\]]{0,2}\s(?:is|are|was|does|do|can|could|would)(?:n't|\s?not)\b|"
     r"^[\"')\]]{0,2}\s?(?:不对|错|不正确|是错|不是|ではなく|ではない|じゃない)",
@@ -156,7 +156,7 @@ def _by_value(whole: str, options: Sequence[str]) -> int | None:
     if quantity(whole) is not None:
         equal = [index for index, option in enumerate(options) if same_quantity(whole, option)]
         return equal[0] if len(equal) == 1 else None
-    answer = yes_or_no(whole)
+    answer = None if _CUE.search(whole) or _TURN.search(whole) else yes_or_no(whole)
     meant = [index for index, option in enumerate(options) if answer and yes_or_no(option) == answer]
     return meant[0] if len(meant) == 1 and len(options) == 2 else None
 
