@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import policies
+import pytest
 import runs
 
 from fgrpo_jax import train
@@ -17,6 +18,7 @@ STEPS = 2
 FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "model__lora__rank": 4}
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters_stopped_and_resumed_is_the_same(tiny_hf: Path, tmp_path: Path) -> None:
     with runs.quick() as patch:
         patch.setattr(stages, "score", runs.earning(stages.score))

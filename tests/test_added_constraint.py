@@ -73,6 +73,7 @@ def partly_earning(score: Any) -> Any:
     return rewarded
 
 
+@pytest.mark.slow
 def test_the_fourth_constraint_is_measured_and_moves(whole: Path) -> None:
     found = read_rows(whole / "metrics.jsonl")
     for row in found:

@@ -64,6 +64,7 @@ def test_a_line_a_prompt_in_order(answered: Path):
     assert [path.name for path in answered.parent.iterdir()] == ["out.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_in_other_batches(
     answered: Path, tiny_hf: Path, pictures: Path, tmp_path: Path, monkeypatch
 ):

@@ -151,6 +151,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert our_meta.data == their_meta.data
 
 
+@pytest.mark.slow
 def test_what_stays_dead_after_the_last_round_is_counted_and_the_run_goes_on(
     tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_the_prompt_is_one_bare_user_turn(folder):
     assert "system\nBe brief.<|im_end|>" in told.text and "Be brief." not in plain.text
 
 
+@pytest.mark.slow
 def test_an_answer_is_begun_and_ended_as_asked(folder, capsys):
     """Greedy from a prefill; a stop sequence that the answer holds cuts it there, and not before --min_new_tokens."""
     flags = ["--prompt=What?", "--prefill=The red", "--temperature=0", "--max_new_tokens=12", "--json"]

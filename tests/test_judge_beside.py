@@ -67,6 +67,7 @@ def encoded(folder: Path) -> list[Any]:
     return [encode(example)[1] for example in EXAMPLES]
 
 
+@pytest.mark.slow
 def test_it_judges_once_and_a_second_start_asks_nothing(
     folder: Path, encoded: list[Any], tmp_path: Path, monkeypatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_failures_are_masks_and_too_many_stop_the_run(tmp_path: Path) -> None:
     assert len(repeated) < len(asked(good)), "steps that trained on the same verdicts ask nothing"
 
 
+@pytest.mark.slow
 def test_overlapped_judging_trains_the_same(tmp_path: Path) -> None:
     """Two parts a step judged beside the rollout, under a slow judge and an instant one; and without any cache."""
     told = []

@@ -67,6 +67,7 @@ def plain(judge: Judge, prompts: list[Any]) -> np.ndarray:
     return np.asarray(jax.jit(last, compiler_options=policies.QUICK)(judge.params, batch))
 
 
+@pytest.mark.slow
 def test_choices_equal_those_of_transformers(folder: Path) -> None:
     pytest.importorskip("torch")
     found = verdicts.compare(folder, compiler_options=policies.QUICK)
@@ -87,6 +88,7 @@ def test_shared_beginnings_give_what_plain_rows_do(judge: Judge, prompts: list[A
     np.testing.assert_allclose(again.logps[::-1], found.logps, atol=1e-5)  # equal prompts may change places
 
 
+@pytest.mark.slow
 def test_over_eight_devices(judge: Judge, prompts: list[Any], plain: np.ndarray) -> None:
     """Two ways of data, two of weights that are whole while sampling, two of heads; the layout of the sampler."""
     mesh = meshes.make_mesh(2, 2, 2)

@@ -29,6 +29,7 @@ def off_by(kit: Kit, shift: np.ndarray) -> Any:
     return kit.rollouts.replace(logps=logps)
 
 
+@pytest.mark.slow
 def test_overlong_mask_entropy_bonus_and_importance_weights(kit: Kit) -> None:
     """All at once, each in the hand-made sum; truncated rollouts count in the groups and not in the loss."""
     learner = kit.variant(**PLAIN, overlong="mask", entropy_coef=COEF, importance_cap=CAP)
@@ -98,6 +99,7 @@ def away(kit: Kit) -> Any:
     return jax.tree.map(lambda x: x * 1.02, kit.learner.reference(kit.params()))
 
 
+@pytest.mark.slow
 def test_kl_in_the_reward_is_taken_off_before_the_group_is_normalised(kit: Kit) -> None:
     learner = kit.variant(**PLAIN | {"kl_coef": BETA}, kl_in="reward", kl_estimator="k1")
     _, metrics, logps = kit.run(learner, SIGNALS, lam=LAM, reference=away(kit))

@@ -16,6 +16,7 @@ from fgrpo_jax.model.qwen2_5_vl import Model
 WHOLE = pytest.param({"updates": 2, "kl_coef": 0.01}, id="reference and two updates", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [pytest.param({"updates": 1, "kl_coef": 0.0}, id="smallest"), WHOLE])
 def test_no_wide_buffer_and_no_growth_with_the_vocabulary(settings: dict[str, Any]) -> None:
     """Beyond a tenth, and but for buffers that are as large as a parameter."""
@@ -53,6 +54,7 @@ def test_a_chunk_of_logits_has_constant_room() -> None:
         assert vocab * vocabulary.rows(vocab) <= vocabulary.ROOM < vocab * (vocabulary.rows(vocab) + 1)
 
 
+@pytest.mark.slow
 def test_each_remat_policy_keeps_less_than_the_one_before() -> None:
     """Temporary bytes of a backward pass of 8 layers: everything kept, products kept, inputs of layers kept."""
     base = memory.model(vocab=512)

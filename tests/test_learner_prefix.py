@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import policies
+import pytest
 
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
@@ -39,6 +40,7 @@ def mixed_prompts(processor: Processor) -> Any:
     return collate(encoded, buckets=Buckets(prompt=(96,), patches=(64,)), pad_id=processor.pad_id)
 
 
+@pytest.mark.slow
 def test_shared_prefix_is_the_repeated_computation_on_mixed_images(tiny_hf: Path) -> None:
     """Log-probs and the gradient of every weight, tower included."""
     processor = Processor.load(tiny_hf)

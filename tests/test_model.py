@@ -198,6 +198,7 @@ def repeated_loss(model, params, prompts):
     return jnp.sum(jnp.where(mask.reshape(M * G, T)[:, 1:], logps, 0.0))
 
 
+@pytest.mark.slow
 def test_shared_prefix_equals_the_repeated_prompt():
     """Loss and the gradient of every weight, tower included; with and without rematerialisation."""
     prompts = prompt_batch(M, S)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 
 import jax
 import numpy as np
@@ -185,6 +186,7 @@ class Faulty(Counting):
         if index == self.bad:
             raise BadRow("train.jsonl, line 4", "image x.png does not decode; replace it", kind="broken image")
         if index == -self.bad:
+            time.sleep(1.0)  # a queue whose writer dies within a write is waited on for ever
             os._exit(9)
         return super().__getitem__(index)
 

@@ -450,6 +450,7 @@ def quick() -> Iterator[None]:
 FIELDS: dict[str, Any] = {"eval__examples": 0, "log__tensorboard": False, "num_steps": 2, "optim__schedule": "constant"}
 
 
+@pytest.mark.slow
 def test_a_run_learns_with_them_and_goes_on_where_it_stopped(quick: None, tiny_hf: Path, tmp_path: Path) -> None:
     code, _, err = runs.run(train, tmp_path / "whole", tiny_hf, **FIELDS)
     assert code == 0, err
@@ -465,6 +466,7 @@ def test_a_run_learns_with_them_and_goes_on_where_it_stopped(quick: None, tiny_h
     assert {"brevity"} <= saved[0]["rollouts"][0].keys()
 
 
+@pytest.mark.slow
 def test_a_function_that_breaks_ends_the_run_with_one_line(
     quick: None, tiny_hf: Path, tmp_path: Path, monkeypatch
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_repetition_penalty_counts_prompt_and_rollout():
 
 
 # ---------------------------------------------------------------------------------------------------------- compaction
+@pytest.mark.slow
 def test_compaction_changes_nothing():
     """32 rows end one after the other: the batch shrinks down to the smallest size, and every output stays."""
     params, prompts = table(eos=1.5), batch(FIRSTS)

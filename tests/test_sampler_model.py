@@ -148,6 +148,7 @@ def test_layers_one_by_one_and_cache_by_blocks_draw_the_same(unrolled, block, mo
     np.testing.assert_allclose(drawn.logps, draw().logps, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_unrolled_layers_compact_alike():
     settings = {"group_size": 4, "eos_ids": tuple(range(1, 60)), "check_every": 1, "max_new_tokens": 12}
     one = draw(make(**settings))

@@ -144,6 +144,7 @@ def test_two_processes_stopped_anywhere_see_every_example_once(encoder, group, s
     assert seen == interrupted(encoder, [], group=group)
 
 
+@pytest.mark.slow
 def test_worker_processes_go_on_where_a_thread_stopped(encoder):
     seen = interrupted(encoder, [8], group=2, workers=(0, 2))
     assert seen == interrupted(encoder, [], group=2)

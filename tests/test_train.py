@@ -169,6 +169,7 @@ def test_a_finished_run_started_again_changes_nothing(whole: tuple[Path, str], t
     equal_runs(tiny_hf, whole[0], workdir)
 
 
+@pytest.mark.slow
 def test_a_refreshed_reference_is_the_policy_of_its_step_and_survives_a_restart(
     whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def run(made: Learner, steps: int = 2) -> tuple[Any, Any, Any]:
     return state, reference, metrics
 
 
+@pytest.mark.slow
 def test_adapters_move_their_kernels_by_a_low_rank_and_nothing_else() -> None:
     state, reference, metrics = run(learner(lora=lora()))
     before, after = (optimizer.flatten(params) for params in (tiny_params(), state.params))
@@ -226,6 +227,7 @@ def test_frozen_stages_are_counted_from_the_first(stages: int) -> None:
     assert learner(freeze=("visual/patch_embed/**",), lora=lora())._frozen_stages == 3
 
 
+@pytest.mark.slow
 def test_what_frozen_stages_give_is_computed_once_and_changes_nothing() -> None:
     """The encoder frozen, the projector trained: the same step as with every stage run in every pass."""
     shared = learner(freeze=FREEZE[2])

@@ -170,6 +170,7 @@ def test_folders_that_are_no_video_are_named(tmp_path: Path) -> None:
         images.read_frames(folder)
 
 
+@pytest.mark.slow
 def test_generate_takes_videos(tiny_hf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     film = write_frames(tmp_path / "film", frames(3, 56, 84))
     flags = [f"--hf={tiny_hf}", "--prompt=What moves?", f"--video={film}", "--max_new_tokens=2", "--temperature=0"]

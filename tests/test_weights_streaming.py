@@ -211,6 +211,7 @@ def test_a_checkpoint_does_not_stay_in_the_page_cache(saved: Path, tmp_path: Pat
     assert all("params" in str(path) for path in let_go)
 
 
+@pytest.mark.slow
 def test_arrays_of_a_training_run_are_read_in_parts(tmp_path: Path):
     """A checkpoint in whole, compressed chunks, saved from a mesh: what `train` leaves."""
     shardings = meshes.shardings(MODEL.specs, meshes.make_mesh(2, 2, 2))
