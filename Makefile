@@ -38,7 +38,8 @@ test-slow: $(VENV)/.ready-test  ## the tests marked slow: mutations, long runs
 
 smoke: $(VENV)/.ready-run  ## two steps of training, to see that the machine can do it at all
 	$(BIN)/python -m fgrpo_jax.train --config=configs/tiny.py --workdir=runs/smoke --overwrite \
-	  --config.num_steps=2 --config.eval.examples=8 --config.data.prompts_per_step=8
+	  --config.num_steps=2 --config.eval.examples=8 --config.data.prompts_per_step=8 \
+	  --config.rollout.batch_prompts=8 --config.algorithm.micro_batch_prompts=4
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

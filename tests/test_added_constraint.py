@@ -89,6 +89,7 @@ def test_the_fourth_constraint_is_measured_and_moves(whole: Path) -> None:
     assert saved[0]["rollouts"][0]["response_length"] == saved[0]["rollouts"][0]["tokens"]
 
 
+@pytest.mark.slow
 def test_truncated_sampling_is_corrected_for_and_seen_in_the_metrics(whole: Path) -> None:
     """Weights are the probability of the kept set, between top_p and 1; the guard on log-probs lets them pass."""
     for row in read_rows(whole / "metrics.jsonl"):

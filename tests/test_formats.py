@@ -127,6 +127,23 @@ def test_answers_may_be_numbers_places_and_tagged(answer: Any, options: Any, rig
     assert example.answer == right
 
 
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("The shape is red, so the answer is A.", "A"),
+        ("**B**", "B"),
+        ("It has three corners.", "It has three corners."),  # none of the options: an open question that holds labels
+    ],
+)
+def test_what_an_assistant_says_is_read_where_the_options_stand_in_the_question(
+    said: str, right: str, tmp_path: Path
+) -> None:
+    """Turns as hiyouga/LLaMA-Factory has them (data/mllm_demo.json)."""
+    turns = [{"role": "user", "content": "Is it red?\nA. yes\nB. no"}, {"role": "assistant", "content": said}]
+    (example,) = one(tmp_path, [{"messages": turns, "images": []}])
+    assert example.answer == right and bool(example.options) == (right in "AB")
+
+
 # --------------------------------------------------------------------------------------------------------------- marks
 @pytest.mark.parametrize(
     ("question", "order", "said"),

@@ -74,6 +74,7 @@ def test_choices_equal_those_of_transformers(folder: Path) -> None:
     assert found.differing == 0 and found.error < 1e-3 and min(found.counts) >= 5, found
 
 
+@pytest.mark.slow
 def test_shared_beginnings_give_what_plain_rows_do(judge: Judge, prompts: list[Any], plain: np.ndarray) -> None:
     scorer = judge.scorer()
     found = scorer.choose(prompts, VERDICTS)

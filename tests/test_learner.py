@@ -263,6 +263,7 @@ def same(a: Any, b: Any) -> None:
 
 
 # ----------------------------------------------------------------------------------------- the split of work is no part
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_number_of_micro_batches_changes_nothing(kit: Kit, count: int) -> None:
     """Two for the whole step, four for the small program."""

@@ -35,6 +35,7 @@ def decoding(model, window: int):
     return memory.temp_size_in_bytes, memory.alias_size_in_bytes, size(batch.rows.cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [MODEL, UNROLLED], ids=["scanned", "unrolled"])
 def test_a_growing_cache_costs_the_decode_program_nothing_else(model):
     """Temporary memory grows by less than a tenth of what the cache grows by; the cache itself is donated."""
@@ -43,6 +44,7 @@ def test_a_growing_cache_costs_the_decode_program_nothing_else(model):
     assert alias >= cache
 
 
+@pytest.mark.slow
 def test_more_rollouts_do_not_multiply_the_prefix():
     """Peak memory grows with M·prefix + B·suffix: eight times the rollouts, and the growth is below one more prefix."""
 

@@ -244,6 +244,7 @@ def questions(tmp_path: Path) -> tuple[Path, list[dict[str, Any]]]:
     return tmp_path / "data", runs.write_questions(tmp_path / "data", count=16)
 
 
+@pytest.mark.slow
 def test_our_own_format_trains(questions: tuple[Path, Any], tiny_hf: Path, tmp_path: Path) -> None:
     """What the next tests break works when it is whole; and under the rules it is said what these leave open."""
     fields = {**JSONL, "judge__backend": "rules", "data__path": questions[0]}

@@ -158,6 +158,7 @@ def test_the_gradient_of_adapters_is_that_of_the_sum() -> None:
     assert not np.any(grads[f"{path}/a"]) and not np.any(grads["text/layers/attn/q/kernel/b"])
 
 
+@pytest.mark.slow
 def test_an_export_of_adapters_loads_in_transformers_with_our_logits(tmp_path: Path) -> None:
     """Merged: no tensor is missing or unknown, and the logits are those of the state."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")

@@ -69,5 +69,7 @@ class First(Part):
 
     def __init__(self, source: Source, size: int) -> None:
         if size > len(source):
-            raise ValueError(f"{size} examples were asked of a source that holds {len(source)}; ask for fewer")
+            raise ValueError(
+                f"{size} examples were asked of a source that holds {len(source)}; ask for fewer (config.eval.examples)"
+            )
         super().__init__(source, range(size))

@@ -23,6 +23,7 @@ from fgrpo_jax.data.sets.readers import records, tables, texts
 from fgrpo_jax.data.sets.readers.layout import Published, Rows, check_boxes, letter_or_bad, made, parsed
 from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
+from fgrpo_jax.reading.answers import choose
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -312,6 +313,8 @@ def _settled(record: Record, question: str, field: _Field, answer: str | int) ->
     if not options:
         return question, (), str(answer)
     letter = _letter(record, options, answer)
+    if letter is None and given is None and (read := choose(str(answer), options)) is not None:
+        letter = LETTERS[read]  # a sentence, as assistants answer
     if letter is None and given is None and texts.letter(str(answer), LETTERS) is None:
         return question, (), str(answer)  # an open question that happens to hold labels
     return asked, options, letter_or_bad(letter, record, answer=str(answer), options=options, problem="is none")
