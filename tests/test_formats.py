@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import runs
 
+import runs
 from fgrpo_jax import filter as filtering
 from fgrpo_jax import sft, train
+from fgrpo_jax.config.sections import CONSTRAINT_NAMES
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sets.readers.files import Reading
@@ -25,6 +26,7 @@ from fgrpo_jax.evaluation import prompts_file
 from fgrpo_jax.records import Example
 
 TWO: dict[str, Any] = {"num_steps": 2, "eval__examples": 2, "eval__batch_prompts": 2, "judge__backend": "none"}
+TWO |= {f"constraints__{name}__enabled": False for name in CONSTRAINT_NAMES}  # no judge, and not all have boxes
 
 
 def opened(folder: Path, name: str, split: str = "train") -> list[Example]:

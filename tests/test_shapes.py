@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import runs
 from shapes import SHAPES
 
+import runs
 from fgrpo_jax import command, prepare, train
+from fgrpo_jax.config.sections import CONSTRAINT_NAMES
 from fgrpo_jax.data import sources
 from fgrpo_jax.data.sets import fetch
 from fgrpo_jax.data.sets.catalogue import open_set
@@ -71,6 +72,7 @@ ONE_BY_ONE: dict[str, Any] = {
     "data__buckets__prompt": (384,),
     "data__buckets__patches": (128,),
 }
+ONE_BY_ONE |= {f"constraints__{name}__enabled": False for name in CONSTRAINT_NAMES}  # no judge, and not all have boxes
 
 
 @pytest.mark.slow
