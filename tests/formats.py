@@ -95,6 +95,14 @@ def trl(folder: Path, split: str) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
 
 
+def index(folder: Path, split: str, file: str, tags: dict[str, str], columns: dict[str, str]) -> None:
+    """An entry of hiyouga/LLaMA-Factory's data/dataset_info.json."""
+    info = folder / "dataset_info.json"
+    known = json.loads(info.read_text()) if info.is_file() else {}
+    about = {"file_name": file, "formatting": "sharegpt", "tags": tags, "columns": columns}
+    info.write_text(json.dumps(known | {split: about}))
+
+
 def llama_factory(folder: Path, split: str) -> None:
     """hiyouga/LLaMA-Factory, data/mllm_demo.json with its entry in data/dataset_info.json: two exchanges a row."""
     rows = []
@@ -104,11 +112,8 @@ def llama_factory(folder: Path, split: str) -> None:
         turns = [{"content": text, "role": role} for text, role in zip(said, ["user", "assistant"] * 2, strict=True)]
         rows.append({"messages": turns, "images": [f"mllm_demo_data/{i}.jpg"]})
     (folder / f"mllm_{split}.json").write_text(json.dumps(rows, indent=2))
-    info = folder / "dataset_info.json"
-    known = json.loads(info.read_text()) if info.is_file() else {}
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-    about = {"file_name": f"mllm_{split}.json", "formatting": "sharegpt", "tags": tags}
-    info.write_text(json.dumps(known | {split: about | {"columns": {"messages": "messages", "images": "images"}}}))
+    index(folder, split, f"mllm_{split}.json", tags, {"messages": "messages", "images": "images"})
 
 
 def sharegpt(folder: Path, split: str) -> None:
@@ -119,11 +124,8 @@ def sharegpt(folder: Path, split: str) -> None:
         turns = [{"who": "asker", "says": f"<image>Count {i}."}, {"who": "bot", "says": "<answer>3</answer>"}]
         rows.append({"talk": turns, "pics": [str((folder / f"{i}.png").absolute())]})
     (folder / f"{split}_file.json").write_text(json.dumps(rows))
-    info = folder / "dataset_info.json"
-    known = json.loads(info.read_text()) if info.is_file() else {}
     tags = {"role_tag": "who", "content_tag": "says", "user_tag": "asker", "assistant_tag": "bot"}
-    about = {"file_name": f"{split}_file.json", "formatting": "sharegpt", "tags": tags}
-    info.write_text(json.dumps(known | {split: about | {"columns": {"messages": "talk", "images": "pics"}}}))
+    index(folder, split, f"{split}_file.json", tags, {"messages": "talk", "images": "pics"})
 
 
 def alpaca(folder: Path, split: str) -> None:

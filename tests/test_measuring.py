@@ -104,7 +104,15 @@ TAKEN = {
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_some_example_has_is_taken(name: str) -> None:
     fields, source = TAKEN[name]
-    require_measured(config(**fields), source)
+    checked = config(**fields)
+    try:
+        require_measured(checked, source)
+    except ValueError as error:
+        pytest.fail(f"refused: {error}")
+    without = [one for one in source if one is not source[-1]]  # what the last one alone allows, the others do not
+    if without and checked.active_constraints:
+        with pytest.raises(ValueError, match="applies to none"):
+            require_measured(checked, without)
 
 
 def test_no_image_is_decoded_and_nothing_is_read_beyond_what_suffices() -> None:

@@ -62,6 +62,8 @@ def test_what_is_no_path_may_look_like_an_address() -> None:
     texts = {"prompt": "https://host says?", "system": "a://b", "stop": ["c://"], "prefill": "d://"}
     server = {"judge": {"server": {"url": "http://localhost:8000/v1"}}}
     command._require_local({**texts, "config": server, "workdir": Path("C:/runs"), "hf": "owner/name@main"}, "--")
+    with pytest.raises(ValueError, match="prompts=.*is no path of this machine"):
+        command._require_local({**texts, "prompts": Path("gs://b/c")}, "--")
 
 
 # ---------------------------------------------------------------------------------------------------------------- '..'
