@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import small_tokenizer as tokenizers
+from checks.nlvr import their_inputs
 from folders import two_templates
 from PIL import Image
 from policies import SMALL_TEXT
@@ -207,13 +208,11 @@ def test_greedy_tokens_equal_those_of_transformers(folder):
     ours = jax.device_get(sampler.sample(params, batch, seed=0, purpose="eval", step=0))
     theirs = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "hf", dtype=torch.float32)
     for row, prompt in enumerate(prompts):
-        inputs = {"input_ids": torch.tensor(prompt.tokens[None].astype(np.int64))}
+        image = {}
         if prompt.grids:
             pixels = [batch.vision.patches[row, i, : t * h * w] for i, (t, h, w) in enumerate(prompt.grids)]
-            inputs["pixel_values"] = torch.tensor(np.concatenate(pixels))
-            inputs["image_grid_thw"] = torch.tensor(prompt.grids)
-            # Without this transformers 5 falls back to text positions and its greedy tokens change.
-            inputs["mm_token_type_ids"] = torch.tensor((prompt.image_index >= 0).astype(np.int64)[None])
+            image = {"pixel_values": torch.tensor(np.concatenate(pixels)), "image_grid_thw": torch.tensor(prompt.grids)}
+        inputs = their_inputs(prompt, image, model.config.image_token_id)
         out = theirs.generate(
             **inputs,
             max_new_tokens=24,

@@ -16,9 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import runs
+from checks.nlvr import their_inputs
 from PIL import Image
 
+import runs
 from fgrpo_jax import command, convert, evaluate, export, generate, sft, train
 from fgrpo_jax import filter as sift
 from fgrpo_jax.data.buckets import Buckets
@@ -153,12 +154,11 @@ def test_greedy_tokens_equal_those_of_transformers(folder: Path, processor: Proc
     theirs = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     special = set()
     for row, prompt in enumerate(prompts):
-        inputs = {"input_ids": torch.tensor(prompt.tokens[None].astype(np.int64))}
+        image = {}
         if prompt.grids:
             pixels = [batch.vision.patches[row, i, : t * h * w] for i, (t, h, w) in enumerate(prompt.grids)]
-            inputs["pixel_values"] = torch.tensor(np.concatenate(pixels))
-            inputs["image_grid_thw"] = torch.tensor(prompt.grids)
-            inputs["mm_token_type_ids"] = torch.tensor((prompt.image_index >= 0).astype(np.int64)[None])
+            image = {"pixel_values": torch.tensor(np.concatenate(pixels)), "image_grid_thw": torch.tensor(prompt.grids)}
+        inputs = their_inputs(prompt, image, model.config.image_token_id)
         asked = {"max_new_tokens": 32, "do_sample": False, "repetition_penalty": 1.0, "pad_token_id": processor.pad_id}
         asked |= {"suppress_tokens": [151655, 151656], "eos_token_id": list(processor.eos_ids)}
         out = theirs.generate(**inputs, **asked)[0, len(prompt.tokens) :].tolist()
