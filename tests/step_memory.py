@@ -67,7 +67,8 @@ def compiled(vocab: int, *, updates: int, **settings: Any) -> Any:
     rollouts = precompile.abstract_rollouts(PROMPTS, GROUP, COMPLETION, split)
     signals = precompile.abstract_signals(3, PROMPTS, GROUP, mesh)
     reference = jax.eval_shape(learner.reference, params)
-    return learner.step.lower(state, jax.tree.map(place, reference), prompts, rollouts, signals).compile()
+    lowered = learner.step.lower(state, jax.tree.map(place, reference), prompts, rollouts, signals)
+    return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": True})  # as users' programs are
 
 
 # --------------------------------------------------------------------------------------------------- shapes in the text
