@@ -1,7 +1,7 @@
 """Set before jax is imported: eight CPU devices, so that meshes can be tested anywhere, and no look at the network.
 
-Programs here are compiled for longer than they run: without XLA's fusion emitters for CPU a step of the learner compiles
-in a third of the time. What the demo and the benchmarks run is compiled as XLA does by itself.
+Programs here are compiled for longer than they run: without XLA's fusion emitters for CPU a step of the learner is
+compiled in a third of the time. What the demo and the benchmarks run is compiled as XLA does by itself.
 """
 
 import os
