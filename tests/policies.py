@@ -42,6 +42,9 @@ SMALL_TEXT: dict[str, Any] = {
 QUICK = {"xla_backend_optimization_level": 0}
 """Compiler options for programs that are compiled for longer than they run."""
 
+USERS = {"xla_cpu_use_fusion_emitters": True}
+"""Compiler options where bits or buffers of users' programs are held: tests are compiled without (conftest.py)."""
+
 SMALL: dict[str, Any] = {
     "num_steps": 4,
     "data.prompts_per_step": 8,

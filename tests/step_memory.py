@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import policies
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Shape
@@ -68,7 +69,7 @@ def compiled(vocab: int, *, updates: int, **settings: Any) -> Any:
     signals = precompile.abstract_signals(3, PROMPTS, GROUP, mesh)
     reference = jax.eval_shape(learner.reference, params)
     lowered = learner.step.lower(state, jax.tree.map(place, reference), prompts, rollouts, signals)
-    return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": True})  # as users' programs are
+    return lowered.compile(compiler_options=policies.USERS)
 
 
 # --------------------------------------------------------------------------------------------------- shapes in the text

@@ -235,7 +235,10 @@ def test_direction_flips_both_the_multiplier_and_the_advantage(kit: Kit) -> None
 
 # ------------------------------------------------------------------------------------------------------ λ = 0 is GRPO
 def test_without_constraints_in_force_the_step_is_grpos(kit: Kit, tiny_hf: Path) -> None:
-    """λ ≡ 0 gives GRPO-T: the advantages bit for bit, the parameters but for how two programs may fuse."""
+    """λ ≡ 0 gives GRPO-T: the advantages bit for bit, the gradient but for how two programs may fuse.
+
+    Adam's moments stand for the gradient: its update of a parameter whose gradient is near zero is mostly noise.
+    """
     config = policies.config(tiny_hf, algorithm__aggregation="grpo")
     assert [(c.lr, c.init) for c in setup.learner(config, kit.policy).config.constraints] == [(0, 0)] * C
     none = SIGNALS.replace(values=SIGNALS.values[:0], mask=SIGNALS.mask[:0])
@@ -244,17 +247,13 @@ def test_without_constraints_in_force_the_step_is_grpos(kit: Kit, tiny_hf: Path)
     assert b.lam.shape == (0,)
     np.testing.assert_array_equal(a_metrics["advantage/share"], [1, 0, 0, 0])
     np.testing.assert_allclose(a_metrics["optim/grad_norm"], b_metrics["optim/grad_norm"], rtol=1e-6)
-    close(a.params, b.params, atol=1e-6)
+    for x, y in zip(jax.tree.leaves(a.opt_state), jax.tree.leaves(b.opt_state), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * np.abs(y).max())
     zero = jnp.zeros(C)
     bits = [advantages.combine(s.task, s.values, s.mask, lam).total for s, lam in ((SIGNALS, zero), (none, zero[:0]))]
     np.testing.assert_array_equal(*map(np.asarray, bits))
     compiled = jax.jit(lambda s, lam: advantages.combine(s.task, s.values, s.mask, lam).total)
     np.testing.assert_array_equal(np.asarray(compiled(SIGNALS, zero)), np.asarray(compiled(none, zero[:0])))
-
-
-def close(a: Any, b: Any, *, atol: float) -> None:
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, atol=atol, rtol=0, err_msg=jax.tree_util.keystr(path))
 
 
 def same(a: Any, b: Any) -> None:
