@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
+DTYPES = ("bfloat16", "float16", "float32")
+"""Of weights in files, and of computation with them."""
+
 NO_PLACES = ("prompt", "system", "stop", "prefill", "url")  # flags and fields that may begin like an address
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fgrpo_jax import command
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import read_frames
@@ -32,8 +33,6 @@ from fgrpo_jax.weights import importer
 
 SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "min_new_tokens")
 """Flags with the names of fields of `Sampling`."""
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 UNROLLED_BYTES = 2**30
 """Weights at most this large are copied out of their stacks before the decode loop, on CPU (`Model.unrolled`)."""
@@ -104,7 +103,7 @@ def checkpoint_dtype(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for section in (config, config.get("text_config") or {}):
         for key in ("dtype", "torch_dtype"):
-            if section.get(key) in DTYPES:
+            if section.get(key) in command.DTYPES:
                 return section[key]
     return "float32"
 

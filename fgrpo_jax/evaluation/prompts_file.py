@@ -176,10 +176,6 @@ class Answers:
         write_json(self._header, self.settings)
         return len(resume_rows(self.part))
 
-    def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Adds answers, on the disk when it returns."""
-        append_rows(self.part, rows)
-
     def finish(self) -> None:
         """OUT.part becomes OUT, at once."""
         self.part.replace(self.out)
@@ -217,7 +213,7 @@ def ask_all(
             )
             drawn = draw(prompts)
             rows = [{"id": q.id, "prompt": q.prompt, "samples": samples(drawn, index)} for index, q in enumerate(part)]
-            answers.append(rows)
+            append_rows(answers.part, rows)
             tokens, seconds = tokens + drawn.tokens, seconds + drawn.seconds
             bar.update(len(part))
             bar.set_postfix({"tokens/s": f"{tokens / seconds:.0f}"})

@@ -147,14 +147,11 @@ def _finished(
     waiting: dict[concurrent.futures.Future[Mapping[str, Any]], Job], when: str
 ) -> Iterator[tuple[Job, Mapping[str, Any]]]:
     for future in concurrent.futures.wait(waiting, return_when=when).done:
-        yield waiting.pop(future), _result(future)
-
-
-def _result(future: concurrent.futures.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
-    try:
-        return future.result()
-    except BadRow as bad:  # made anew, so that it counts as raised here: a mistake in the data, not in the program
-        raise BadRow(bad.place, bad.reason, kind=bad.kind, count=bad.count) from bad
+        try:
+            note = future.result()
+        except BadRow as bad:  # made anew, so that it counts as raised here: a mistake in the data, not in the program
+            raise BadRow(bad.place, bad.reason, kind=bad.kind, count=bad.count) from bad
+        yield waiting.pop(future), note
 
 
 def _record(row: Published) -> tuple[bytes, dict[str, Any]]:
