@@ -26,7 +26,7 @@ from fgrpo_jax.fgrpo.optimizer import Rule, partition
 from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.model.qwen2_5_vl import Model, unrolls
 from fgrpo_jax.reading.dialects import find_dialect
 from fgrpo_jax.rewards.custom import CustomRewards
 from fgrpo_jax.rewards.score import RewardConfig
@@ -119,7 +119,7 @@ def policy(config: Config) -> Policy:
         ModelConfig.load(folder),
         compute_dtype=jnp.dtype(config.model.compute_dtype),
         remat=config.model.remat,
-        unrolled=jax.default_backend() == "cpu",
+        unrolled=unrolls(mesh),
         mesh=mesh,
     )
     return Policy(folder, model, Processor.load(folder), mesh)
