@@ -17,7 +17,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.model import layers, vocabulary
+from fgrpo_jax.model import decode_kernel, layers, vocabulary
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
 from fgrpo_jax.model.text import KV, Embedding, Places, TextModel, Unrolled, windows
@@ -61,6 +61,7 @@ class Model:
     compute_dtype: Any = jnp.float32  # of activations; weights are cast to it where they are used
     remat: layers.Remat = "none"  # what the backward pass recomputes instead of keeping it
     unrolled: bool = False
+    decode_kernel: bool = False  # unrolled layers attend by `decode_kernel` while decoding
     mesh: Mesh | None = None  # over whose batch axes prompts are split; None: one device, or the compiler decides
 
     @classmethod
@@ -179,9 +180,10 @@ class Model:
         if window is None:
             chunks = (cache,) if isinstance(cache, KV) else cache[0]
             window = sum(chunk.v.shape[-2] for chunk in chunks)
-        return text.decode(
-            x, t, positions, prefix=prefix, prefix_mask=prefix_mask, cache=cache, window=window, places=places
-        )
+        known: dict[str, Any] = {"prefix": prefix, "prefix_mask": prefix_mask, "cache": cache, "places": places}
+        if self.decode_kernel:
+            known["turned"] = functools.partial(decode_kernel.attend, mesh=self.mesh)
+        return text.decode(x, t, positions, window=window, **known)
 
     def reads(self, params: Params) -> Any:
         """bool of every leaf: whether a decode step reads it as it is, and not by way of `apart`; nor the tower."""

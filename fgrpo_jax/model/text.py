@@ -33,6 +33,9 @@ from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 """(q [..., T, N, H], k and v [..., T, K, H], all rotated) -> (mixed [..., T, N, H], whatever the caller keeps)."""
 
+Turned = Callable[..., Part]
+"""`attend_turned`, or a kernel that does the same."""
+
 WINDOW = 256
 """Columns of the suffix cache that a decode step reads at least, or all of a shorter one (`windows`)."""
 
@@ -242,6 +245,7 @@ class TextModel(nnx.Module):
         cache: Any,
         window: int,
         places: Places | None = None,
+        turned: Turned = attend_turned,
     ) -> tuple[jax.Array, Any]:
         """One token a rollout: x [M, G, D] into column `column` of the cache -> (hidden [M, G, D], cache).
 
@@ -255,23 +259,26 @@ class TextModel(nnx.Module):
             [M·G, K, H, T] and v [M·G, K, T, H]. Columns 0 to `column` hold tokens, this one's included.
           window: columns to read, one of `windows`; `column` is one of those by which it is longer than the one before.
           places: where the rows stand when they are not those of [M, G] in order.
+          turned: how an unrolled layer attends.
         """
         rotation = self._once(positions, column) if isinstance(prefix, Unrolled) else self.rotation(positions)
 
         def over_prefix(q: jax.Array, shared: KV) -> Part:
             """Queries [M, T, K, Q, H] over the prefixes of a layer."""
             if isinstance(prefix, Unrolled):
-                return attend_turned(q, shared.k, shared.v, key_mask=prefix_mask)
+                return turned(q, shared.k, shared.v, key_mask=prefix_mask)
             return attend(q, shared.k, shared.v, key_mask=prefix_mask, block=shared.k.shape[1])
 
         def attention(cache: Any, index: jax.Array | None, shared: KV) -> Attend:
             """Over layer `index` of the cache (None: over the chunks of one layer) and its prefix; keeps the cache."""
 
             def both(q, k, v):
+                if index is None:
+                    q, k, v = jax.lax.platform_dependent(q, k, v, cpu=lambda *x: x, default=_once_written)
                 q = self._groups(q)
                 rows = q.reshape(-1, 1, *q.shape[2:])
                 if index is None:
-                    ours, new = _over_chunks(rows, cache, k, v, column=column, window=window)
+                    ours, new = _over_chunks(rows, cache, k, v, column=column, window=window, turned=turned)
                 else:
                     ours, new = _over_layer(rows, cache, k, v, layer=index, column=column, window=window)
                 if places is None:
@@ -314,8 +321,14 @@ def windows(length: int) -> tuple[int, ...]:
     return (*ends[:-1], length)
 
 
+def _once_written(*rows: jax.Array) -> tuple[jax.Array, ...]:
+    """Queries, keys and values as results in memory: a GPU would sum the parts of their product anew for each use."""
+    return jax.lax.optimization_barrier(rows)
+
+
 def _over_chunks(
-    q: jax.Array, chunks: tuple[KV, ...], k: jax.Array, v: jax.Array, *, column: jax.Array, window: int
+    q: jax.Array, chunks: tuple[KV, ...], k: jax.Array, v: jax.Array, *, column: jax.Array, window: int,
+    turned: Turned,
 ) -> tuple[list[Part], tuple[KV, ...]]:
     """Attention of q [B, 1, K, Q, H], B = M·G, over the chunks of one layer's cache that lie within the window.
 
@@ -329,8 +342,8 @@ def _over_chunks(
     at = column - ends[last]
     new = KV(_write_row(chunks[last].k, k, at, axis=3), _write_row(chunks[last].v, v, at, axis=2))
     written = jnp.arange(new.v.shape[-2])[None] <= at
-    parts = [attend_turned(q, *full, key_mask=None) for full in ((c.k, c.v) for c in chunks[:last])]
-    return [*parts, attend_turned(q, new.k, new.v, key_mask=written)], (*chunks[:last], new, *chunks[last + 1 :])
+    parts = [turned(q, full.k, full.v, key_mask=None) for full in chunks[:last]]
+    return [*parts, turned(q, new.k, new.v, key_mask=written)], (*chunks[:last], new, *chunks[last + 1 :])
 
 
 def _over_layer(

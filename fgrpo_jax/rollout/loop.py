@@ -128,8 +128,7 @@ class Decoder:
         with jax.named_scope("draw"):
             scores = self.distribution.scores(logits, index=rows.t, seen=rows.seen)
             random = 0.0 if self.distribution.greedy else noise.gumbel(rows.keys, rows.t, scores.shape[-1])
-            token = jax.lax.platform_dependent(scores + random, cpu=_first_best, default=_best)
-            logp = _log_prob(scores, token)
+            token, logp = jax.lax.platform_dependent(scores, scores + random, cpu=_in_plain_passes, default=_in_one_pass)
         alive = ~rows.done
         token = jnp.where(alive, token, self.pad_id)
         ends = jnp.isin(token, jnp.asarray(self.distribution.eos_ids, jnp.int32))
@@ -160,27 +159,41 @@ def last_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
 
 
-def _log_prob(scores: jax.Array, token: jax.Array) -> jax.Array:
-    """Log-prob of token [...] under softmax of scores [..., V], of which no second array as large is made."""
-    top = jnp.max(scores, axis=-1)
-    taken = jnp.take_along_axis(scores, token[..., None], axis=-1)[..., 0]
-    return (taken - top) - jnp.log(jnp.sum(jnp.exp(scores - top[..., None]), axis=-1))
+def _in_plain_passes(scores: jax.Array, noisy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(index int32 [...] of the largest of noisy [..., V], its log-prob under softmax of scores [..., V]).
 
-
-def _best(scores: jax.Array) -> jax.Array:
-    """int32 [...]: first index of the largest of scores [..., V]."""
-    return jnp.argmax(scores, axis=-1).astype(jnp.int32)
-
-
-def _first_best(scores: jax.Array) -> jax.Array:
-    """int32 [...]: first index of the largest of scores [..., V]; V - 1 where one is NaN.
-
-    As `_best`, in two plain reductions: XLA on CPU runs one that carries value and index a number at a time, and the
-    logarithms of the noise, which it fuses into it, along: five times as long.
+    The index is as of `argmax`, in two plain reductions: XLA on CPU runs one that carries value and index a number at a
+    time, and the logarithms of the noise, which it fuses into it, along: five times as long. V - 1 where one is NaN.
     """
-    last = scores.shape[-1] - 1
+    last = noisy.shape[-1] - 1
     index = jnp.arange(last + 1, dtype=jnp.int32)
-    return jnp.min(jnp.where(scores == jnp.max(scores, axis=-1, keepdims=True), index, last), axis=-1)
+    token = jnp.min(jnp.where(noisy == jnp.max(noisy, axis=-1, keepdims=True), index, last), axis=-1)
+    top = jnp.max(scores, axis=-1)
+    return token, _taken(scores, token) - top - jnp.log(jnp.sum(jnp.exp(scores - top[..., None]), axis=-1))
+
+
+def _in_one_pass(scores: jax.Array, noisy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same in one reduction, which reads the logits once; the noise is made where it is compared."""
+    index = jax.lax.broadcasted_iota(jnp.int32, noisy.shape, noisy.ndim - 1)
+
+    def both(one: Any, other: Any) -> Any:
+        (a, i, x, m), (b, j, y, n) = one, other  # best and its index; largest score and sum of exponentials below it
+        first = (a > b) | ((a == b) & (i < j))
+        top = jnp.maximum(x, y)
+        finite = jnp.where(top == -jnp.inf, 0.0, top)
+        total = m * jnp.exp(x - finite) + n * jnp.exp(y - finite)
+        return jnp.where(first, a, b), jnp.where(first, i, j), top, total
+
+    worst = jnp.asarray(-jnp.inf, scores.dtype)
+    start = (worst, jnp.asarray(noisy.shape[-1] - 1, jnp.int32), worst, jnp.zeros((), scores.dtype))
+    numbers = (noisy, index, scores, jnp.ones_like(scores))
+    _, token, top, total = jax.lax.reduce(numbers, start, both, (noisy.ndim - 1,))
+    return token, _taken(scores, token) - top - jnp.log(total)
+
+
+def _taken(scores: jax.Array, token: jax.Array) -> jax.Array:
+    """The scores [..., V] of tokens [...]."""
+    return jnp.take_along_axis(scores, token[..., None], axis=-1)[..., 0]
 
 
 def _write(buffer: jax.Array, column: jax.Array, t: jax.Array) -> jax.Array:

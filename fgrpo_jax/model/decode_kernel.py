@@ -1,0 +1,142 @@
+"""Attention of a decode step as one kernel for NVIDIA GPUs (Triton, by way of Pallas): `attend_turned` without scores.
+
+As products and a softmax of XLA a layer writes its scores to memory, reads them twice and writes and reads what comes of
+them. Here a block of columns is scored, weighed and added up where it is: keys and values are read, and nothing else
+that grows with their number. Blocks in which nobody sees a column are not read.
+
+Letters: B batch, T queries, S columns, K kv heads, Q = heads per kv head, H head_dim, R = Q·T.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.model.attention import Part, attend_turned, merge
+
+COLUMNS = 64
+"""Columns a block."""
+
+PROGRAMS = 128
+"""As many as a GPU has multiprocessors, about: fewer heads than this share the columns of each between two programs."""
+
+TOLERANCE = 0.02
+"""Largest difference from `attend_turned` that passes, as a share of the largest number: bfloat16 keeps 8 bits."""
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    key_mask: jax.Array | None,
+    mesh: Mesh | None = None,
+    interpret: bool = False,
+) -> Part:
+    """As `attend_turned`: q [B, T, K, Q, H] over keys [B, K, H, S] and values [B, K, S, H]; all in 16 bits, H a power of 2.
+
+    Args:
+      key_mask: bool [B, S], or [1, S] for all; None where all are seen.
+      mesh: over which B, and K where it divides it, are split: the compiler does not split a kernel.
+      interpret: run it as jax operations, anywhere and slowly: for tests.
+    """
+    mask = jnp.ones((1, k.shape[-1]), bool) if key_mask is None else key_mask
+    local = functools.partial(_attend, interpret=interpret)
+    if mesh is None or mesh.size == 1:
+        return Part(*local(q, k, v, mask))
+    tensor = meshes.MESH_AXES[2]
+    if k.shape[1] % mesh.shape[tensor]:
+        return attend_turned(q, k, v, key_mask=key_mask)
+    rows = PartitionSpec(meshes.BATCH_AXES, tensor)
+    of_q = PartitionSpec(meshes.BATCH_AXES, None, tensor)
+    of_mask = PartitionSpec(meshes.BATCH_AXES if mask.shape[0] > 1 else None)
+    split = jax.shard_map(
+        local, mesh=mesh, in_specs=(of_q, rows, rows, of_mask), out_specs=(of_q, rows), check_vma=False
+    )
+    return Part(*split(q, k, v, mask))
+
+
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, interpret: bool) -> Any:
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
+    b, t, heads, group, width = q.shape
+    size, rows = k.shape[-1], group * t
+    splits = 2 if b * heads < PROGRAMS and size % (2 * COLUMNS) == 0 else 1
+    q = jnp.moveaxis(q, 1, 3).reshape(b, heads, rows, width)
+    # The blocks that hold a column that is seen: [B or 1, 2], first and one behind the last.
+    seen = jnp.stack([jnp.argmax(mask, axis=1), size - jnp.argmax(mask[:, ::-1], axis=1)], axis=1)
+    seen = jnp.where(mask.any(axis=1, keepdims=True), seen, 0).astype(jnp.int32)
+    of: Any = lambda *sizes: pl.BlockSpec((None, None, *sizes), lambda i, j, _: (i, j, 0, 0))  # noqa: E731
+    shared: Any = lambda n: pl.BlockSpec((None, n), lambda i, *_: (i if mask.shape[0] > 1 else 0, 0))  # noqa: E731
+    out, lse = pl.pallas_call(
+        functools.partial(_kernel, scale=width**-0.5, span=size // splits),
+        grid=(b, heads, splits),
+        in_specs=[of(rows, width), of(width, size), of(size, width), shared(size), shared(2)],
+        out_specs=[
+            pl.BlockSpec((None, None, None, rows, width), lambda i, j, s: (s, i, j, 0, 0)),
+            pl.BlockSpec((None, None, None, rows), lambda i, j, s: (s, i, j, 0)),
+        ],
+        out_shape=[
+            jax.ShapeDtypeStruct((splits, b, heads, rows, width), q.dtype),
+            jax.ShapeDtypeStruct((splits, b, heads, rows), jnp.float32),
+        ],
+        compiler_params=triton.CompilerParams(num_warps=4, num_stages=3),
+        interpret=interpret,
+        name="decode_attention",
+    )(q, k, v, mask, seen)
+    return _whole(out.reshape(splits, b, heads, group, t, width), lse.reshape(splits, b, heads, group, t))
+
+
+def _whole(out: jax.Array, lse: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(out [B, T, K, Q, H], lse [B, K, Q, T]) of parts of the columns, [splits, B, K, Q, T, ...]."""
+    parts = [Part(jnp.moveaxis(o, 3, 1), x) for o, x in zip(out, lse, strict=True)]
+    if len(parts) == 1:
+        return tuple(parts[0])
+    top = jnp.max(lse, axis=0)
+    total = jnp.sum(jnp.exp(lse - jnp.where(jnp.isneginf(top), 0.0, top)), axis=0)
+    return merge(*parts), jnp.where(total == 0.0, -jnp.inf, top + jnp.log(jnp.where(total == 0.0, 1.0, total)))
+
+
+def _kernel(q_ref: Any, k_ref: Any, v_ref: Any, mask_ref: Any, seen_ref: Any, out_ref: Any, lse_ref: Any, *, scale: float, span: int):  # noqa: E501
+    """One head of one batch entry: q [R, H] over columns `span` times the last grid index and on."""
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
+    (rows, width), start = q_ref.shape, pl.program_id(2) * span
+    padded = max(16, pl.next_power_of_2(rows))  # what the tensor cores take
+    row, column = jnp.arange(padded), jnp.arange(width)
+    real = jnp.broadcast_to((row < rows)[:, None], (padded, width))
+    q = triton.load(q_ref.at[row[:, None], column[None]], mask=real, other=0.0)
+
+    def block(number: jax.Array, state: Any) -> Any:
+        out, top, total = state
+        at = number * COLUMNS + jnp.arange(COLUMNS)
+        inside = (at >= start) & (at < start + span)
+        held = jnp.broadcast_to(inside[None], (width, COLUMNS))
+        k = triton.load(k_ref.at[column[:, None], at[None]], mask=held, other=0.0)
+        v = triton.load(v_ref.at[at[:, None], column[None]], mask=held.T, other=0.0)
+        seen = inside & triton.load(mask_ref.at[at], mask=inside, other=False)
+        scores = jnp.dot(q, k, preferred_element_type=jnp.float32) * scale
+        scores = jnp.where(seen[None, :], scores, -jnp.inf)
+        largest = jnp.maximum(top, jnp.max(scores, axis=1))
+        finite = jnp.where(largest == -jnp.inf, 0.0, largest)
+        p, shrink = jnp.exp(scores - finite[:, None]), jnp.exp(top - finite)
+        add = jnp.dot(p.astype(v.dtype), v, preferred_element_type=jnp.float32)
+        return out * shrink[:, None] + add, largest, total * shrink + jnp.sum(p, axis=1)
+
+    empty = jnp.full((padded,), -jnp.inf, jnp.float32)
+    first, behind = jnp.maximum(seen_ref[0], start), jnp.minimum(seen_ref[1], start + span)
+    state = jnp.zeros((padded, width), jnp.float32), empty, jnp.zeros_like(empty)
+    out, top, total = jax.lax.fori_loop(first // COLUMNS, (behind + COLUMNS - 1) // COLUMNS, block, state)
+    safe = jnp.where(total == 0.0, 1.0, total)
+    lse = jnp.where(total == 0.0, -jnp.inf, top + jnp.log(safe))
+    triton.store(out_ref.at[row[:, None], column[None]], (out / safe[:, None]).astype(out_ref.dtype), mask=real)
+    triton.store(lse_ref.at[row], lse, mask=row < rows)
