@@ -4,7 +4,7 @@ As products and a softmax of XLA a layer writes its scores to memory, reads them
 them. Here a block of columns is scored, weighed and added up where it is: keys and values are read, and nothing else
 that grows with their number. Blocks in which nobody sees a column are not read.
 
-Letters: B batch, T queries, S columns, K kv heads, Q = heads per kv head, H head_dim, R = Q·T.
+Letters: B batch, T queries, S columns, K kv heads, Q = heads per kv head, H head_dim.
 """
 
 from __future__ import annotations
@@ -68,9 +68,8 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, interp
     from jax.experimental.pallas import triton
 
     b, t, heads, group, width = q.shape
-    size, rows = k.shape[-1], group * t
+    size = k.shape[-1]
     splits = 2 if b * heads < PROGRAMS and size % (2 * COLUMNS) == 0 else 1
-    q = jnp.moveaxis(q, 1, 3).reshape(b, heads, rows, width)
     # The blocks that hold a column that is seen: [B or 1, 2], first and one behind the last.
     seen = jnp.stack([jnp.argmax(mask, axis=1), size - jnp.argmax(mask[:, ::-1], axis=1)], axis=1)
     seen = jnp.where(mask.any(axis=1, keepdims=True), seen, 0).astype(jnp.int32)
@@ -79,42 +78,56 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, interp
     out, lse = pl.pallas_call(
         functools.partial(_kernel, scale=width**-0.5, span=size // splits),
         grid=(b, heads, splits),
-        in_specs=[of(rows, width), of(width, size), of(size, width), shared(size), shared(2)],
+        in_specs=[
+            pl.BlockSpec((None, t, None, group, width), lambda i, j, _: (i, 0, j, 0, 0)),
+            *(of(width, size), of(size, width), shared(size), shared(2)),
+        ],
         out_specs=[
-            pl.BlockSpec((None, None, None, rows, width), lambda i, j, s: (s, i, j, 0, 0)),
-            pl.BlockSpec((None, None, None, rows), lambda i, j, s: (s, i, j, 0)),
+            pl.BlockSpec((None, None, t, None, group, width), lambda i, j, s: (s, i, 0, j, 0, 0)),
+            pl.BlockSpec((None, None, None, group, t), lambda i, j, s: (s, i, j, 0, 0)),
         ],
         out_shape=[
-            jax.ShapeDtypeStruct((splits, b, heads, rows, width), q.dtype),
-            jax.ShapeDtypeStruct((splits, b, heads, rows), jnp.float32),
+            jax.ShapeDtypeStruct((splits, b, t, heads, group, width), q.dtype),
+            jax.ShapeDtypeStruct((splits, b, heads, group, t), jnp.float32),
         ],
         compiler_params=triton.CompilerParams(num_warps=4, num_stages=3),
         interpret=interpret,
         name="decode_attention",
     )(q, k, v, mask, seen)
-    return _whole(out.reshape(splits, b, heads, group, t, width), lse.reshape(splits, b, heads, group, t))
+    return (out[0], lse[0]) if splits == 1 else _whole(out, lse)
 
 
 def _whole(out: jax.Array, lse: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(out [B, T, K, Q, H], lse [B, K, Q, T]) of parts of the columns, [splits, B, K, Q, T, ...]."""
-    parts = [Part(jnp.moveaxis(o, 3, 1), x) for o, x in zip(out, lse, strict=True)]
-    if len(parts) == 1:
-        return tuple(parts[0])
+    """(out [B, T, K, Q, H], lse [B, K, Q, T]) of parts of the columns, [splits, ...] of each."""
+    parts = [Part(*part) for part in zip(out, lse, strict=True)]
     top = jnp.max(lse, axis=0)
     total = jnp.sum(jnp.exp(lse - jnp.where(jnp.isneginf(top), 0.0, top)), axis=0)
     return merge(*parts), jnp.where(total == 0.0, -jnp.inf, top + jnp.log(jnp.where(total == 0.0, 1.0, total)))
 
 
-def _kernel(q_ref: Any, k_ref: Any, v_ref: Any, mask_ref: Any, seen_ref: Any, out_ref: Any, lse_ref: Any, *, scale: float, span: int):  # noqa: E501
-    """One head of one batch entry: q [R, H] over columns `span` times the last grid index and on."""
+def _kernel(
+    q_ref: Any,
+    k_ref: Any,
+    v_ref: Any,
+    mask_ref: Any,
+    seen_ref: Any,
+    out_ref: Any,
+    lse_ref: Any,
+    *,
+    scale: float,
+    span: int,
+):  # noqa: E501
+    """One head of one batch entry: q [T, Q, H] over columns `span` times the last grid index and on."""
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
-    (rows, width), start = q_ref.shape, pl.program_id(2) * span
-    padded = max(16, pl.next_power_of_2(rows))  # what the tensor cores take
-    row, column = jnp.arange(padded), jnp.arange(width)
-    real = jnp.broadcast_to((row < rows)[:, None], (padded, width))
-    q = triton.load(q_ref.at[row[:, None], column[None]], mask=real, other=0.0)
+    (t, group, width), start = q_ref.shape, pl.program_id(2) * span
+    rows = max(16, pl.next_power_of_2(t * group))  # what the tensor cores take
+    row, column = jnp.arange(rows), jnp.arange(width)
+    real = row < t * group
+    at_q = row[:, None] // group, row[:, None] % group, column[None]
+    filled = jnp.broadcast_to(real[:, None], (rows, width))
+    q = triton.load(q_ref.at[at_q], mask=filled, other=0.0)
 
     def block(number: jax.Array, state: Any) -> Any:
         out, top, total = state
@@ -132,11 +145,11 @@ def _kernel(q_ref: Any, k_ref: Any, v_ref: Any, mask_ref: Any, seen_ref: Any, ou
         add = jnp.dot(p.astype(v.dtype), v, preferred_element_type=jnp.float32)
         return out * shrink[:, None] + add, largest, total * shrink + jnp.sum(p, axis=1)
 
-    empty = jnp.full((padded,), -jnp.inf, jnp.float32)
+    empty = jnp.full((rows,), -jnp.inf, jnp.float32)
     first, behind = jnp.maximum(seen_ref[0], start), jnp.minimum(seen_ref[1], start + span)
-    state = jnp.zeros((padded, width), jnp.float32), empty, jnp.zeros_like(empty)
+    state = jnp.zeros((rows, width), jnp.float32), empty, jnp.zeros_like(empty)
     out, top, total = jax.lax.fori_loop(first // COLUMNS, (behind + COLUMNS - 1) // COLUMNS, block, state)
     safe = jnp.where(total == 0.0, 1.0, total)
     lse = jnp.where(total == 0.0, -jnp.inf, top + jnp.log(safe))
-    triton.store(out_ref.at[row[:, None], column[None]], (out / safe[:, None]).astype(out_ref.dtype), mask=real)
-    triton.store(lse_ref.at[row], lse, mask=row < rows)
+    triton.store(out_ref.at[at_q], (out / safe[:, None]).astype(out_ref.dtype), mask=filled)
+    triton.store(lse_ref.at[row % group, row // group], lse, mask=real)

@@ -103,13 +103,24 @@ class Layer(nnx.Module):
         hidden = Axes((config.intermediate_size,), ("mlp",))
         self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=False, gain=gain)
 
-    def __call__(self, x: jax.Array, rotation: Rotation, attention: Attend) -> tuple[jax.Array, Any]:
-        """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps)."""
+    def __call__(
+        self,
+        x: jax.Array,
+        rotation: Rotation,
+        attention: Attend,
+        *,
+        between: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps).
+
+        `between`: done to x after attention, when the MLP is still to come.
+        """
         with jax.named_scope("attention"):
             normed = self.input_norm(x)
             q, k = rotate(self.attn.q(normed), rotation), rotate(self.attn.k(normed), rotation)
             mixed, kept = attention(q, k, self.attn.v(normed))
             x = layers.keep(x + self.attn.o(mixed))
+            x = x if between is None else between(x)
         with jax.named_scope("mlp"):
             return x + self.mlp(self.post_norm(x)), kept
 
@@ -274,7 +285,7 @@ class TextModel(nnx.Module):
 
             def both(q, k, v):
                 if index is None:
-                    q, k, v = jax.lax.platform_dependent(q, k, v, cpu=lambda *x: x, default=_once_written)
+                    q, k, v = _written_once(q, k, v)
                 q = self._groups(q)
                 rows = q.reshape(-1, 1, *q.shape[2:])
                 if index is None:
@@ -301,7 +312,7 @@ class TextModel(nnx.Module):
                 caches = []
                 for weights, shared, one in zip(prefix.layers, prefix.prefix, cache, strict=True):
                     layer = nnx.merge(graph, layers.fill(state, weights))
-                    x, one = layer(x, rotation, attention(one, None, shared))
+                    x, one = layer(x, rotation, attention(one, None, shared), between=lambda x: _written_once(x)[0])
                     caches.append(one)
                 return self.norm(x), tuple(caches)
             numbers = jnp.arange(self.config.num_layers)
@@ -321,13 +332,19 @@ def windows(length: int) -> tuple[int, ...]:
     return (*ends[:-1], length)
 
 
-def _once_written(*rows: jax.Array) -> tuple[jax.Array, ...]:
-    """Queries, keys and values as results in memory: a GPU would sum the parts of their product anew for each use."""
-    return jax.lax.optimization_barrier(rows)
+def _written_once(*results: jax.Array) -> tuple[jax.Array, ...]:
+    """What stands in memory before it is used: XLA on GPU would add the parts of a product up anew for each use."""
+    return jax.lax.platform_dependent(*results, cpu=lambda *x: x, default=lambda *x: jax.lax.optimization_barrier(x))
 
 
 def _over_chunks(
-    q: jax.Array, chunks: tuple[KV, ...], k: jax.Array, v: jax.Array, *, column: jax.Array, window: int,
+    q: jax.Array,
+    chunks: tuple[KV, ...],
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    column: jax.Array,
+    window: int,
     turned: Turned,
 ) -> tuple[list[Part], tuple[KV, ...]]:
     """Attention of q [B, 1, K, Q, H], B = M·G, over the chunks of one layer's cache that lie within the window.

@@ -128,7 +128,9 @@ class Decoder:
         with jax.named_scope("draw"):
             scores = self.distribution.scores(logits, index=rows.t, seen=rows.seen)
             random = 0.0 if self.distribution.greedy else noise.gumbel(rows.keys, rows.t, scores.shape[-1])
-            token, logp = jax.lax.platform_dependent(scores, scores + random, cpu=_in_plain_passes, default=_in_one_pass)
+            token, logp = jax.lax.platform_dependent(
+                scores, scores + random, cpu=_in_plain_passes, default=_in_one_pass
+            )
         alive = ~rows.done
         token = jnp.where(alive, token, self.pad_id)
         ends = jnp.isin(token, jnp.asarray(self.distribution.eos_ids, jnp.int32))

@@ -29,8 +29,11 @@ from fgrpo_jax.rollout.noise import key_words
 from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.rollout.stopping import StopTable
 
-GPU_OPTIONS: dict[str, Any] = {}
-"""XLA options for GPU."""
+GPU_OPTIONS: dict[str, Any] = {
+    "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+}
+"""XLA options for one GPU: what may be in a CUDA graph. XLA's own choice leaves loops out, and the host launches a graph
+and a kernel for each token; with them the whole decode loop is one graph. Graphs with collectives were seen to hang."""
 
 
 class Sampler:
@@ -88,7 +91,7 @@ class Sampler:
         self.mesh = mesh
         self.lay_out = Layout(model, param_shardings)
         self.compact = settings.compact
-        own = GPU_OPTIONS if meshes.platform(mesh) == "gpu" else {}
+        own = GPU_OPTIONS if meshes.platform(mesh) == "gpu" and (mesh is None or mesh.size == 1) else {}
         self.compiler_options = own | (compiler_options or {}) or None
         self.distribution = Distribution(
             banned=np.asarray(banned),
