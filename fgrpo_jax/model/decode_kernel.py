@@ -1,8 +1,10 @@
 """Attention of a decode step as one kernel for NVIDIA GPUs (Triton, by way of Pallas): `attend_turned` without scores.
 
-As products and a softmax of XLA a layer writes its scores to memory, reads them twice and writes and reads what comes of
-them. Here a block of columns is scored, weighed and added up where it is: keys and values are read, and nothing else
-that grows with their number. Blocks in which nobody sees a column are not read.
+As products and a softmax of XLA a layer writes its scores to memory, reads them twice, and writes and reads what comes
+of them. Here a block of columns is scored, weighed and added up where it is: keys and values are read, and nothing else
+that grows with their number. Blocks before the first and after the last column that is seen are not read.
+
+A kernel is not to be trusted on a device that it was not tried on: `tried` compares it there with what it stands for.
 
 Letters: B batch, T queries, S columns, K kv heads, Q = heads per kv head, H head_dim.
 """
@@ -20,6 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.model.attention import Part, attend_turned, merge
+from fgrpo_jax.model.config import TextConfig
 
 COLUMNS = 64
 """Columns a block."""
@@ -40,7 +43,7 @@ def attend(
     mesh: Mesh | None = None,
     interpret: bool = False,
 ) -> Part:
-    """As `attend_turned`: q [B, T, K, Q, H] over keys [B, K, H, S] and values [B, K, S, H]; all in 16 bits, H a power of 2.
+    """As `attend_turned`: q [B, T, K, Q, H] over keys [B, K, H, S] and values [B, K, S, H]; in 16 bits, H a power of 2.
 
     Args:
       key_mask: bool [B, S], or [1, S] for all; None where all are seen.
@@ -61,6 +64,47 @@ def attend(
         local, mesh=mesh, in_specs=(of_q, rows, rows, of_mask), out_specs=(of_q, rows), check_vma=False
     )
     return Part(*split(q, k, v, mask))
+
+
+def tried(config: TextConfig, *, device: Any, dtype: Any) -> bool:
+    """Whether the kernel can run on a device and is right there, for the heads of a model; with a warning where not.
+
+    The inputs hold a row that sees nothing, rows with holes, keys that do not fill a block, and those that two programs
+    share; what is masked is larger than what is not.
+    """
+    cuda = device.platform == "gpu" and "NVIDIA" in device.device_kind.upper()
+    if not cuda or jnp.dtype(dtype).itemsize != 2 or config.head_dim & (config.head_dim - 1):
+        return False
+    try:
+        with jax.default_device(device):
+            worst = max(differences(config, dtype=dtype))
+        trouble = "" if worst <= TOLERANCE else f"differs by {worst:.2g} of the largest number, more than {TOLERANCE}"
+    except Exception as error:  # a compiler may fail in any way, and XLA's own form does as well
+        trouble = f"fails: {type(error).__name__}: {str(error)[:300]}"
+    if trouble:
+        warnings.warn(f"decode kernel on {device.device_kind} {trouble}; XLA is used instead", stacklevel=2)
+    return not trouble
+
+
+def differences(config: TextConfig, *, dtype: Any, interpret: bool = False) -> list[float]:
+    """Largest differences from `attend_turned` in float32 as a share of the largest number, output and log-sum-exp."""
+    heads, width = config.num_kv_heads, config.head_dim
+    group, found, rng = config.num_heads // heads, [], np.random.default_rng(0)
+    for rows, t, size in ((3, 5, 2 * COLUMNS), (5, 1, COLUMNS + 36)):
+        mask = rng.random((rows, size)) < 0.5
+        mask[0], mask[1], mask[2, : size // 2] = False, np.arange(size) < COLUMNS // 2, False
+        shapes = (rows, t, heads, group, width), (rows, heads, width, size), (rows, heads, size, width)
+        q, k, v = (jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes)
+        real = jnp.asarray(mask)[:, None, :, None]
+        k, v = jnp.where(jnp.swapaxes(real, 2, 3), k, 3 * k), jnp.where(real, v, 3 * v)
+        for seen in (jnp.asarray(mask), jnp.asarray(mask[1:2]), None):
+            ours = jax.jit(functools.partial(attend, interpret=interpret))(q, k, v, key_mask=seen)
+            with jax.default_matmul_precision("highest"):
+                right = attend_turned(*(x.astype(jnp.float32) for x in (q, k, v)), key_mask=seen)
+            for a, b in zip(ours, right, strict=True):
+                a, b = (np.nan_to_num(np.asarray(x, np.float32), neginf=-1e6) for x in (a, b))
+                found.append(float(np.abs(a - b).max() / max(np.abs(b[b > -1e6]).max(), 1e-6)))
+    return [share if np.isfinite(share) else np.inf for share in found]
 
 
 def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *, interpret: bool) -> Any:
@@ -116,7 +160,7 @@ def _kernel(
     *,
     scale: float,
     span: int,
-):  # noqa: E501
+):
     """One head of one batch entry: q [T, Q, H] over columns `span` times the last grid index and on."""
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton

@@ -32,7 +32,7 @@ from fgrpo_jax.rollout.stopping import StopTable
 GPU_OPTIONS: dict[str, Any] = {
     "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
 }
-"""XLA options for one GPU: what may be in a CUDA graph. XLA's own choice leaves loops out, and the host launches a graph
+"""XLA options for one GPU: what may be in a CUDA graph. XLA by itself leaves loops out, and the host launches a graph
 and a kernel for each token; with them the whole decode loop is one graph. Graphs with collectives were seen to hang."""
 
 

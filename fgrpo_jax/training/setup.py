@@ -25,6 +25,7 @@ from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.optimizer import Rule, partition
 from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
+from fgrpo_jax.model import decode_kernel
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model, unrolls
 from fgrpo_jax.reading.dialects import find_dialect
@@ -115,11 +116,13 @@ def policy(config: Config) -> Policy:
     folder = model_folder(config.model.hf, config.model.revision)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.require_own_prompts(mesh)
+    shape = ModelConfig.load(folder)
     model = Model.create(
-        ModelConfig.load(folder),
+        shape,
         compute_dtype=jnp.dtype(config.model.compute_dtype),
         remat=config.model.remat,
         unrolled=unrolls(mesh),
+        decode_kernel=decode_kernel.tried(shape.text, device=jax.local_devices()[0], dtype=config.model.compute_dtype),
         mesh=mesh,
     )
     return Policy(folder, model, Processor.load(folder), mesh)
