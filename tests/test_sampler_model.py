@@ -141,7 +141,7 @@ def test_log_probs_equal_those_of_the_learner(temperature):
 
 @pytest.mark.parametrize(("unrolled", "window"), [(True, 256), (False, 3), (True, 2)])
 def test_layers_one_by_one_and_windows_of_the_cache_draw_the_same(unrolled, window, monkeypatch):
-    """A cache of 7 columns in chunks of 2, 2 and 3, or by blocks of 3, the last of which overlaps, is one read whole."""
+    """A cache of 7 columns in chunks of 2, 2 and 3, or by blocks of 3, the last of which overlaps, is one whole."""
     monkeypatch.setattr(text, "WINDOW", window)
     drawn = draw(make(UNROLLED if unrolled else MODEL))
     np.testing.assert_array_equal(drawn.tokens, draw().tokens)

@@ -4,7 +4,7 @@ As products and a softmax of XLA a layer writes its scores to memory, reads them
 of them. Here a block of columns is scored, weighed and added up where it is: keys and values are read, and nothing else
 that grows with their number. Blocks before the first and after the last column that is seen are not read.
 
-A kernel is not to be trusted on a device that it was not tried on: `tried` compares it there with what it stands for.
+A kernel is not to be trusted on a device that it was not tried on: `right` compares it there with what it stands for.
 
 Letters: B batch, T queries, S columns, K kv heads, Q = heads per kv head, H head_dim.
 """
@@ -66,15 +66,14 @@ def attend(
     return Part(*split(q, k, v, mask))
 
 
-def tried(config: TextConfig, *, device: Any, dtype: Any) -> bool:
-    """Whether the kernel can run on a device and is right there, for the heads of a model; with a warning where not.
-
-    The inputs hold a row that sees nothing, rows with holes, keys that do not fill a block, and those that two programs
-    share; what is masked is larger than what is not.
-    """
+def able(config: TextConfig, *, device: Any, dtype: Any) -> bool:
+    """Whether the kernel is made for a device, which need not be there, and for the heads of a model."""
     cuda = device.platform == "gpu" and "NVIDIA" in device.device_kind.upper()
-    if not cuda or jnp.dtype(dtype).itemsize != 2 or config.head_dim & (config.head_dim - 1):
-        return False
+    return cuda and jnp.dtype(dtype).itemsize == 2 and config.head_dim & (config.head_dim - 1) == 0
+
+
+def right(config: TextConfig, *, device: Any, dtype: Any) -> bool:
+    """Whether the kernel is right on a device; a warning where it is not. Compiles and runs small inputs."""
     try:
         with jax.default_device(device):
             worst = max(differences(config, dtype=dtype))
@@ -87,7 +86,11 @@ def tried(config: TextConfig, *, device: Any, dtype: Any) -> bool:
 
 
 def differences(config: TextConfig, *, dtype: Any, interpret: bool = False) -> list[float]:
-    """Largest differences from `attend_turned` in float32 as a share of the largest number, output and log-sum-exp."""
+    """Largest differences from `attend_turned` in float32 as a share of the largest number, output and log-sum-exp.
+
+    The inputs hold a row that sees nothing, rows with holes, keys that do not fill a block, and columns that two
+    programs share; what is masked is larger than what is not.
+    """
     heads, width = config.num_kv_heads, config.head_dim
     group, found, rng = config.num_heads // heads, [], np.random.default_rng(0)
     for rows, t, size in ((3, 5, 2 * COLUMNS), (5, 1, COLUMNS + 36)):
