@@ -27,7 +27,7 @@ from fgrpo_jax.model.attention import (
     merge,
 )
 from fgrpo_jax.model.config import TextConfig
-from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
+from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm, Written
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -104,25 +104,17 @@ class Layer(nnx.Module):
         self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=False, gain=gain)
 
     def __call__(
-        self,
-        x: jax.Array,
-        rotation: Rotation,
-        attention: Attend,
-        *,
-        between: Callable[[jax.Array], jax.Array] | None = None,
+        self, x: jax.Array, rotation: Rotation, attention: Attend, *, written: Written | None = None
     ) -> tuple[jax.Array, Any]:
-        """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps).
-
-        `between`: done to x after attention, when the MLP is still to come.
-        """
+        """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps)."""
         with jax.named_scope("attention"):
             normed = self.input_norm(x)
             q, k = rotate(self.attn.q(normed), rotation), rotate(self.attn.k(normed), rotation)
             mixed, kept = attention(q, k, self.attn.v(normed))
             x = layers.keep(x + self.attn.o(mixed))
-            x = x if between is None else between(x)
+            x = x if written is None else written(x)[0]
         with jax.named_scope("mlp"):
-            return x + self.mlp(self.post_norm(x)), kept
+            return x + self.mlp(self.post_norm(x), written=written), kept
 
 
 class Embedding(nnx.Module):
@@ -312,7 +304,7 @@ class TextModel(nnx.Module):
                 caches = []
                 for weights, shared, one in zip(prefix.layers, prefix.prefix, cache, strict=True):
                     layer = nnx.merge(graph, layers.fill(state, weights))
-                    x, one = layer(x, rotation, attention(one, None, shared), between=lambda x: _written_once(x)[0])
+                    x, one = layer(x, rotation, attention(one, None, shared), written=_written_once)
                     caches.append(one)
                 return self.norm(x), tuple(caches)
             numbers = jnp.arange(self.config.num_layers)
