@@ -21,9 +21,6 @@ from jax.sharding import Mesh
 
 from fgrpo_jax import mesh as meshes
 
-Written = Callable[..., tuple[jax.Array, ...]]
-"""Its arguments as results that stand in memory before they are used."""
-
 _SMALL = 1 << 22  # numbers
 
 Remat = Literal["none", "full", "dots"]
@@ -157,12 +154,9 @@ class GatedMLP(nnx.Module):
         self.up = Linear(model, hidden, hf=hf + ".up_proj", bias=bias)
         self.down = Linear(hidden, model, hf=hf + ".down_proj", bias=bias, gain=gain)
 
-    def __call__(self, x: jax.Array, *, written: Written | None = None) -> jax.Array:
-        gate = keep(self.gate(x))
-        if written is not None:
-            # As one product both would be written and read again; one after the other, the second is written gated.
-            gate, x = written(gate, x)
-        return self.down(jax.nn.silu(gate) * keep(self.up(x)))
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate, up = keep(self.gate(x)), keep(self.up(x))
+        return self.down(jax.nn.silu(gate) * up)
 
 
 def draw(key: jax.Array, specs: list[ParamSpec]) -> list[jax.Array]:

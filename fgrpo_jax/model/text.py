@@ -27,7 +27,7 @@ from fgrpo_jax.model.attention import (
     merge,
 )
 from fgrpo_jax.model.config import TextConfig
-from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm, Written
+from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -104,17 +104,24 @@ class Layer(nnx.Module):
         self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=False, gain=gain)
 
     def __call__(
-        self, x: jax.Array, rotation: Rotation, attention: Attend, *, written: Written | None = None
+        self,
+        x: jax.Array,
+        rotation: Rotation,
+        attention: Attend,
+        *,
+        between: Callable[[jax.Array], jax.Array] = lambda x: x,
     ) -> tuple[jax.Array, Any]:
-        """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps)."""
+        """x [..., T, D] with tables [..., T, H/2] -> (x after the layer, what `attention` keeps).
+
+        `between` is done to x when attention is over and the MLP still to come.
+        """
         with jax.named_scope("attention"):
             normed = self.input_norm(x)
             q, k = rotate(self.attn.q(normed), rotation), rotate(self.attn.k(normed), rotation)
             mixed, kept = attention(q, k, self.attn.v(normed))
-            x = layers.keep(x + self.attn.o(mixed))
-            x = x if written is None else written(x)[0]
+            x = between(layers.keep(x + self.attn.o(mixed)))
         with jax.named_scope("mlp"):
-            return x + self.mlp(self.post_norm(x), written=written), kept
+            return x + self.mlp(self.post_norm(x)), kept
 
 
 class Embedding(nnx.Module):
@@ -277,7 +284,7 @@ class TextModel(nnx.Module):
 
             def both(q, k, v):
                 if index is None:
-                    q, k, v = _written_once(q, k, v)
+                    q, k, v = _written_once((q, k, v))
                 q = self._groups(q)
                 rows = q.reshape(-1, 1, *q.shape[2:])
                 if index is None:
@@ -304,7 +311,7 @@ class TextModel(nnx.Module):
                 caches = []
                 for weights, shared, one in zip(prefix.layers, prefix.prefix, cache, strict=True):
                     layer = nnx.merge(graph, layers.fill(state, weights))
-                    x, one = layer(x, rotation, attention(one, None, shared), written=_written_once)
+                    x, one = layer(x, rotation, attention(one, None, shared), between=_written_once)
                     caches.append(one)
                 return self.norm(x), tuple(caches)
             numbers = jnp.arange(self.config.num_layers)
@@ -324,9 +331,9 @@ def windows(length: int) -> tuple[int, ...]:
     return (*ends[:-1], length)
 
 
-def _written_once(*results: jax.Array) -> tuple[jax.Array, ...]:
+def _written_once(results: Any) -> Any:
     """What stands in memory before it is used: XLA on GPU would add the parts of a product up anew for each use."""
-    return jax.lax.platform_dependent(*results, cpu=lambda *x: x, default=lambda *x: jax.lax.optimization_barrier(x))
+    return jax.lax.platform_dependent(results, cuda=jax.lax.optimization_barrier, default=lambda results: results)
 
 
 def _over_chunks(

@@ -42,6 +42,8 @@ class Layout:
             return params
         leaves, due = jax.tree.leaves(params), self._due(params)
         moved = self._cast([leaves[i] for i in due], due) if due else []
+        if self.shardings is not None:  # the very shardings, by which a program that is compiled already is found
+            moved = jax.device_put(moved, [self._targets(params)[i] for i in due])
         return Laid(_exchanged(params, due, moved), self._apart(params))
 
     def abstract(self, params: Any) -> Laid:

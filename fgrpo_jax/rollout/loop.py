@@ -61,6 +61,7 @@ class Decoder:
     pad_id: int  # written after the end
     check_every: int  # tokens between two looks at who is still alive
     stops: StopTable | None  # stop sequences; None for none
+    split: bool = False  # the vocabulary is split over devices, which only plain reductions can work on in parts
 
     def begin(self, prompts: PromptBatch, first: jax.Array, keys: jax.Array, *, cache_dtype: Any) -> Rows:
         """Rows [M, G] before their first token.
@@ -128,9 +129,8 @@ class Decoder:
         with jax.named_scope("draw"):
             scores = self.distribution.scores(logits, index=rows.t, seen=rows.seen)
             random = 0.0 if self.distribution.greedy else noise.gumbel(rows.keys, rows.t, scores.shape[-1])
-            token, logp = jax.lax.platform_dependent(
-                scores, scores + random, cpu=_in_plain_passes, default=_in_one_pass
-            )
+            forms = {"default": _in_plain_passes} | ({} if self.split else {"cuda": _in_one_pass})
+            token, logp = jax.lax.platform_dependent(scores, scores + random, **forms)
         alive = ~rows.done
         token = jnp.where(alive, token, self.pad_id)
         ends = jnp.isin(token, jnp.asarray(self.distribution.eos_ids, jnp.int32))

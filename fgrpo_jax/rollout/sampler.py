@@ -104,7 +104,8 @@ class Sampler:
             min_new_tokens=settings.min_new_tokens,
         )
         self._check_vocabulary(stops)
-        self.decoder = Decoder(model, self.distribution, max_new_tokens, self.pad_id, check_every, stops)
+        split = mesh is not None and mesh.size > meshes.batch_size(mesh)
+        self.decoder = Decoder(model, self.distribution, max_new_tokens, self.pad_id, check_every, stops, split)
         self._traces = 0
         self._programs = {
             "sample": self._program(self._sample),
