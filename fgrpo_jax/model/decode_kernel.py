@@ -27,8 +27,9 @@ from fgrpo_jax.model.config import TextConfig
 COLUMNS = 64
 """Columns a block."""
 
-PROGRAMS = 128
-"""As many as a GPU has multiprocessors, about: fewer heads than this share the columns of each between two programs."""
+PROGRAMS = 64
+"""Of fewer heads than this two programs share the columns of each. A program has about 96 KB on their way, so that 64
+should do for the bandwidth of a GPU (by count, not measured)."""
 
 TOLERANCE = 0.02
 """Largest difference from `attend_turned` that passes, as a share of the largest number: bfloat16 keeps 8 bits."""
