@@ -283,9 +283,7 @@ class TextModel(nnx.Module):
             """Over layer `index` of the cache (None: over the chunks of one layer) and its prefix; keeps the cache."""
 
             def both(q, k, v):
-                if index is None:
-                    q, k, v = _written_once((q, k, v))
-                q = self._groups(q)
+                q, k, v = _written_once((self._groups(q), k, v)) if index is None else (self._groups(q), k, v)
                 rows = q.reshape(-1, 1, *q.shape[2:])
                 if index is None:
                     ours, new = _over_chunks(rows, cache, k, v, column=column, window=window, turned=turned)
@@ -294,9 +292,8 @@ class TextModel(nnx.Module):
                 if places is None:
                     theirs = _by_rows(over_prefix(q, shared), groups=q.shape[1])
                 else:
-                    theirs = _at_places(
-                        functools.partial(over_prefix, shared=shared), q, places, prompts=len(prefix_mask)
-                    )
+                    over = functools.partial(over_prefix, shared=shared)
+                    theirs = _at_places(over, q, places, prompts=len(prefix_mask))
                 return merge(theirs, *ours).reshape(*q.shape[:2], -1, q.shape[-1]), new
 
             return both
