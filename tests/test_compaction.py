@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bigram import FIRSTS, SAMPLER, batch, table
 
-from fgrpo_jax.model import text
+from fgrpo_jax.model import cache
 from fgrpo_jax.model.attention import attend_whole
-from fgrpo_jax.model.text import Places
+from fgrpo_jax.model.cache import Places
 from fgrpo_jax.rollout import compaction
 from fgrpo_jax.rollout.noise import key_words
 
@@ -79,7 +79,7 @@ def laid_out(places: Places, q: jax.Array, k: jax.Array, v: jax.Array):
     mine = places.place[0] // 8
     alone = attend_whole(q, k[mine], v[mine], key_mask=jnp.ones((R, 5), bool))
     known = {"places": places, "prompts": 3}
-    return text._at_places(over, q, **known), text._at_first_places(over, q, **known, width=8), alone
+    return cache.at_places(over, q, **known), cache.at_first_places(over, q, **known, width=8), alone
 
 
 def test_fewer_places_a_prompt_change_nothing():

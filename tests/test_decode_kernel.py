@@ -14,7 +14,7 @@ import test_sampler_model as small
 from jax.sharding import Mesh
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.model import decode_kernel, text
+from fgrpo_jax.model import cache, decode_kernel
 from fgrpo_jax.model.attention import attend_turned
 
 INTERPRETED = functools.partial(decode_kernel.attend, interpret=True)
@@ -61,7 +61,7 @@ def test_each_device_attends_for_its_own_prompts_and_heads(sizes):
 
 
 def test_the_kernel_draws_the_same_tokens(monkeypatch):
-    monkeypatch.setattr(text, "WINDOW", 2)
+    monkeypatch.setattr(cache, "WINDOW", 2)
     monkeypatch.setattr(decode_kernel, "attend", lambda *args, mesh, **known: INTERPRETED(*args, **known))
     drawn = small.draw(small.make(dataclasses.replace(small.UNROLLED, decode_kernel=True)))
     np.testing.assert_array_equal(drawn.tokens, small.draw().tokens)

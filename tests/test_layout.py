@@ -11,7 +11,7 @@ import pytest
 import test_sampler_model as small
 
 from fgrpo_jax import mesh as meshes
-from fgrpo_jax.model import text
+from fgrpo_jax.model import cache
 from fgrpo_jax.rollout import loop
 from fgrpo_jax.rollout.layout import Layout
 
@@ -75,7 +75,7 @@ def test_on_a_mesh_weights_are_whole_where_they_are_split_for_training():
 
 
 def test_windows_double_and_the_last_takes_the_rest():
-    found = {length: text.windows(length) for length in (1, 7, 256, 300, 384, 512, 520, 768, 1024, 4096)}
+    found = {length: cache.windows(length) for length in (1, 7, 256, 300, 384, 512, 520, 768, 1024, 4096)}
     assert found == {
         1: (1,), 7: (7,), 256: (256,), 300: (300,), 384: (256, 384), 512: (256, 512), 520: (256, 520),
         768: (256, 512, 768), 1024: (256, 512, 1024), 4096: (256, 512, 1024, 2048, 4096),

@@ -17,7 +17,7 @@ from replay import TIE, Replay
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import EncodedPrompt, collate
-from fgrpo_jax.model import rope, text
+from fgrpo_jax.model import cache, rope
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rollout import compaction
@@ -142,7 +142,7 @@ def test_log_probs_equal_those_of_the_learner(temperature):
 @pytest.mark.parametrize(("unrolled", "window"), [(True, 256), (False, 3), (True, 2)])
 def test_layers_one_by_one_and_windows_of_the_cache_draw_the_same(unrolled, window, monkeypatch):
     """A cache of 7 columns in chunks of 2, 2 and 3, or by blocks of 3, the last of which overlaps, is one whole."""
-    monkeypatch.setattr(text, "WINDOW", window)
+    monkeypatch.setattr(cache, "WINDOW", window)
     drawn = draw(make(UNROLLED if unrolled else MODEL))
     np.testing.assert_array_equal(drawn.tokens, draw().tokens)
     np.testing.assert_allclose(drawn.logps, draw().logps, atol=2e-6)

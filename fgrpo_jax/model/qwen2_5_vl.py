@@ -18,9 +18,10 @@ from jax.sharding import Mesh
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.model import decode_kernel, layers, vocabulary
+from fgrpo_jax.model.cache import KV, Places, Unrolled, windows
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
-from fgrpo_jax.model.text import KV, Embedding, Places, TextModel, Unrolled, windows
+from fgrpo_jax.model.text import Embedding, TextModel
 from fgrpo_jax.model.vision import STAGES, Tower
 from fgrpo_jax.records import PromptBatch, VisionInputs
 
@@ -53,7 +54,7 @@ def _declared(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
 class Model:
     """What to compute and how.
 
-    Where `unrolled`, `decode` runs the layers one by one instead of scanning them (`text.Unrolled`): a faster step on
+    Where `unrolled`, `decode` runs the layers one by one instead of scanning them (`cache.Unrolled`): a faster step on
     CPU and GPU (`unrolls`), and a program that compiles longer; on TPU a copy of the weights for nothing.
     """
 
@@ -168,7 +169,7 @@ class Model:
 
         Args:
           prefix, cache: KV of `prefix()` and what `empty_cache` gave, or both as `enter` made them for a loop of steps.
-          window: columns of the cache that are read, one of `text.windows`: the first that is more than t. None: all.
+          window: columns of the cache that are read, one of `cache.windows`: the first that is more than t. None: all.
           places: where rows stand that are not those of [M, G] in order (`Places`); tokens and cache then have the
             shapes [R, 1] and [L, R, 1, K, Tmax, H], next_position [R].
         """

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from fgrpo_jax.model.text import Places, windows
+from fgrpo_jax.model.cache import Places, windows
 from fgrpo_jax.records import PromptBatch
 from fgrpo_jax.rollout import noise
 from fgrpo_jax.rollout.distribution import Distribution, ids_of
