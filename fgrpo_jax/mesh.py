@@ -80,6 +80,12 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequen
     return jax.make_mesh(tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
 
 
+def platform(mesh: Mesh | None) -> str:
+    """'cpu', 'gpu' or 'tpu': what the devices of a mesh are, or without one those that programs run on."""
+    found = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return "gpu" if found in ("cuda", "rocm") else found
+
+
 def batch_size(mesh: Mesh) -> int:
     """How many parts the prompt axis is split into."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)

@@ -34,8 +34,8 @@ from fgrpo_jax.weights import importer
 SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "min_new_tokens")
 """Flags with the names of fields of `Sampling`."""
 
-UNROLLED_BYTES = 2**30
-"""Weights at most this large are copied out of their stacks before the decode loop, on CPU (`Model.unrolled`)."""
+UNROLLED_BYTES = {"cpu": 2**30, "gpu": 2**33}
+"""Weights at most this large are copied out of their stacks before the decode loop (`Model.unrolled`)."""
 
 
 def ask(args: argparse.Namespace) -> None:
@@ -56,7 +56,7 @@ def ask(args: argparse.Namespace) -> None:
             print(f"{args.prompts}: {skipped}", file=sys.stderr)
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
     sampler = _sampler(args, processor, dtype)
-    params = importer.load_hf(folder, sampler.model, dtype=dtype)
+    params = sampler.lay_out(importer.load_hf(folder, sampler.model, dtype=dtype))
 
     def draw(batch: PromptBatch) -> Generation:
         sampler.compile(params, batch)  # beforehand, so that tokens/s is of sampling alone
@@ -80,7 +80,7 @@ def _sampler(args: argparse.Namespace, processor: Processor, dtype: Any) -> Samp
     model = Model.create(processor.config, compute_dtype=dtype)
     weights_bytes = dtype.itemsize * sum(leaf.size for leaf in jax.tree.leaves(model.abstract()))
     # Unrolled layers are a second copy of the weights: not of a large model.
-    unrolled = jax.default_backend() == "cpu" and weights_bytes <= UNROLLED_BYTES
+    unrolled = weights_bytes <= UNROLLED_BYTES.get(jax.default_backend(), 0)
     return Sampler(
         dataclasses.replace(model, unrolled=unrolled),
         Sampling(group_size=args.num, **{name: vars(args)[name] for name in SAMPLING}),

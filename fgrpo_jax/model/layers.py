@@ -216,3 +216,17 @@ def scan_layers(
 
     step = jax.checkpoint(step, prevent_cse=False, policy=_POLICIES[remat])
     return jax.lax.scan(step, jax.tree.map(place, init), (state, xs))
+
+
+def fill(state: nnx.State, weights: dict[str, Any]) -> nnx.State:
+    """The declared state of modules with these weights, a nested dict, in it.
+
+    Raises:
+      ValueError: weights of another structure.
+    """
+    flat = nnx.traversals.flatten_mapping(weights)
+    declared = dict(nnx.to_flat_state(state))
+    if flat.keys() != declared.keys():
+        odd = sorted("/".join(map(str, path)) for path in flat.keys() ^ declared.keys())
+        raise ValueError(f"params do not have the structure of the model: {odd[:5]} missing or unknown")
+    return nnx.from_flat_state([(path, declared[path].replace(value)) for path, value in flat.items()])

@@ -116,6 +116,8 @@ class Stages:
         """
         config, placed = self.parts.config, prompts.placed
         size, total = config.rollout.batch_prompts, len(placed.tokens)
+        with self.clock("rollout"):
+            params = self.parts.sampler.lay_out(params)
         for start in range(0, total, size):
             with self.clock("rollout"):
                 part = placed if size == total else jax.tree.map(lambda x, s=start: x[s : s + size], placed)
