@@ -1,4 +1,4 @@
-"""Attention kernels: splash in interpret mode against the XLA form, what is told to cuDNN, and the trial at the start."""
+"""Attention kernels: splash in interpret mode beside the XLA form, what is told to cuDNN, the trial at the start."""
 
 from __future__ import annotations
 
@@ -118,47 +118,32 @@ def completions() -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(rng.integers(0, 60, (2, 3, 7)), jnp.int32), jnp.asarray(mask)
 
 
-def assert_equal_gradients(ours: Any, theirs: Any) -> None:
+def assert_same_model(forms: Any, *, remat: Any) -> None:
     """Loss and every weight's gradient to 1e-5 of its largest number."""
-    paths = jax.tree_util.tree_leaves_with_path(ours)
-    for (path, a), b in zip(paths, jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.max(jnp.abs(b))), err_msg=jax.tree_util.keystr(path))
-
-
-@pytest.mark.parametrize("remat", ["none", "full"])
-def test_a_model_with_splash_is_the_model(remat):
-    """Images, prompts, completions; loss and the gradient of every weight, the tower's included."""
     prompts, rows = prompt_batch(2, 9), completions()
-    models = [Model.create(TINY, remat=remat, attention=forms) for forms in (SPLASH, "xla")]
-    run = jax.jit(
-        lambda params: [jax.value_and_grad(functools.partial(loss, one))(params, prompts, *rows) for one in models]
-    )
-    ours, theirs = run(tiny_params())
-    assert_equal_gradients(ours, theirs)
+    models = [Model.create(TINY, remat=remat, attention=one) for one in (forms, "xla")]
+    both = lambda params: [jax.value_and_grad(loss, 1)(one, params, prompts, *rows) for one in models]  # noqa: E731
+    ours, theirs = jax.jit(both)(tiny_params())
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.max(jnp.abs(b))), err_msg=jax.tree_util.keystr(path))
     assert float(jnp.max(jnp.abs(ours[1]["visual"]["blocks"]["attn"]["qkv"]["kernel"]))) > 0
 
 
-@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
-@pytest.mark.parametrize(("sizes", "kv_heads"), [((2, 1, 2), 2), ((1, 2, 4), 2), ((1, 4, 1), 2)])
-def test_kernels_are_split_over_devices_by_hand(sizes, kv_heads):
-    """Heads over 2 devices with their kv heads, over 4 with two to a kv head, and prompts that do not divide."""
-    rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
-    q, own, far = draw(2, 2, 5, 4, 8), (2, 2, 5, kv_heads, 8), (2, 9, kv_heads, 8)
-    pairs = [(draw(*shape), draw(*shape)) for shape in (own, far)]
-    masks = np.ones(own[:3], bool), np.arange(9) < np.array([[9], [4]])
-    mesh = meshes.make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_a_model_with_splash_is_the_model(remat):
+    """Images, prompts, completions; loss and the gradient of every weight, the tower's included."""
+    assert_same_model(SPLASH, remat=remat)
 
-    def total(forms, mesh, q, pairs):
-        sets = (Keys(k, v, jnp.asarray(mask)) for (k, v), mask in zip(pairs, masks, strict=True))
-        return jnp.sum(jnp.sin(forms.shared(q, *sets, mesh=mesh)))
 
-    ours, theirs = (
-        jax.jit(jax.value_and_grad(functools.partial(total, *forms), (0, 1)))(q, pairs)
-        for forms in ((SPLASH, mesh), (XLA, None))
-    )
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+@pytest.mark.parametrize(("remat", "passes"), [("none", 1), ("full", 2)])
+def test_what_a_kernel_gives_is_kept(remat, passes):
+    """How often its forward pass stands in the gradient of a scanned layer."""
+    model, prompts = Model.create(TINY, remat=remat, attention=SPLASH), prompt_batch(1, 9)
+    features = jnp.zeros((1, 0, 32))
+    total = lambda params: jnp.sum(model.prefix(params, prompts, features)[0])  # noqa: E731
+    program = str(jax.make_jaxpr(jax.grad(total))(model.abstract()))
+    assert program.count("name=splash_mha_fwd_segmented_residuals") == passes
 
 
 # ---------------------------------------------------------------------------------------------------------------- cuDNN
@@ -177,6 +162,35 @@ def test_what_cudnn_is_told_is_the_reference(monkeypatch):
     monkeypatch.setattr(kernels, "_cudnn", as_cudnn)
     found = kernel_trial.compare(Cudnn(), small(), dtype=jnp.float32)
     assert max(found.values()) <= 1e-5, found
+
+
+def test_a_model_with_cudnn_is_the_model(monkeypatch):
+    monkeypatch.setattr(kernels, "_cudnn", as_cudnn)
+    assert_same_model(Cudnn(), remat="none")
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices (tests/conftest.py asks for 8 on CPU)")
+@pytest.mark.parametrize("sizes", [(2, 1, 2), (1, 2, 4), (1, 4, 1)])
+def test_kernels_are_split_over_devices_by_hand(sizes, monkeypatch):
+    """Heads over 2 devices with their kv heads, over 4 with two to a kv head, and prompts that do not divide."""
+    monkeypatch.setattr(kernels, "_cudnn", as_cudnn)
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    q, own, far = draw(2, 2, 5, 4, 8), (2, 2, 5, 2, 8), (2, 9, 2, 8)
+    pairs = [(draw(*shape), draw(*shape)) for shape in (own, far)]
+    masks = np.ones(own[:3], bool), np.arange(9) < np.array([[9], [4]])
+    mesh = meshes.make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
+
+    def total(forms, mesh, q, pairs):
+        sets = (Keys(k, v, jnp.asarray(mask)) for (k, v), mask in zip(pairs, masks, strict=True))
+        return jnp.sum(jnp.sin(forms.shared(q, *sets, mesh=mesh)))
+
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(functools.partial(total, *forms), (0, 1)))(q, pairs)
+        for forms in ((Cudnn(), mesh), (XLA, None))
+    )
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
 
 
 def test_cudnn_answers_a_hole_with_nan(monkeypatch):
@@ -225,31 +239,42 @@ class Missing(Fake):
         raise RuntimeError("no such library")
 
 
-def tried(forms: Any) -> Any:
-    return kernel_trial.tried(forms, small(), dtype=jnp.bfloat16, device=jax.devices()[0])
+@pytest.fixture
+def tried(monkeypatch):
+    """The trial on this machine's own device, with the named cases alone: a program of all takes long to compile."""
+    every = kernel_trial.cases
+
+    def run(forms: Any, *names: str) -> Any:
+        monkeypatch.setattr(kernel_trial, "cases", lambda *args: [one for one in every(*args) if one.name in names])
+        return kernel_trial.tried(forms, small(), dtype=jnp.bfloat16, device=jax.devices()[0])
+
+    return run
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "cases", "says"),
     [
-        (Blind, r"differs from the XLA form by more than 0.03 .*: completions by [\d.]+, single tokens by [\d.]+"),
-        (Broken, "differs from the XLA form by .*: images by inf"),
-        (Missing, "fails: RuntimeError: no such library"),
+        (
+            Blind,
+            ("completions", "single tokens"),
+            r"differs .* than 0.03 .*: completions by [\d.]+, single tokens by [\d.]+",
+        ),
+        (Broken, ("images", "windows"), "differs from the XLA form by .*: images by inf"),
+        (Missing, ("prompts",), "fails: RuntimeError: no such library"),
     ],
 )
-def test_a_kernel_that_is_wrong_is_not_used(kind, says):
-    with pytest.warns(
-        UserWarning, match=f"attention kernel {kind.__name__.lower()} on cpu {says}; XLA is used"
-    ) as caught:
-        assert tried(kind()) == XLA
+def test_a_kernel_that_is_wrong_is_not_used(kind, cases, says, tried):
+    name = kind.__name__.lower()
+    with pytest.warns(UserWarning, match=f"attention kernel {name} on cpu {says}; XLA is used") as caught:
+        assert tried(kind(), *cases) == XLA
     assert len(caught) == 1
 
 
-def test_a_kernel_that_is_right_is_used(recwarn):
+def test_a_kernel_that_is_right_is_used(recwarn, tried):
     right = Fake()
-    assert tried(right) is right and not recwarn.list
+    assert tried(right, "prompts", "windows") is right and not recwarn.list
 
 
-def test_nothing_is_tried_where_xla_runs(monkeypatch):
+def test_nothing_is_tried_where_xla_runs(monkeypatch, tried):
     monkeypatch.setattr(kernel_trial, "compare", lambda *_, **__: pytest.fail("tried"))
     assert tried(XLA) is XLA

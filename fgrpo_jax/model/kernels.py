@@ -152,8 +152,9 @@ class Cudnn(_Kernel):
     """Flash attention of cuDNN, for bfloat16 and float16 on NVIDIA GPUs from Ampere on.
 
     It is told how many keys are real, not which: real keys stand before the others, as in every record of this package.
-    A row of keys with a hole in it makes its results NaN, since a wrong number would pass unseen. Windows, which have
-    holes at the edges of an image, stay with XLA: cuDNN's own faults lie at masks of their length, 64.
+    A row of keys with a hole in it makes its results NaN, since a wrong number would pass unseen. Windows have holes at
+    the edges of an image: there the keys of a query are told one by one, which of two windows in a row of LANES is
+    a 40th of what queries, keys and values take.
     """
 
     def run(self, q: jax.Array, keys: Keys, pattern: Pattern) -> jax.Array:
@@ -163,14 +164,23 @@ class Cudnn(_Kernel):
         lengths = jnp.maximum(real, 1).astype(jnp.int32)
         whole = _is_prefix(near) & _is_prefix(far)
         v = jnp.where(whole[:, None, None, None], keys.v, jnp.nan)
-        bias = None
-        if 0 < own < s:
-            least = jnp.asarray(-(2.0**40), q.dtype)  # cuDNN subtracts from it: it must be far from the smallest number
-            bias = jnp.where(pattern.seen(np.arange(t), np.arange(s)), jnp.zeros((), q.dtype), least)[None, None]
+        bias = _bias(pattern.seen(np.arange(t), np.arange(s))[None], q.dtype) if 0 < own < s else None
         return _cudnn(q, keys.k, v, bias, lengths, own == s)
 
     def windows(self, q: jax.Array, keys: Keys, *, mesh: Mesh | None = None) -> jax.Array:
-        return XLA.windows(q, keys, mesh=mesh)
+        if LANES % q.shape[2]:
+            return XLA.windows(q, keys, mesh=mesh)
+        places = np.arange(LANES)
+        beside, itself = Pattern(window=q.shape[2]).seen(places, places), np.eye(LANES, dtype=bool)
+
+        def local(q: jax.Array, keys: Keys) -> jax.Array:
+            flat = [_whole(x.reshape(x.shape[0], -1, *x.shape[3:])) for x in (q, *keys)]
+            rows, k, v, mask = (x.reshape(-1, LANES, *x.shape[2:]) for x in flat)
+            bias = _bias(beside & (mask[:, None] | itself), q.dtype)  # an empty slot sees itself: its result is finite
+            out = _cudnn(rows, k, v, bias, jnp.full(len(rows), LANES, jnp.int32), False).reshape(flat[0].shape)
+            return out[:, : q.shape[1] * q.shape[2]].reshape(q.shape)
+
+        return _on_devices(local, q, keys, mesh=mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +204,7 @@ class Splash(_Kernel):
 
         rows, columns = (next(block for block in _BLOCKS if length % block == 0) for length in Seen.shape)
         sizes = {"block_q": rows, "block_q_dkv": rows, "block_q_dq": rows}
-        sizes |= {name: columns for name in ("block_kv", "block_kv_compute", "block_kv_dkv", "block_kv_dq")}
+        sizes |= dict.fromkeys(("block_kv", "block_kv_compute", "block_kv_dkv", "block_kv_dq"), columns)
         kernel = splash.make_splash_mha(
             masks.MultiHeadMask([Seen()] * q.shape[2]),
             block_sizes=splash.BlockSizes(**sizes, block_kv_dkv_compute=columns),
@@ -284,11 +294,16 @@ def _on_devices(f: Callable[..., jax.Array], q: jax.Array, *sets: Keys, mesh: Me
 
 
 # ---------------------------------------------------------------------------------------------------------------- cuDNN
+def _bias(seen: Any, dtype: Any) -> jax.Array:
+    """[B, 1, T, S] to add to scores, of bool [B, T, S]. cuDNN subtracts from it: no infinity, nor the least number."""
+    return jnp.where(seen, jnp.zeros((), dtype), jnp.asarray(-(2.0**40), dtype))[:, None]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _cudnn(
     q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, lengths: jax.Array, causal: bool
 ) -> jax.Array:
-    """cuDNN's softmax of q [B, T, N, H] over the first `lengths` [B] keys [B, S, K, H], `bias` [1, 1, T, S] added.
+    """cuDNN's softmax of q [B, T, N, H] over the first `lengths` [B] keys [B, S, K, H], `bias` [B or 1, 1, T, S] added.
 
     jax has a gradient of its own for it, but it computes one for the bias too, and its results bear no name by which
     `layers.Remat` could keep them.

@@ -27,7 +27,6 @@ from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
 from fgrpo_jax.model import kernel_trial, kernels
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.kernels import Forms
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.reading.dialects import find_dialect
 from fgrpo_jax.rewards.custom import CustomRewards
@@ -117,22 +116,22 @@ def policy(config: Config) -> Policy:
     folder = model_folder(config.model.hf, config.model.revision)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.require_own_prompts(mesh)
-    shape, dtype = ModelConfig.load(folder), jnp.dtype(config.model.compute_dtype)
-    model = Model.create(
+    made = model(config, ModelConfig.load(folder), mesh)
+    attention = kernel_trial.tried(made.attention, made.config, dtype=made.compute_dtype, device=mesh.local_devices[0])
+    return Policy(folder, dataclasses.replace(made, attention=attention), Processor.load(folder), mesh)
+
+
+def model(config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh) -> Model:
+    """A model of this shape as the config runs it on the devices of the mesh, which need not be there."""
+    dtype, device = jnp.dtype(config.model.compute_dtype), mesh.devices.flat[0]
+    return Model.create(
         shape,
         compute_dtype=dtype,
         remat=config.model.remat,
-        unrolled=jax.default_backend() == "cpu",
-        attention=attention(config.model.attention, shape, dtype),
+        unrolled=device.platform == "cpu",
+        attention=kernels.for_device(config.model.attention, device=device, dtype=dtype),
         mesh=mesh,
     )
-    return Policy(folder, model, Processor.load(folder), mesh)
-
-
-def attention(setting: Any, shape: ModelConfig, dtype: Any) -> Forms:
-    """What `model.attention` means on this device; a kernel only if it passes its trial there."""
-    known: dict[str, Any] = {"device": jax.local_devices()[0], "dtype": dtype}
-    return kernel_trial.tried(kernels.for_device(setting, **known), shape, **known)
 
 
 def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encoder:
