@@ -136,14 +136,14 @@ def test_a_model_with_splash_is_the_model(remat):
     assert_same_model(SPLASH, remat=remat)
 
 
-@pytest.mark.parametrize(("remat", "passes"), [("none", 1), ("full", 2)])
-def test_what_a_kernel_gives_is_kept(remat, passes):
-    """How often its forward pass stands in the gradient of a scanned layer."""
+@pytest.mark.parametrize(("remat", "kept"), [("none", True), ("full", False)])
+def test_what_a_kernel_gives_is_kept(remat, kept):
+    """The log-sum-exp of 2 layers, 4 heads and 9 tokens filled up to 128 stands between the passes, or nowhere."""
     model, prompts = Model.create(TINY, remat=remat, attention=SPLASH), prompt_batch(1, 9)
     features = jnp.zeros((1, 0, 32))
     total = lambda params: jnp.sum(model.prefix(params, prompts, features)[0])  # noqa: E731
     program = str(jax.make_jaxpr(jax.grad(total))(model.abstract()))
-    assert program.count("name=splash_mha_fwd_segmented_residuals") == passes
+    assert ("f32[2,1,4,128]" in program) == kept
 
 
 # ---------------------------------------------------------------------------------------------------------------- cuDNN

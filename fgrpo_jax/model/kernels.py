@@ -177,7 +177,8 @@ class Cudnn(_Kernel):
             flat = [_whole(x.reshape(x.shape[0], -1, *x.shape[3:])) for x in (q, *keys)]
             rows, k, v, mask = (x.reshape(-1, LANES, *x.shape[2:]) for x in flat)
             bias = _bias(beside & (mask[:, None] | itself), q.dtype)  # an empty slot sees itself: its result is finite
-            out = _cudnn(rows, k, v, bias, jnp.full(len(rows), LANES, jnp.int32), False).reshape(flat[0].shape)
+            lengths = jnp.full(len(rows), LANES, jnp.int32)
+            out = _cudnn(rows, k, v, bias, lengths, False).reshape(flat[0].shape)
             return out[:, : q.shape[1] * q.shape[2]].reshape(q.shape)
 
         return _on_devices(local, q, keys, mesh=mesh)
@@ -271,6 +272,8 @@ def _on_devices(f: Callable[..., jax.Array], q: jax.Array, *sets: Keys, mesh: Me
 
     Where a device has some of the heads of several kv heads, it takes for each head the keys that belong to it.
     """
+    # Kept as they come, keys of prompts not yet repeated, so that no product is made twice for what a kernel is given.
+    q, sets = keep(q), tuple(Keys(keep(keys.k), keep(keys.v), keys.mask) for keys in sets)
     if mesh is None or mesh.size == 1:
         return f(q, *sets)
     batch = meshes.BATCH_AXES if q.shape[0] % meshes.batch_size(mesh) == 0 else None
