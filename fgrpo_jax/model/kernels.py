@@ -42,6 +42,9 @@ LANES = 128
 _BLOCKS = (512, 256, 128)
 """Lengths that splash may take at a time; the first that divides the whole length is taken."""
 
+_RELEASE = 91100
+"""Of cuDNN, as its checks in jax want it: for every GPU that they know."""
+
 _XLA_BLOCKS = {"tpu": 128}
 """Keys at a time by backend. At 512 a v5e writes the scores of a block to memory, at 128 it keeps them by itself."""
 
@@ -214,10 +217,15 @@ class Splash(_Kernel):
             residual_checkpoint_name=KEPT,
             interpret=self.interpret,
         )
-        ids = splash.SegmentIds(jnp.ones(q.shape[1], jnp.int32), keys.mask.astype(jnp.int32))
-        turned = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, *keys[:2]))
-        each = jax.vmap(kernel, in_axes=(0, 0, 0, splash.SegmentIds(None, 0)))
-        return jnp.swapaxes(each(*turned, ids), 1, 2)
+
+        def one(row: tuple[jax.Array, Keys]) -> jax.Array:
+            q, (k, v, mask) = row
+            ids = splash.SegmentIds(jnp.ones(len(q), jnp.int32), mask.astype(jnp.int32))
+            turned = (jnp.swapaxes(x, 0, 1) for x in (q * q.shape[-1] ** -0.5, k, v))
+            return jnp.swapaxes(kernel(*turned, segment_ids=ids), 0, 1)
+
+        # Row by row: what the kernel writes of one (a log-sum-exp 128 times over) then stays near the core on a v5e.
+        return jax.lax.map(one, (q, keys))
 
 
 NAMED: dict[Name, Forms] = {"xla": XLA, "cudnn": Cudnn(), "splash": Splash()}
@@ -314,32 +322,31 @@ def _cudnn(
     return _cudnn_fwd(q, k, v, bias, lengths, causal)[0]
 
 
-def _settings(q: jax.Array, causal: bool) -> tuple[Any, float, Any]:
-    """(jax's module, factor of the scores, kind of mask)."""
+def _call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, lengths: jax.Array, causal: bool) -> tuple[Any, ...]:
+    """(jax's module for cuDNN, the arrays that its rules take, their settings)."""
     from jax._src.cudnn import fused_attention_stablehlo as fused
 
+    none, has_bias, bias_gradient = jnp.zeros(0, q.dtype), bias is not None, False
+    rows = jnp.full_like(lengths, q.shape[1])
+    arrays = (q, k, v, none if bias is None else bias, rows, lengths, none, none, none, none)
     kind = fused.MaskType.PADDING_CAUSAL if causal else fused.MaskType.PADDING
-    return fused, q.shape[-1] ** -0.5, kind
+    layout, seed, dropout, window = fused.AttentionLayout.BTNH.value, 0, 0.0, None
+    return fused, arrays, (q.shape[-1] ** -0.5, seed, dropout, (has_bias, bias_gradient), kind, layout, window)
 
 
 def _cudnn_fwd(q, k, v, bias, lengths, causal):
-    fused, scale, kind = _settings(q, causal)
-    rows = jnp.full_like(lengths, q.shape[1])
-    known = {"q_seqlen": rows, "kv_seqlen": lengths, "scale": scale, "mask_type": kind, "return_residual": True}
-    out, lse = (keep(x) for x in fused.dot_product_attention(q, k, v, bias, **known))
-    return out, (q, k, v, bias, rows, lengths, out, lse)
+    # No library is asked for its release: programs are compiled where there is none, and the trial looks at the rest.
+    fused, arrays, settings = _call(q, k, v, bias, lengths, causal)
+    (out, lse), _ = fused._dot_product_attention_fwd_rule(*arrays, *settings, _RELEASE, True)
+    out, lse = keep(out), keep(lse)
+    return out, (q, k, v, bias, lengths, out, lse)
 
 
 def _cudnn_bwd(causal, saved, gradient):
-    q, k, v, bias, rows, lengths, out, lse = saved
-    fused, scale, kind = _settings(q, causal)
-    none = jnp.zeros(0, q.dtype)
-    known = (q, k, v, none if bias is None else bias, rows, lengths, none, none, none, none, lse, out)
-    has_bias, no_gradient = bias is not None, False
-    layout = fused.AttentionLayout.BTNH.value
-    g_q, g_k, g_v, *_ = fused._dot_product_attention_bwd_rule(
-        scale, 42, 0.0, (has_bias, no_gradient), kind, layout, None, False, True, known, (gradient,)
-    )
+    *inputs, out, lse = saved
+    fused, arrays, settings = _call(*inputs, causal)
+    known = (*arrays, lse, out)
+    g_q, g_k, g_v, *_ = fused._dot_product_attention_bwd_rule(*settings, False, True, known, (gradient,))
     return g_q, g_k, g_v, None, None
 
 
