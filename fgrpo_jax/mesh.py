@@ -3,7 +3,7 @@
 Mesh axes: `data` (copies of the model), `fsdp` (shards of parameters and optimiser state), `tensor` (shards of heads
 and MLP width). Prompts are split over data × fsdp. A parameter declares logical axes ('embed', 'heads', …) where it is
 made; the tables below say which mesh axis each of them lives on. Nothing else in the package names a mesh axis but
-through `BATCH_AXES`.
+through `BATCH_AXES` and `HEAD_AXIS`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 """What the leading prompt axis of every record is split over."""
+
+HEAD_AXIS = "tensor"
+"""What attention heads are split over, where it divides them."""
 
 WEIGHT_AXIS = "fsdp"
 """What the width ('embed') of every weight is split over; whoever computes with a weight gathers it."""

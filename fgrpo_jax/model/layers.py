@@ -31,16 +31,17 @@ are, which takes less time than writing them down and reading them again. 'full'
 everything else is made twice. 'dots' keeps also the results of products with weights: attention is made twice.
 """
 
-_KEPT = "kept"
+KEPT = "kept"
+"""The name of what `keep` marks."""
 
 
 def keep(x: jax.Array) -> jax.Array:
     """x, marked as one of the results that a layer is kept by under `Remat` 'none'."""
-    return checkpoint_name(x, _KEPT)
+    return checkpoint_name(x, KEPT)
 
 
 _POLICIES = {
-    "none": jax.checkpoint_policies.save_only_these_names(_KEPT),
+    "none": jax.checkpoint_policies.save_only_these_names(KEPT),
     "full": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }

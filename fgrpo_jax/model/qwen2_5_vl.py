@@ -20,6 +20,7 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax.model import decode_kernel, layers, vocabulary
 from fgrpo_jax.model.cache import KV, Places, Unrolled, windows
 from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.kernels import NAMED, XLA, Forms
 from fgrpo_jax.model.layers import ParamSpec
 from fgrpo_jax.model.text import Embedding, TextModel
 from fgrpo_jax.model.vision import STAGES, Tower
@@ -63,12 +64,16 @@ class Model:
     remat: layers.Remat = "none"  # what the backward pass recomputes instead of keeping it
     unrolled: bool = False
     decode_kernel: bool = False  # unrolled layers attend by `decode_kernel` while decoding
+    attention: Forms = XLA  # of prompts, completions and images; `decode` has its own
     mesh: Mesh | None = None  # over whose batch axes prompts are split; None: one device, or the compiler decides
 
     @classmethod
-    def create(cls, config: ModelConfig, *, compute_dtype: Any = jnp.float32, **settings: Any) -> Model:
-        """The model with the dtype by name or type; other settings as above."""
-        return cls(config, jnp.dtype(compute_dtype), **settings)
+    def create(
+        cls, config: ModelConfig, *, compute_dtype: Any = jnp.float32, attention: Any = XLA, **settings: Any
+    ) -> Model:
+        """The model with the dtype by name or type, and attention by name or as an object; other settings as above."""
+        attention = NAMED[attention] if isinstance(attention, str) else attention
+        return cls(config, jnp.dtype(compute_dtype), attention=attention, **settings)
 
     @property
     def specs(self) -> dict[str, Any]:
@@ -114,8 +119,7 @@ class Model:
         if m * i * p == 0:
             return jnp.zeros((m, 0, self.config.text.hidden_size), self.compute_dtype)
         tower = self.modules(params).visual
-        settings: dict[str, Any] = {"dtype": self.compute_dtype, "remat": self.remat, "mesh": self.mesh}
-        return tower(vision, done=done, stages=slice(first, stop), **settings)
+        return tower(vision, done=done, stages=slice(first, stop), dtype=self.compute_dtype, **self._means)
 
     def prefix(self, params: Params, prompts: PromptBatch, features: jax.Array) -> tuple[jax.Array, KV]:
         """Run the prompts: (hidden [M, S, D] after the final norm, KV [L, M, S, K, H]).
@@ -127,7 +131,7 @@ class Model:
         if features.shape[1]:
             rows = jnp.take_along_axis(features, jnp.maximum(prompts.image_slot, 0)[..., None], axis=1)
             x = jnp.where((prompts.image_slot >= 0)[..., None], rows.astype(x.dtype), x)
-        return text.prefix(x, prompts.positions, prompts.mask, remat=self.remat, mesh=self.mesh)
+        return text.prefix(x, prompts.positions, prompts.mask, **self._means)
 
     def suffix(
         self,
@@ -150,7 +154,7 @@ class Model:
         x = meshes.looked_up(text.embed(tokens, dtype=self.compute_dtype), self.mesh)
         positions = next_position[:, None, None] + jnp.arange(tokens.shape[2])
         positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
-        return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, remat=self.remat, mesh=self.mesh)
+        return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, **self._means)
 
     def decode(
         self,
@@ -256,6 +260,11 @@ class Model:
         table = self._output_table(params)
         settings = {"temperature": temperature, "banned": banned, "rows": vocabulary.rows(table.shape[0])}
         return vocabulary.token_logps(table, hidden, targets, **settings, mesh=self.mesh)
+
+    @property
+    def _means(self) -> dict[str, Any]:
+        """How towers run, whatever they compute."""
+        return {"attention": self.attention, "remat": self.remat, "mesh": self.mesh}
 
     def _output_table(self, params: Params) -> jax.Array:
         owner = params["text"]["embed"] if self.config.text.tie_word_embeddings else params["lm_head"]

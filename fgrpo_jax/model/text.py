@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fgrpo_jax.model import layers
-from fgrpo_jax.model.attention import Keys, Part, attend, attend_shared, attend_turned, merge
+from fgrpo_jax.model.attention import Keys, Part, attend, attend_turned, merge
 from fgrpo_jax.model.cache import (
     KV,
     Places,
@@ -29,6 +29,7 @@ from fgrpo_jax.model.cache import (
     written_once,
 )
 from fgrpo_jax.model.config import TextConfig
+from fgrpo_jax.model.kernels import Forms
 from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 
@@ -144,13 +145,20 @@ class TextModel(nnx.Module):
         return q.reshape(*q.shape[:-2], config.num_kv_heads, -1, config.head_dim)
 
     def prefix(
-        self, x: jax.Array, positions: jax.Array, mask: jax.Array, *, remat: Remat, mesh: Mesh | None = None
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array,
+        *,
+        attention: Forms,
+        remat: Remat,
+        mesh: Mesh | None = None,
     ) -> tuple[jax.Array, KV]:
         """Prompts: x [M, S, D], positions [M, S, 3], mask [M, S] -> (hidden [M, S, D] after the final norm, KV)."""
         rotation = self.rotation(positions)
 
         def causal(q, k, v):
-            return attend(self._groups(q), k, v, key_mask=mask, causal=True).out.reshape(q.shape), KV(k, v)
+            return attention.causal(q, Keys(k, v, mask), mesh=mesh), KV(k, v)
 
         def body(layer, x, _):
             return layer(x, rotation, causal)
@@ -167,6 +175,7 @@ class TextModel(nnx.Module):
         *,
         prefix: KV,
         prefix_mask: jax.Array,
+        attention: Forms,
         remat: Remat,
         mesh: Mesh | None = None,
     ) -> jax.Array:
@@ -176,7 +185,7 @@ class TextModel(nnx.Module):
         def body(layer, x, shared):
             def both(q, k, v):
                 theirs = Keys(shared.k, shared.v, prefix_mask)
-                return attend_shared(self._groups(q), Keys(k, v, mask), theirs).reshape(q.shape), None
+                return attention.shared(q, Keys(k, v, mask), theirs, mesh=mesh), None
 
             return layer(x, rotation, both)
 

@@ -25,7 +25,7 @@ from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.optimizer import Rule, partition
 from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
-from fgrpo_jax.model import decode_kernel
+from fgrpo_jax.model import decode_kernel, kernel_trial, kernels
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model, unrolls
 from fgrpo_jax.reading.dialects import find_dialect
@@ -117,18 +117,21 @@ def policy(config: Config) -> Policy:
     folder = model_folder(config.model.hf, config.model.revision)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.require_own_prompts(mesh)
-    return Policy(folder, model(config, ModelConfig.load(folder), mesh), Processor.load(folder), mesh)
+    made = model(config, ModelConfig.load(folder), mesh)
+    attention = kernel_trial.tried(made.attention, made.config, dtype=made.compute_dtype, device=mesh.local_devices[0])
+    return Policy(folder, dataclasses.replace(made, attention=attention), Processor.load(folder), mesh)
 
 
 def model(config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh) -> Model:
     """A model of this shape as the config runs it on the devices of the mesh, which need not be there."""
-    dtype = jnp.dtype(config.model.compute_dtype)
+    dtype, device = jnp.dtype(config.model.compute_dtype), mesh.devices.flat[0]
     return Model.create(
         shape,
         compute_dtype=dtype,
         remat=config.model.remat,
         unrolled=unrolls(mesh),
         decode_kernel=_with_decode_kernel(shape, mesh, dtype),
+        attention=kernels.for_device(config.model.attention, device=device, dtype=dtype),
         mesh=mesh,
     )
 
