@@ -19,6 +19,7 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax.model import layers, vocabulary
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.layers import ParamSpec
+from fgrpo_jax.model.packing import Packing, pick
 from fgrpo_jax.model.text import KV, Embedding, Places, TextModel, Unrolled
 from fgrpo_jax.model.vision import STAGES, Tower
 from fgrpo_jax.records import PromptBatch, VisionInputs
@@ -144,6 +145,24 @@ class Model:
         positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
         return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, remat=self.remat, mesh=self.mesh)
 
+    def packed(
+        self, params: Params, prompts: PromptBatch, features: jax.Array, tokens: jax.Array, packing: Packing
+    ) -> jax.Array:
+        """Prompts and completions [M, G, T] together, without their padding: hidden [p, N, D] of the stream's tokens."""
+        text, (m, group, length) = self.modules(params).text, tokens.shape
+        own = jnp.concatenate([prompts.tokens, tokens.reshape(m, -1)], axis=1)
+        x = meshes.looked_up(text.embed(packing.ints(own), dtype=self.compute_dtype), self.mesh)
+        if features.shape[1]:
+            slots = jnp.pad(prompts.image_slot, ((0, 0), (0, group * length)), constant_values=-1)
+            first = features.shape[1] * (jnp.arange(m) % (m // len(x)))  # of the part's features, its prompts' in a row
+            slots = packing.ints(jnp.where(slots >= 0, first[:, None] + slots, -1))
+            rows = pick(features.reshape(len(x), -1, features.shape[-1]), jnp.maximum(slots, 0))
+            x = jnp.where((slots >= 0)[..., None], rows.astype(x.dtype), x)
+        following = prompts.next_position[:, None] + jnp.tile(jnp.arange(length), group)
+        following = jnp.broadcast_to(following[..., None], (*following.shape, 3))
+        positions = packing.ints(jnp.concatenate([prompts.positions, following], axis=1))
+        return text.packed(x, positions, packing, remat=self.remat, mesh=self.mesh)
+
     def decode(
         self,
         params: Params,
@@ -211,6 +230,7 @@ class Model:
         *,
         temperature: float | jax.Array = 1.0,
         banned: jax.Array | None = None,
+        count: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Log-probs and entropies of `vocabulary.token_logps`, of hidden [..., D] at the positions before the targets.
 
@@ -219,7 +239,7 @@ class Model:
         """
         table = self._output_table(params)
         settings = {"temperature": temperature, "banned": banned, "rows": vocabulary.rows(table.shape[0])}
-        return vocabulary.token_logps(table, hidden, targets, **settings, mesh=self.mesh)
+        return vocabulary.token_logps(table, hidden, targets, **settings, count=count, mesh=self.mesh)
 
     def _output_table(self, params: Params) -> jax.Array:
         owner = params["text"]["embed"] if self.config.text.tie_word_embeddings else params["lm_head"]

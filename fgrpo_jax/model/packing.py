@@ -1,0 +1,110 @@
+"""Prompts and completions of many lengths as one stream of tokens, and back: work with weights follows real tokens.
+
+Letters: p parts that a batch is split into over devices, R prompts of a part, S and G·T padded tokens of a prompt and of
+its completions, L = S + G·T cells of a prompt, N tokens of a stream, C numbers a token.
+
+A stream holds a part's prompts one after the other, each followed by its completions. Projections and the MLP run on
+[p, N]; attention runs on the padded cells, a prompt at a time, and leaves out places where there is no prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Packing:
+    """Where the tokens of a stream come from. `pack` makes it."""
+
+    cell: jax.Array  # int32 [p, N]     cell of each token of the stream; R·L behind the last
+    place: jax.Array  # int32 [p, R·L]   place in the stream of each cell; N of a cell that is not in it
+    mask: jax.Array  # bool [p, R, L]   cells that may be attended to
+    prompt: int = struct.field(pytree_node=False)  # S
+    group: int = struct.field(pytree_node=False)  # G
+
+    @property
+    def used(self) -> jax.Array:
+        """bool [R], False where no part has a prompt."""
+        return self.mask.any(axis=(0, 2))
+
+    def ints(self, cells: jax.Array) -> jax.Array:
+        """Cells [p·R, L, ...] of whole numbers → their stream [p, N, ...]; any behind the last token."""
+        return pick(cells.reshape(*self.place.shape, *cells.shape[2:]), self.cell)
+
+    def attend(self, attention: Callable[..., jax.Array], *stream: jax.Array) -> jax.Array:
+        """`attention` of [p, L, ...] tensors and mask [p, L] → [p, L, ...], on streams [p, N, ...], a prompt at a time."""
+        cells = [rows(x, self.place, self.cell).reshape(*self.mask.shape, *x.shape[2:]) for x in stream]
+        out = each(self.used, attention, *cells, self.mask)
+        return rows(out.reshape(*self.place.shape, *out.shape[3:]), self.cell, self.place)
+
+
+def pack(prompts: jax.Array, mask: jax.Array, *, parts: int, room: int | None = None) -> Packing:
+    """The stream of prompts and of their completions up to the last token but one, which nothing is predicted from.
+
+    Args:
+      prompts: bool [p·R, S], the prompts' masks.
+      mask: bool [p·R, G, T], completion tokens that count.
+      room: N. None takes all cells. Whoever calls sees to it that no part has more tokens.
+    """
+    m, group, length = mask.shape
+    beyond = jnp.flip(jnp.cumsum(jnp.flip(mask, -1), axis=-1, dtype=jnp.int32), -1) - mask  # tokens that follow
+    inside = jnp.concatenate([prompts, (beyond > 0).reshape(m, -1)], axis=1).reshape(parts, -1)
+    keys = jnp.concatenate([prompts, mask.reshape(m, -1)], axis=1)
+    cell, place = compact(inside, inside.shape[1] if room is None else room)
+    split = keys.reshape(parts, m // parts, prompts.shape[1] + group * length)
+    return Packing(cell, place, split, prompt=prompts.shape[1], group=group)
+
+
+def compact(wanted: jax.Array, room: int) -> tuple[jax.Array, jax.Array]:
+    """Indices that move the wanted of [p, n] to the front: (index of each of `room` rows, row of each of n).
+
+    An index is n, and a row is `room`, where there is none.
+    """
+    count = jnp.cumsum(wanted, axis=1, dtype=jnp.int32)
+    numbers = jnp.arange(1, room + 1, dtype=jnp.int32)
+    index = jax.vmap(lambda count: jnp.searchsorted(count, numbers))(count).astype(jnp.int32)
+    return index, jnp.where(wanted, count - 1, room)
+
+
+def pick(x: jax.Array, index: jax.Array) -> jax.Array:
+    """x [p, n, ...] at index [p, r] → [p, r, ...]; an index beyond the end takes the last."""
+    return jax.vmap(lambda x, index: jnp.take(x, index, axis=0, mode="clip"))(x, index)
+
+
+@jax.custom_vjp
+def rows(x: jax.Array, index: jax.Array, back: jax.Array) -> jax.Array:
+    """x [p, n, ...] at index [p, r] → [p, r, ...], zero where the index is n or more.
+
+    `back` [p, n] is the inverse, r or more where an item is not taken: with it the gradient is a move of the same kind.
+    A scatter would be serial on CPU.
+    """
+    there = index < x.shape[1]
+    return jnp.where(there.reshape(*there.shape, *[1] * (x.ndim - 2)), pick(x, index), 0)
+
+
+def _rows_fwd(x: jax.Array, index: jax.Array, back: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return rows(x, index, back), (index, back)
+
+
+def _rows_bwd(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, None, None]:
+    index, back = saved
+    return rows(gradient, back, index), None, None
+
+
+rows.defvjp(_rows_fwd, _rows_bwd)
+
+
+def each(used: jax.Array, function: Callable[..., jax.Array], *inputs: Any) -> jax.Array:
+    """`function` of inputs [p, ...] for each of R places of [p, R, ...] → [p, R, ...]; zeros where it is not used."""
+    turned = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), inputs)
+    shape = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], turned))
+
+    def one(place: tuple[jax.Array, Any]) -> jax.Array:
+        return jax.lax.cond(place[0], function, lambda *_: jnp.zeros(shape.shape, shape.dtype), *place[1])
+
+    return jnp.moveaxis(jax.lax.map(one, (used, turned)), 0, 1)
