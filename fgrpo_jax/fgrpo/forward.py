@@ -1,7 +1,7 @@
 """From prompts and completions to log-probs: the one path of learner, reference and supervised training.
 
-The prompt (with its images) runs once, its G completions attend to it; nothing is repeated G times, and padding does not
-run at all (`model/packing.py`).
+The prompt (with its images) runs once, its G completions attend to it; nothing is repeated G times, and padding is
+not computed (`model/packing.py`).
 """
 
 from __future__ import annotations
@@ -88,5 +88,9 @@ def _predictions(packed: Packing, mask: jax.Array) -> tuple[jax.Array, jax.Array
     follows = packed.cell // cells * whole + column + 1
     follows = jnp.where((column >= 0) & (packed.cell < places * cells), follows, places * whole)
     starts = jnp.broadcast_to(jnp.arange(places * group) * length, (parts, places * group))
-    back = packing.pick(jnp.pad(row, ((0, 0), (0, 1)), constant_values=size), jnp.concatenate([follows, starts], axis=1))
+    follows, row_or_none = (
+        jnp.concatenate([follows, starts], axis=1),
+        jnp.pad(row, ((0, 0), (0, 1)), constant_values=size),
+    )
+    back = packing.pick(row_or_none, follows)
     return target, row, order, back

@@ -1,7 +1,7 @@
 """How the prompts of an update are put together for a gradient: by tokens, so that short completions make room.
 
 Letters: U updates, p parts that a batch is split into over devices, c prompts of an update and part, n pieces, R places
-for prompts in a piece and part. A part keeps its own prompts: nothing moves between devices.
+for prompts in a piece and part. A part keeps its own prompts; nothing moves between devices.
 
 A piece has room for as many tokens as `micro` prompts with completions of full length, and takes more prompts where
 they are shorter. How many pieces there are is known at run time only, so one program serves batches of all lengths.
@@ -17,6 +17,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from fgrpo_jax.model import packing
+from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.records import PromptBatch
+
 PLACES = 4
 """Prompts in a piece, at most this times as many as fit at full length. A place that stays empty costs memory alone."""
 
@@ -28,6 +32,7 @@ class Pieces:
     prompt: jax.Array  # int32 [n, p, R]  prompt in each place; c where there is none
     home: jax.Array  # int32 [p, c]     place of each prompt, a number of n·R
     count: jax.Array  # int32 []         pieces that have prompts; they come first
+    room: int = struct.field(pytree_node=False)  # tokens of a piece and part
 
     def take(self, number: jax.Array, tree: Any) -> tuple[Any, jax.Array]:
         """(leaves [p, c, ...] → [p·R, ...] of a piece, bool [p·R] True where there is a prompt)."""
@@ -85,18 +90,29 @@ def cut(sizes: jax.Array, *, micro: int, full: int) -> Pieces:
         return prompt.reshape(pieces, places), home, jnp.sum(prompts > 0)
 
     prompt, home, used = jax.vmap(jax.vmap(of_part))(sizes)
-    return Pieces(jnp.swapaxes(prompt, 1, 2), home, used.max(axis=1).astype(jnp.int32))
+    return Pieces(jnp.swapaxes(prompt, 1, 2), home, used.max(axis=1).astype(jnp.int32), room=own * full)
 
 
 def tokens(prompts: jax.Array, mask: jax.Array) -> jax.Array:
-    """int32 [...], tokens of prompts (mask [..., S]) and of all but the last place of completions (mask [..., G, T])."""
+    """int32 [...], tokens of prompts (mask [..., S]) and of completions (mask [..., G, T]) but for the last."""
     length = mask.shape[-1]
     own = jnp.max(jnp.where(mask, jnp.arange(length), 0), axis=-1)
     return jnp.sum(prompts, axis=-1, dtype=jnp.int32) + jnp.sum(own, axis=-1, dtype=jnp.int32)
 
 
+def encode(
+    model: Model, params: Any, prompts: PromptBatch, *, parts: int, done: jax.Array | None = None, first: int = 0
+) -> jax.Array:
+    """Image tokens [p·R, I*F, D] of a piece, a prompt at a time and none where there is no prompt (`Model.encode`)."""
+    split = lambda x: x.reshape(parts, -1, *x.shape[1:])  # noqa: E731
+    given = jax.tree.map(split, (prompts.vision, done))
+    one = lambda vision, done: model.encode(params, vision, done=done, first=first)  # noqa: E731
+    features = packing.each(split(prompts.mask).any(axis=(0, 2)), one, *given)
+    return features.reshape(-1, *features.shape[2:])
+
+
 def stack(pieces: Pieces, function: Callable[[jax.Array], Any]) -> Any:
-    """`function` of the number of each piece of one update, stacked [n, ...]; zeros for pieces without prompts."""
+    """`function` of the number of each piece of an update, stacked [n, ...]; zeros for pieces without prompts."""
 
     def body(number: jax.Array, out: Any) -> Any:
         return jax.tree.map(lambda x, new: x.at[number].set(new), out, function(number))

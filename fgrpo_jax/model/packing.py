@@ -1,7 +1,7 @@
-"""Prompts and completions of many lengths as one stream of tokens, and back: work with weights follows real tokens.
+"""Prompts and completions of many lengths as one stream of tokens, and back: products with weights follow real tokens.
 
-Letters: p parts that a batch is split into over devices, R prompts of a part, S and G·T padded tokens of a prompt and of
-its completions, L = S + G·T cells of a prompt, N tokens of a stream, C numbers a token.
+Letters: p parts that a batch is split into over devices, R prompts of a part, S and G·T padded tokens of a prompt and
+of its completions, L = S + G·T cells of a prompt, N tokens of a stream.
 
 A stream holds a part's prompts one after the other, each followed by its completions. Projections and the MLP run on
 [p, N]; attention runs on the padded cells, a prompt at a time, and leaves out places where there is no prompt.
@@ -37,7 +37,7 @@ class Packing:
         return pick(cells.reshape(*self.place.shape, *cells.shape[2:]), self.cell)
 
     def attend(self, attention: Callable[..., jax.Array], *stream: jax.Array) -> jax.Array:
-        """`attention` of [p, L, ...] tensors and mask [p, L] → [p, L, ...], on streams [p, N, ...], a prompt at a time."""
+        """On streams [p, N, ...]: `attention`, a prompt at a time, of cells [p, L, ...] and mask [p, L] → [p, L, ...]"""
         cells = [rows(x, self.place, self.cell).reshape(*self.mask.shape, *x.shape[2:]) for x in stream]
         out = each(self.used, attention, *cells, self.mask)
         return rows(out.reshape(*self.place.shape, *out.shape[3:]), self.cell, self.place)

@@ -148,7 +148,7 @@ class Model:
     def packed(
         self, params: Params, prompts: PromptBatch, features: jax.Array, tokens: jax.Array, packing: Packing
     ) -> jax.Array:
-        """Prompts and completions [M, G, T] together, without their padding: hidden [p, N, D] of the stream's tokens."""
+        """Prompts with completions [M, G, T], without padding: hidden [p, N, D] of the tokens of the stream."""
         text, (m, group, length) = self.modules(params).text, tokens.shape
         own = jnp.concatenate([prompts.tokens, tokens.reshape(m, -1)], axis=1)
         x = meshes.looked_up(text.embed(packing.ints(own), dtype=self.compute_dtype), self.mesh)
