@@ -37,9 +37,20 @@ class Packing:
         return pick(cells.reshape(*self.place.shape, *cells.shape[2:]), self.cell)
 
     def attend(self, attention: Callable[..., jax.Array], *stream: jax.Array) -> jax.Array:
-        """On streams [p, N, ...]: `attention`, a prompt at a time, of cells [p, L, ...] and mask [p, L] → [p, L, ...]"""
+        """`attention` of cells [b, L, ...] and mask [b, L] → [b, L, ...], of and to streams [p, N, ...].
+
+        On CPU it runs for one prompt at a time and not for places without a prompt; elsewhere for all of them at once,
+        where a loop would wait for the host and a kernel leaves out what is masked.
+        """
         cells = [rows(x, self.place, self.cell).reshape(*self.mask.shape, *x.shape[2:]) for x in stream]
-        out = each(self.used, attention, *cells, self.mask)
+
+        def whole(*cells: jax.Array) -> jax.Array:
+            return attention(*(x.reshape(-1, *x.shape[2:]) for x in cells)).reshape(cells[0].shape)
+
+        def one_by_one(*cells: jax.Array) -> jax.Array:
+            return each(self.used, attention, *cells)
+
+        out = jax.lax.platform_dependent(*cells, self.mask, cpu=one_by_one, default=whole)
         return rows(out.reshape(*self.place.shape, *out.shape[3:]), self.cell, self.place)
 
 
