@@ -1,4 +1,4 @@
-"""Work that follows real tokens: what is packed gives what is not, prompts find their pieces, and how little is padding."""
+"""Work that follows real tokens: what is packed gives what is not, prompts find their pieces, little is padding."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ LENGTHS = {
 @pytest.mark.parametrize("case", [*LENGTHS, "holes", "padding on the left", "two parts"])
 def test_packed_is_unpacked(case: str) -> None:
     """Log-probs, entropies and gradients of weights and image features; no room for a token more than there is."""
-    prompts, tokens, _ = batch(3)
+    prompts, _, _ = batch(3)
     mask = np.arange(T) < LENGTHS.get(case, LENGTHS["mixed"])[..., None]
     if case == "holes":
         mask[0, 1, 4] = mask[2, 0, 0] = mask[2, 1, 7:] = False

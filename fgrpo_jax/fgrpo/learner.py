@@ -190,8 +190,9 @@ class Learner:
     def _features(self, params: Any, prompts: PromptBatch) -> jax.Array:
         """What the frozen stages of the tower give for all prompts [M, ...], some at a time."""
         m = len(prompts.tokens)
-        size = min(m, max(self.config.algorithm.micro_batch_prompts, self._parts))
-        vision = jax.tree.map(lambda x: x[:, 0], pieces.deal(prompts.vision, updates=m // size, parts=1))
+        least = -(-m // max(self.config.algorithm.micro_batch_prompts, self._parts))
+        times = next(n for n in range(least, m + 1) if m % (n * self._parts) == 0)
+        vision = jax.tree.map(lambda x: x[:, 0], pieces.deal(prompts.vision, updates=times, parts=1))
         out = jax.lax.map(lambda v: self.model.encode(params, v, stop=self._frozen_stages), vision)
         return jax.lax.stop_gradient(pieces.gather(out[:, None]))
 

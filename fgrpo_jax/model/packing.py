@@ -9,6 +9,7 @@ A stream holds a part's prompts one after the other, each followed by its comple
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ class Packing:
         On CPU it runs for one prompt at a time and not for places without a prompt; elsewhere for all of them at once,
         where a loop would wait for the host and a kernel leaves out what is masked.
         """
-        cells = [rows(x, self.place, self.cell).reshape(*self.mask.shape, *x.shape[2:]) for x in stream]
+        cells = [_spread(x, self.place, self.cell, self.used) for x in stream]
 
         def whole(*cells: jax.Array) -> jax.Array:
             return attention(*(x.reshape(-1, *x.shape[2:]) for x in cells)).reshape(cells[0].shape)
@@ -51,7 +52,7 @@ class Packing:
             return each(self.used, attention, *cells)
 
         out = jax.lax.platform_dependent(*cells, self.mask, cpu=one_by_one, default=whole)
-        return rows(out.reshape(*self.place.shape, *out.shape[3:]), self.cell, self.place)
+        return _collect(out, self.place, self.cell, self.used)
 
 
 def pack(prompts: jax.Array, mask: jax.Array, *, parts: int, room: int | None = None) -> Packing:
@@ -94,6 +95,10 @@ def rows(x: jax.Array, index: jax.Array, back: jax.Array) -> jax.Array:
     `back` [p, n] is the inverse, r or more where an item is not taken: with it the gradient is a move of the same kind.
     A scatter would be serial on CPU.
     """
+    return _move(x, index)
+
+
+def _move(x: jax.Array, index: jax.Array) -> jax.Array:
     there = index < x.shape[1]
     return jnp.where(there.reshape(*there.shape, *[1] * (x.ndim - 2)), pick(x, index), 0)
 
@@ -108,6 +113,37 @@ def _rows_bwd(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
 
 
 rows.defvjp(_rows_fwd, _rows_bwd)
+
+
+@jax.custom_vjp
+def _spread(x: jax.Array, place: jax.Array, cell: jax.Array, used: jax.Array) -> jax.Array:
+    """A stream [p, N, ...] → cells [p, R, L, ...]; zero where there is no token."""
+
+    def whole(x: jax.Array) -> jax.Array:
+        return _move(x, place).reshape(len(x), len(used), -1, *x.shape[2:])
+
+    def one_by_one(x: jax.Array) -> jax.Array:  # a move costs what it moves: none for places without a prompt
+        return each(used, functools.partial(_move, x), place.reshape(len(x), len(used), -1))
+
+    return jax.lax.platform_dependent(x, cpu=one_by_one, default=whole)
+
+
+@jax.custom_vjp
+def _collect(cells: jax.Array, place: jax.Array, cell: jax.Array, used: jax.Array) -> jax.Array:
+    """The inverse of `_spread`."""
+    return _move(cells.reshape(*place.shape, *cells.shape[3:]), cell)
+
+
+def _spread_fwd(x: jax.Array, *where: jax.Array) -> tuple[jax.Array, Any]:
+    return _spread(x, *where), where
+
+
+def _collect_fwd(cells: jax.Array, *where: jax.Array) -> tuple[jax.Array, Any]:
+    return _collect(cells, *where), where
+
+
+_spread.defvjp(_spread_fwd, lambda where, gradient: (_collect(gradient, *where), None, None, None))
+_collect.defvjp(_collect_fwd, lambda where, gradient: (_spread(gradient, *where), None, None, None))
 
 
 def each(used: jax.Array, function: Callable[..., jax.Array], *inputs: Any) -> jax.Array:

@@ -238,7 +238,8 @@ class Model:
         log-prob near -1e30: mask it, as any target that is not trained on.
         """
         table = self._output_table(params)
-        settings = {"temperature": temperature, "banned": banned, "rows": vocabulary.rows(table.shape[0])}
+        device = jax.devices()[0] if self.mesh is None else self.mesh.devices.flat[0]
+        settings = {"temperature": temperature, "banned": banned, "rows": vocabulary.rows(table.shape[0], device)}
         return vocabulary.token_logps(table, hidden, targets, **settings, count=count, mesh=self.mesh)
 
     def _output_table(self, params: Params) -> jax.Array:
