@@ -53,6 +53,11 @@ def batch(group: int) -> tuple[Any, np.ndarray, jax.Array]:
     return prompt_batch(M, S), tokens, jnp.asarray(rng.normal(size=(2, *tokens.shape)), jnp.float32)
 
 
+def off_cpu(*args: Any, cpu: Any, default: Any) -> Any:
+    """`jax.lax.platform_dependent` as other platforms see it."""
+    return default(*args)
+
+
 @functools.cache
 def program(how: str, group: int, parts: int = 1, room: int | None = None) -> Any:
     """jitted (params, features, prompts, mask) → ((loss, (logps, entropy)), gradients of params and features)."""
@@ -95,6 +100,18 @@ def test_packed_is_unpacked(case: str) -> None:
     assert (np.asarray(found)[:, ~mask] == 0).all()
     for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5 * max(np.abs(other).max(), 1e-3))
+
+
+def test_attention_of_all_prompts_at_once_is_that_of_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As devices with kernels do it; prompts that are empty among them."""
+    prompts, tokens, _ = batch(3)
+    mask = jnp.asarray(np.arange(T) < LENGTHS["mixed"][..., None]).at[2].set(False)
+    prompts = prompts.replace(mask=prompts.mask.at[2].set(False))
+    args = MODEL, MODEL.init(jax.random.key(0)), prompts, jnp.ones((M, 16, TINY.text.hidden_size)), tokens, mask
+    run = lambda: jax.jit(lambda: jnp.stack(packed(*args)), compiler_options=policies.QUICK)()  # noqa: E731
+    want = run()
+    monkeypatch.setattr(jax.lax, "platform_dependent", off_cpu)
+    np.testing.assert_allclose(run(), want, atol=3e-6)
 
 
 def test_a_group_of_one_and_a_window_of_padding() -> None:

@@ -175,6 +175,7 @@ class Learner:
                 done = {"done": features, "first": first}
                 features = pieces.encode(self.model, params, prompts, parts=self._parts, **done)
         rules: dict[str, Any] = {"temperature": self.config.temperature, "banned": self.banned, "room": room}
+        rules["parts"] = self._parts
         tokens, mask = batch.rollouts.tokens, batch.rollouts.mask
         return forward.completion_logps(self.model, params, prompts, features, tokens, mask, **rules)
 

@@ -76,8 +76,9 @@ class SupervisedLearner:
         piece, there = cut.take(number, batch)
         prompts = piece.prompts.replace(mask=piece.prompts.mask & there[:, None])
         mask = piece.mask & there[:, None, None]
-        features = pieces.encode(self.model, params, prompts, parts=cut.home.shape[0])
         settings: dict[str, Any] = {"temperature": 1.0, "banned": self.banned, "room": cut.room}
+        settings["parts"] = cut.home.shape[0]
+        features = pieces.encode(self.model, params, prompts, parts=settings["parts"])
         logps, _ = forward.completion_logps(self.model, params, prompts, features, piece.tokens, mask, **settings)
         return -logps.sum()
 
