@@ -94,6 +94,12 @@ def batch_size(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
+def parts(mesh: Mesh | None, prompts: int) -> int:
+    """How many parts so many prompts are split into over devices; 1 where they cannot be."""
+    size = 1 if mesh is None else batch_size(mesh)
+    return 1 if prompts % size else size
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Leading prompt axis over data × fsdp, everything else whole: right for every record that leads with M."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))

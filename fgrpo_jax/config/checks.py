@@ -175,16 +175,9 @@ def _divides(small: int, large: int, what: str, whole: str, remedy: str) -> None
 def _check_batches(config: Config) -> None:
     prompts, algorithm = config.data.prompts_per_step, config.algorithm
     whole = "config.data.prompts_per_step"
-    updates, micro = algorithm.updates_per_batch, algorithm.micro_batch_prompts
+    updates = algorithm.updates_per_batch
     _divides(config.rollout.batch_prompts, prompts, "config.rollout.batch_prompts", whole, "use one of its divisors")
     _divides(updates, prompts, "config.algorithm.updates_per_batch", whole, "every update takes an equal share")
-    _divides(
-        micro,
-        prompts // updates,
-        "config.algorithm.micro_batch_prompts",
-        f"{whole}/updates_per_batch",
-        "use a divisor of the prompts of one update",
-    )
     _divides(config.sft.micro_batch, config.sft.batch, "config.sft.micro_batch", "config.sft.batch", "use a divisor")
 
 

@@ -22,6 +22,7 @@ from fgrpo_jax.model.cache import KV, Places, Unrolled, windows
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.kernels import NAMED, XLA, Forms
 from fgrpo_jax.model.layers import ParamSpec
+from fgrpo_jax.model.packing import Packing, pick
 from fgrpo_jax.model.text import Embedding, TextModel
 from fgrpo_jax.model.vision import STAGES, Tower
 from fgrpo_jax.records import PromptBatch, VisionInputs
@@ -156,6 +157,24 @@ class Model:
         positions = jnp.broadcast_to(positions[..., None], (*tokens.shape, 3))
         return text.suffix(x, positions, mask, prefix=prefix, prefix_mask=prefix_mask, **self._means)
 
+    def packed(
+        self, params: Params, prompts: PromptBatch, features: jax.Array, tokens: jax.Array, packing: Packing
+    ) -> jax.Array:
+        """Prompts with completions [M, G, T], without padding: hidden [p, N, D] of the tokens of the stream."""
+        text, (m, group, length) = self.modules(params).text, tokens.shape
+        own = jnp.concatenate([prompts.tokens, tokens.reshape(m, -1)], axis=1)
+        x = meshes.looked_up(text.embed(packing.ints(own), dtype=self.compute_dtype), self.mesh)
+        if features.shape[1]:
+            slots = jnp.pad(prompts.image_slot, ((0, 0), (0, group * length)), constant_values=-1)
+            first = features.shape[1] * (jnp.arange(m) % (m // len(x)))  # of the part's features, its prompts' in a row
+            slots = packing.ints(jnp.where(slots >= 0, first[:, None] + slots, -1))
+            rows = pick(features.reshape(len(x), -1, features.shape[-1]), jnp.maximum(slots, 0))
+            x = jnp.where((slots >= 0)[..., None], rows.astype(x.dtype), x)
+        following = prompts.next_position[:, None] + jnp.tile(jnp.arange(length), group)
+        following = jnp.broadcast_to(following[..., None], (*following.shape, 3))
+        positions = packing.ints(jnp.concatenate([prompts.positions, following], axis=1))
+        return text.packed(x, positions, packing, **self._means)
+
     def decode(
         self,
         params: Params,
@@ -251,6 +270,7 @@ class Model:
         *,
         temperature: float | jax.Array = 1.0,
         banned: jax.Array | None = None,
+        count: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Log-probs and entropies of `vocabulary.token_logps`, of hidden [..., D] at the positions before the targets.
 
@@ -258,8 +278,9 @@ class Model:
         log-prob near -1e30: mask it, as any target that is not trained on.
         """
         table = self._output_table(params)
-        settings = {"temperature": temperature, "banned": banned, "rows": vocabulary.rows(table.shape[0])}
-        return vocabulary.token_logps(table, hidden, targets, **settings, mesh=self.mesh)
+        device = jax.devices()[0] if self.mesh is None else self.mesh.devices.flat[0]
+        settings = {"temperature": temperature, "banned": banned, "rows": vocabulary.rows(table.shape[0], device)}
+        return vocabulary.token_logps(table, hidden, targets, **settings, count=count, mesh=self.mesh)
 
     @property
     def _means(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from fgrpo_jax.model.cache import (
 from fgrpo_jax.model.config import TextConfig
 from fgrpo_jax.model.kernels import Forms
 from fgrpo_jax.model.layers import Axes, GatedMLP, HFTensor, Init, Linear, Remat, RMSNorm
+from fgrpo_jax.model.packing import Packing
 from fgrpo_jax.model.rope import Rotation, rotate, text_rotation
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -191,6 +192,35 @@ class TextModel(nnx.Module):
 
         with jax.named_scope("suffix"):
             x, _ = layers.scan_layers(self.layers, body, x, xs=prefix, remat=remat, mesh=mesh)
+            return self.norm(x)
+
+    def packed(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        packing: Packing,
+        *,
+        attention: Forms,
+        remat: Remat,
+        mesh: Mesh | None = None,
+    ) -> jax.Array:
+        """Prompts and their completions as a stream: x [p, N, D], positions [p, N, 3] -> hidden [p, N, D]."""
+        rotation, prompt = self.rotation(positions), packing.prompt
+
+        def of_prompt(q, k, v, mask):
+            """Of cells [p, S + G·T]: the prompt over itself, its completions over it and themselves."""
+            theirs = Keys(k[:, :prompt], v[:, :prompt], mask[:, :prompt])
+            first = attention.causal(q[:, :prompt], theirs, mesh=mesh)
+            rest = (x[:, prompt:].reshape(len(x), packing.group, -1, *x.shape[2:]) for x in (q, k, v, mask))
+            q_own, *own = rest
+            out = attention.shared(q_own, Keys(*own), theirs, mesh=mesh)
+            return jnp.concatenate([x.reshape(len(x), -1, *q.shape[2:]) for x in (first, out)], axis=1)
+
+        def body(layer, x, _):
+            return layer(x, rotation, lambda q, k, v: (packing.attend(of_prompt, q, k, v), None))
+
+        with jax.named_scope("packed"):
+            x, _ = layers.scan_layers(self.layers, body, x, remat=remat, mesh=mesh)
             return self.norm(x)
 
     def apart(self, dtype: Any) -> tuple[Any, ...]:

@@ -59,8 +59,9 @@ class Run:
     def create(cls, config: configs.Config, workdir: Path) -> Run:
         """Loads the policy, builds sampler and learner, tries the data; touches no file of the workdir."""
         policy = setup.policy(config)
-        micro = config.algorithm.micro_batch_prompts
-        meshes.require_divisible(policy.mesh, config__algorithm__micro_batch_prompts=micro)
+        algorithm, whole = config.algorithm, "config__data__prompts_per_step/updates_per_batch"
+        meshes.require_divisible(policy.mesh, config__algorithm__micro_batch_prompts=algorithm.micro_batch_prompts)
+        meshes.require_divisible(policy.mesh, **{whole: config.data.prompts_per_step // algorithm.updates_per_batch})
         meshes.require_divisible(policy.mesh, config__rollout__batch_prompts=config.rollout.batch_prompts)
         meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
         data = setup.training_batches(config, policy)
