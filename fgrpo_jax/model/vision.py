@@ -21,6 +21,7 @@ from fgrpo_jax.model import layers
 from fgrpo_jax.model.attention import attend
 from fgrpo_jax.model.config import VisionConfig
 from fgrpo_jax.model.layers import Axes, GatedMLP, Linear, Remat, RMSNorm
+from fgrpo_jax.model.pixels import normalise
 from fgrpo_jax.model.rope import Rotation, rotate, vision_rotation
 from fgrpo_jax.records import VisionInputs
 
@@ -117,7 +118,7 @@ class Tower(nnx.Module):
             "blocks": functools.partial(self._run_blocks, inputs=flat, remat=remat, mesh=mesh),
             "merger": self.merger,
         }
-        x = flat.patches.astype(dtype) if done is None else done.reshape(m * i, p, -1)
+        x = normalise(flat.patches, flat.valid).astype(dtype) if done is None else done.reshape(m * i, p, -1)
         with jax.named_scope("vision"):
             for stage in STAGES[stages]:
                 x = run[stage](x)
