@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fgrpo_jax.data import images
+from fgrpo_jax.model import pixels
 from fgrpo_jax.model.pixels import normalise
 from fgrpo_jax.reading import frames
 from fgrpo_jax.reading.dialects import PAPER, text_in
@@ -66,6 +67,17 @@ def test_levels_are_normalised_on_the_device_as_on_the_host_bit_for_bit(compute)
         np.testing.assert_array_equal(compute(cut[None], valid[None])[0], want)
     floats = np.float32([[1.5, -3.0]])
     np.testing.assert_array_equal(compute(floats, np.array([False])), floats)
+
+
+def test_levels_computed_as_on_a_tpu_are_those_of_the_table_once_rounded():
+    """No entry lies so near to where bfloat16 rounds the other way that its last places would matter."""
+    level = np.arange(256, dtype=np.uint8)
+    found = np.asarray(jax.jit(pixels.computed)(np.tile(level, 3))).reshape(3, 256)
+    table = pixels.levels()
+    assert (np.abs(found - table) <= 2 * np.spacing(np.abs(table))).all()
+    for away in (-4, 4):
+        moved = (table + away * np.spacing(np.abs(table))).astype(jax.numpy.bfloat16)
+        np.testing.assert_array_equal(moved, table.astype(jax.numpy.bfloat16))
 
 
 def test_smart_resize_equals_the_reference(reference):

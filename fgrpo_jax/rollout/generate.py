@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,29 +83,32 @@ def generations(
     Raises:
       FloatingPointError: a drawn token's log-prob is not finite, which means the parameters or the inputs are not.
     """
-    # A thread draws, since a sampler that returns to the host between tokens holds whoever called it. Another waits for
-    # what was drawn, so that seconds are those of the devices, whatever else the caller does between two batches.
+    # A thread draws, since a sampler that returns to the host between tokens holds whoever called it; batches are cut
+    # there too, so that every process of a run has its programs in one order. Another thread waits for what was drawn,
+    # so that seconds are those of the devices, whatever else the caller does between two batches.
     draw, arrive = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("draw", "arrive"))
     left, ready = iter(batches), arrive.submit(_ready, params)
 
-    def begin(count: int) -> Iterator[Future[tuple[Rollouts, float]]]:
-        for batch in itertools.islice(left, count):
-            drawn = draw.submit(sampler.sample, params, batch, seed=seed, purpose=purpose, step=step)
-            yield arrive.submit(_arrived, drawn)
+    def drawn() -> Rollouts | None:
+        batch = next(left, None)
+        return None if batch is None else sampler.sample(params, batch, seed=seed, purpose=purpose, step=step)
 
-    def arriving(under_way: collections.deque[Future[tuple[Rollouts, float]]]) -> Iterator[Generation]:
+    def begin() -> Future[tuple[Rollouts, float] | None]:
+        return arrive.submit(_arrived, draw.submit(drawn))
+
+    def arriving(under_way: collections.deque[Future[tuple[Rollouts, float] | None]]) -> Iterator[Generation]:
         try:
             since = ready.result()
-            while under_way:
-                rollouts, now = under_way.popleft().result()
-                under_way.extend(begin(1))  # before anything is decoded
+            while (found := under_way.popleft().result()) is not None:
+                rollouts, now = found
+                under_way.append(begin())  # before anything is decoded
                 yield _generation(rollouts, decode, seconds=now - since)
                 since = now
         finally:
             for pool in (draw, arrive):
                 pool.shutdown(cancel_futures=True)
 
-    return arriving(collections.deque(begin(UNDER_WAY)))
+    return arriving(collections.deque(begin() for _ in range(UNDER_WAY)))
 
 
 def _ready(params: Any) -> float:
@@ -115,10 +117,10 @@ def _ready(params: Any) -> float:
     return time.perf_counter()
 
 
-def _arrived(drawn: Future[Rollouts]) -> tuple[Rollouts, float]:
-    """(rollouts on the host, when they came)."""
-    rollouts = fetched(drawn.result())
-    return rollouts, time.perf_counter()
+def _arrived(drawn: Future[Rollouts | None]) -> tuple[Rollouts, float] | None:
+    """(rollouts on the host, when they came); None where no batch was left."""
+    rollouts = drawn.result()
+    return None if rollouts is None else (fetched(rollouts), time.perf_counter())
 
 
 def _generation(rollouts: Rollouts, decode: Decode, *, seconds: float) -> Generation:
