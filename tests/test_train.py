@@ -167,7 +167,7 @@ def test_interrupted_in_a_step_and_resumed_equals_uninterrupted(
 def test_stopped_by_a_guard_before_the_next_update_and_resumed_equals_uninterrupted(
     whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """What the row of step 2 finds out while step 3 draws: trouble has its state saved, an error leaves step 2 undone."""
+    """What step 2 finds out while step 3 draws: trouble has its state saved, an error leaves step 2 undone."""
     workdir, calls = tmp_path / "w", [0]
     fields = {"num_steps": STEPS, "checkpoint__every": 1 if how == "error" else 0}
     name = "logps" if how == "error" else "trouble"
