@@ -184,12 +184,13 @@ class Run:
         kept = reference if self._refreshed(stages.number) else None
         of: dict[str, Any] = {"config": configs.to_dict(parts.config), "data": stages.position}
 
-        def copy() -> TrainState:
-            return on_host(state) if jax.process_count() == 1 else state
-
         def write(state: TrainState) -> None:
             drawn = stages.under_way()
             ahead = drawn if drawn is None or jax.process_count() == 1 else parts.policy.put(drawn)
             checkpoints.save(state, reference=kept, ahead=ahead, hf=parts.policy.folder, **of)
 
-        parts.beside.save(copy, write)
+        if parts.config.checkpoint.wait or jax.process_count() > 1:
+            parts.beside.written()
+            write(state)
+        else:
+            parts.beside.save(lambda: on_host(state), write)
