@@ -121,9 +121,11 @@ def equal_runs(hf: Path, a: Path, b: Path) -> None:
 def test_stopped_and_resumed_equals_uninterrupted(
     whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path, stop: int
 ) -> None:
-    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=stop)[0] == 0
+    """And whether it waits for the disk makes no difference."""
+    fields = {"checkpoint__wait": stop == 2}
+    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=stop, **fields)[0] == 0
     assert len(runs.rows(tmp_path / "w")) == stop
-    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=STEPS)[0] == 0
+    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=STEPS, **fields)[0] == 0
     equal_runs(tiny_hf, whole[0], tmp_path / "w")
 
 
