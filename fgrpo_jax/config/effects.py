@@ -63,6 +63,7 @@ TABLE: tuple[tuple[str, tuple[Effect, ...]], ...] = (
     ("rollout.temperature", (STEPS, FILTER)),
     ("rollout.batch_prompts", (STEPS,)),
     ("rollout.compact", ()),
+    ("rollout.ahead", (STEPS,)),
     ("rollout.logp_*", (STEPS,)),
     ("rewards.*", (STEPS, ANSWERS)),
     ("rewards.answer", (STEPS, ANSWERS, FILTER)),

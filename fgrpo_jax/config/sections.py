@@ -216,6 +216,7 @@ class CheckpointSection:
 
     every: int = field(50, "Steps. The last step is always saved; 0 saves only that.", AtLeast(0))
     keep: int = field(2, "Newest checkpoints kept.", COUNT)
+    wait: bool = field(False, "True: the run waits for the disk, which spares host memory for a copy of the state.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fgrpo_jax.model.attention import Keys
 from fgrpo_jax.model.config import VisionConfig
 from fgrpo_jax.model.kernels import Forms
 from fgrpo_jax.model.layers import Axes, GatedMLP, Linear, Remat, RMSNorm
+from fgrpo_jax.model.pixels import normalise
 from fgrpo_jax.model.rope import Rotation, rotate, vision_rotation
 from fgrpo_jax.records import VisionInputs
 
@@ -134,7 +135,7 @@ class Tower(nnx.Module):
             "blocks": functools.partial(self._run_blocks, inputs=flat, attention=attention, remat=remat, mesh=mesh),
             "merger": self.merger,
         }
-        x = flat.patches.astype(dtype) if done is None else done.reshape(m * i, p, -1)
+        x = normalise(flat.patches, flat.valid).astype(dtype) if done is None else done.reshape(m * i, p, -1)
         with jax.named_scope("vision"):
             for stage in STAGES[stages]:
                 x = run[stage](x)

@@ -91,7 +91,7 @@ def abstract_prompts(count: int, shape: Shape, sharding: Any) -> PromptBatch:
     of: Any = lambda dtype, *sizes: jax.ShapeDtypeStruct((count, *sizes), dtype, sharding=sharding)  # noqa: E731
     slots, room = shape.images, shape.patches
     vision = VisionInputs(
-        patches=of(jnp.float32, slots, room, PATCH_VALUES),
+        patches=of(jnp.uint8, slots, room, PATCH_VALUES),
         positions=of(jnp.int32, slots, room, 2),
         windows=of(jnp.int32, slots, shape.windows, WINDOW_PATCHES),
         slots=of(jnp.int32, slots, room),
