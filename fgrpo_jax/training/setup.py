@@ -115,14 +115,18 @@ def policy(config: Config) -> Policy:
     folder = model_folder(config.model.hf, config.model.revision)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.require_own_prompts(mesh)
-    model = Model.create(
-        ModelConfig.load(folder),
+    return Policy(folder, model(config, ModelConfig.load(folder), mesh), Processor.load(folder), mesh)
+
+
+def model(config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh) -> Model:
+    """A model of this shape as the config runs it on the devices of the mesh, which need not be there."""
+    return Model.create(
+        shape,
         compute_dtype=jnp.dtype(config.model.compute_dtype),
         remat=config.model.remat,
-        unrolled=jax.default_backend() == "cpu",
+        unrolled=mesh.devices.flat[0].platform == "cpu",
         mesh=mesh,
     )
-    return Policy(folder, model, Processor.load(folder), mesh)
 
 
 def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encoder:

@@ -1,0 +1,232 @@
+"""What a compiled program moves and runs: a token of the sampler's decode loop, a step of the learner."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from programs.hlo import FREE, Access, Array, Computation, Instruction, Program
+
+KINDS = ("weights", "prefix", "suffix", "vocabulary", "rest")
+"""What bytes are of: weights with the embedding table, keys and values of prompts and of completions, logits and noise
+(numbers by the vocabulary), all else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What tells arrays of a program apart: sizes on one device.
+
+    Attributes:
+      weights: numbers in each weight, and in one layer of a stacked one; vectors are left out.
+      rows: M·G, completions.
+      group, prompt, vocabulary, kv, layers: G, S, V, (K, H), L.
+    """
+
+    weights: frozenset[int]
+    prompts: int
+    group: int
+    prompt: int
+    vocabulary: int
+    kv: tuple[int, int]
+    layers: int
+
+    @classmethod
+    def of(cls, model: Any, shardings: Any, *, prompts: int, group: int, prompt: int, parts: int = 1) -> Sizes:
+        """Of a model whose weights lie as `shardings` say, prompts being split over `parts`."""
+        import jax  # the parser alone needs none
+
+        text, weights = model.config.text, set()
+        for spec, sharding in zip(
+            jax.tree.leaves(model.specs["text"]), jax.tree.leaves(shardings["text"]), strict=True
+        ):
+            local = sharding.shard_shape(spec.shape)
+            one = local[1:] if spec.axes[0] == "layers" else local
+            if len(one) > 1:
+                weights |= {math.prod(local), math.prod(one)}
+        heads = jax.tree.leaves(shardings["text"]["layers"]["attn"]["k"]["kernel"])[0]
+        kernel = model.specs["text"]["layers"]["attn"]["k"]["kernel"]
+        kv_heads = heads.shard_shape(kernel.shape)[2]
+        return cls(
+            frozenset(weights),
+            prompts // parts,
+            group,
+            prompt,
+            text.vocab_size,
+            (kv_heads, text.head_dim),
+            text.num_layers,
+        )
+
+    def kind(self, array: Array) -> str:
+        """One of KINDS."""
+        dims, size = [n for n in array.dims if n > 1], array.size
+        rows, (heads, width) = self.prompts * self.group, self.kv
+        activations = dims[:1] == [rows] or dims[:2] == [self.prompts, self.group]
+        if size in self.weights and not activations:
+            return "weights"
+        if size >= self.vocabulary and size % self.vocabulary == 0:
+            return "vocabulary"
+        prefix = self.prompts * self.prompt * heads * width
+        if width in dims and size in (prefix, prefix * self.layers):
+            return "prefix"
+        # Of any window; queries and hidden states are a few heads wide.
+        if width in dims and size % (rows * heads * width * 32) == 0:
+            return "suffix"
+        return "rest"
+
+
+@dataclasses.dataclass
+class Counts:
+    """Of one run of a computation, loops within it included.
+
+    Attributes:
+      bytes: read and written, by kind.
+      kernels: launched, copies among them.
+      copies: kernels that write an array of a weight's size; `copied_bytes` what they write.
+      conversions: of arrays of a weight's size to another dtype, inside fusions or not.
+      checks: loops whose end the host looks at (their number of rounds is not known when compiled), and branches.
+      unknown: rounds that were assumed of such loops.
+      largest: bytes by the scope of the kernel.
+    """
+
+    bytes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    kernels: float = 0
+    copies: float = 0
+    copied_bytes: float = 0
+    conversions: float = 0
+    checks: float = 0
+    branches: float = 0
+    scopes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    def add(self, other: Counts, times: float = 1) -> None:
+        for name in ("kernels", "copies", "copied_bytes", "conversions", "checks", "branches"):
+            setattr(self, name, getattr(self, name) + times * getattr(other, name))
+        for counter in ("bytes", "scopes"):
+            for key, value in getattr(other, counter).items():
+                getattr(self, counter)[key] += times * value
+
+    @property
+    def total(self) -> float:
+        return sum(self.bytes.values())
+
+    def row(self) -> dict[str, Any]:
+        """As JSON types, bytes in GB."""
+        numbers = {
+            name: round(getattr(self, name), 1) for name in ("kernels", "copies", "conversions", "checks", "branches")
+        }
+        by_kind = {kind: round(self.bytes[kind] / 1e9, 3) for kind in KINDS}
+        return {"gb": round(self.total / 1e9, 3), "gb_by_kind": by_kind, **numbers}
+
+
+def counts(text: str, sizes: Sizes, *, unknown: float = 1.5) -> Counts:
+    """Of one token of the decode loop of a compiled sampler; the mean of its loops where it has several (windows).
+
+    Args:
+      text: `compiled.as_text()`.
+      sizes: `Sizes.of` the model and batch.
+      unknown: rounds of a loop inside a token whose number the compiler does not know. Attention over a suffix cache of
+        512 in blocks of 256 goes once for the first half of the tokens and twice for the second.
+
+    Raises:
+      ValueError: a program without a loop that draws.
+    """
+    program = Program(text)
+    counter = _Counter(program, sizes, unknown)
+    bodies = [counter.of(program.computations[name]) for name in token_loops(program)]
+    if not bodies:
+        raise ValueError(
+            "no loop of this program draws tokens: its text has no while body with an instruction of /draw/"
+        )
+    out = Counts()
+    for body in bodies:
+        out.add(body, 1 / len(bodies))
+    return out
+
+
+def token_loops(program: Program) -> list[str]:
+    """Bodies of the loops whose every round draws a token."""
+    found = []
+    loops = (i for inside in program.computations.values() for i in inside.instructions if i.opcode == "while")
+    for body in (program.computations[loop.called("body")[0]] for loop in loops):
+        if any("/draw/" in kernel.scope for kernel in _directly(program, body)):
+            found.append(body.name)
+    return list(dict.fromkeys(found))
+
+
+def _directly(program: Program, inside: Computation) -> Iterator[Instruction]:
+    """Kernels of a computation, and of those it calls, but not of loops in it."""
+    for kernel in inside.instructions:
+        yield kernel
+        if kernel.opcode == "call":
+            for name in kernel.called("to_apply", "calls"):
+                yield from _directly(program, program.computations[name])
+
+
+class _Counter:
+    """Counts computations of a program, each once."""
+
+    def __init__(self, program: Program, sizes: Sizes, unknown: float) -> None:
+        self.program, self.sizes, self.unknown = program, sizes, unknown
+        self.known: dict[str, Counts] = {}
+        self.converts: dict[str, int] = {}
+
+    def of(self, inside: Computation) -> Counts:
+        """What one run of it does."""
+        if inside.name in self.known:
+            return self.known[inside.name]
+        out = Counts()
+        for kernel in inside.instructions:
+            if FREE.fullmatch(kernel.opcode):
+                continue
+            if kernel.opcode in ("while", "conditional", "call", "async-start"):
+                self._control(kernel, out)
+            else:
+                self._kernel(kernel, inside, out)
+        self.known[inside.name] = out
+        return out
+
+    def _control(self, kernel: Instruction, out: Counts) -> None:
+        """Adds what a loop, branch or call runs."""
+        computations = self.program.computations
+        if kernel.opcode == "while":
+            rounds = self.unknown if kernel.trips is None else kernel.trips
+            out.checks += kernel.trips is None
+            for name in kernel.called("body", "condition"):
+                out.add(self.of(computations[name]), rounds)
+        elif kernel.opcode == "conditional":
+            out.branches += 1
+            branches = [
+                self.of(computations[name])
+                for name in kernel.called("branch_computations", "true_computation", "false_computation")
+            ]
+            out.add(max(branches, key=lambda branch: branch.total))
+        else:
+            for name in kernel.called("to_apply", "calls", "called_computations"):
+                out.add(self.of(computations[name]))
+
+    def _kernel(self, kernel: Instruction, inside: Computation, out: Counts) -> None:
+        out.kernels += 1
+        copied = 0.0
+        accesses: list[Access] = list(self.program.accesses(kernel, inside))
+        for access in accesses:
+            kind = self.sizes.kind(access.array)
+            out.bytes[kind] += access.bytes
+            out.scopes[kernel.scope] += access.bytes
+            copied += access.bytes * (access.written and kind == "weights")
+        out.copies += copied > 0
+        out.copied_bytes += copied
+        out.conversions += self._converts(kernel)
+
+    def _converts(self, kernel: Instruction) -> int:
+        """Conversions of arrays of a weight's size in a kernel."""
+        if kernel.opcode == "convert":
+            return int(self.sizes.kind(kernel.results[0]) == "weights")
+        if kernel.opcode != "fusion":
+            return 0
+        name = kernel.called("calls")[0]
+        if name not in self.converts:
+            inner = self.program.computations[name].instructions
+            self.converts[name] = sum(self._converts(one) for one in inner)
+        return self.converts[name]
