@@ -73,6 +73,7 @@ def in_child(part: str) -> dict[str, Any] | None:
 
 def compile_row(args: argparse.Namespace, *, part: str) -> dict[str, Any]:
     """Compiles one part and counts."""
+    args.config.data.path = args.config.data.path or "."  # shapes are given: no data is read
     config = configs.load(args.config)
     chip, found = devices.topology(gpu=args.gpu, tpu=args.topology)
     policy = building.policy(config, found, model=args.model, layers=args.layers)

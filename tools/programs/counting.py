@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from programs.hlo import FREE, Access, Array, Computation, Instruction, Program
+from programs.devices import Chip
+from programs.hlo import FREE, Array, Computation, Instruction, Program
 
 KINDS = ("weights", "prefix", "suffix", "vocabulary", "rest")
 """What bytes are of: weights with the embedding table, keys and values of prompts and of completions, logits and noise
@@ -86,9 +87,11 @@ class Counts:
       kernels: launched, copies among them.
       copies: kernels that write an array of a weight's size; `copied_bytes` what they write.
       conversions: of arrays of a weight's size to another dtype, inside fusions or not.
-      checks: loops whose end the host looks at (their number of rounds is not known when compiled), and branches.
-      unknown: rounds that were assumed of such loops.
-      largest: bytes by the scope of the kernel.
+      checks: loops whose number of rounds is not known when compiled: their end is looked at.
+      branches: of which one is taken, the one that moves most.
+      operations: of matrix products.
+      seconds: of kernels one after another at a chip's peaks, none of them faster than its bytes and operations.
+      scopes: bytes by where in the source a kernel comes from.
     """
 
     bytes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -98,14 +101,18 @@ class Counts:
     conversions: float = 0
     checks: float = 0
     branches: float = 0
+    operations: float = 0
+    seconds: float = 0
     scopes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, other: Counts, times: float = 1) -> None:
-        for name in ("kernels", "copies", "copied_bytes", "conversions", "checks", "branches"):
-            setattr(self, name, getattr(self, name) + times * getattr(other, name))
-        for counter in ("bytes", "scopes"):
-            for key, value in getattr(other, counter).items():
-                getattr(self, counter)[key] += times * value
+        """Adds what another does so many times."""
+        for name, value in vars(other).items():
+            if isinstance(value, dict):
+                for key, part in value.items():
+                    getattr(self, name)[key] += times * part
+            else:
+                setattr(self, name, getattr(self, name) + times * value)
 
     @property
     def total(self) -> float:
@@ -133,7 +140,7 @@ def counts(text: str, sizes: Sizes, *, unknown: float = 1.5) -> Counts:
       ValueError: a program without a loop that draws.
     """
     program = Program(text)
-    counter = _Counter(program, sizes, unknown)
+    counter = Counter(program, lambda _, array: sizes.kind(array), unknown=unknown)
     bodies = [counter.of(program.computations[name]) for name in token_loops(program)]
     if not bodies:
         raise ValueError(
@@ -164,69 +171,78 @@ def _directly(program: Program, inside: Computation) -> Iterator[Instruction]:
                 yield from _directly(program, program.computations[name])
 
 
-class _Counter:
-    """Counts computations of a program, each once."""
+class Counter:
+    """Counts computations of a program, each once.
 
-    def __init__(self, program: Program, sizes: Sizes, unknown: float) -> None:
-        self.program, self.sizes, self.unknown = program, sizes, unknown
+    Args:
+      kind: what bytes are of, by the kernel and the array that it reads or writes.
+      unknown: rounds of a loop whose number the compiler does not know.
+      chip: on which a kernel takes as long as its bytes or its operations, whichever takes longer.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        kind: Callable[[Instruction, Array], str],
+        *,
+        unknown: float = 1,
+        chip: Chip | None = None,
+    ) -> None:
+        self.program, self.kind, self.unknown, self.chip = program, kind, unknown, chip
         self.known: dict[str, Counts] = {}
-        self.converts: dict[str, int] = {}
+        self.inner: dict[str, int] = {}
 
     def of(self, inside: Computation) -> Counts:
         """What one run of it does."""
         if inside.name in self.known:
             return self.known[inside.name]
-        out = Counts()
+        out = self.known[inside.name] = Counts()
         for kernel in inside.instructions:
-            if FREE.fullmatch(kernel.opcode):
-                continue
             if kernel.opcode in ("while", "conditional", "call", "async-start"):
                 self._control(kernel, out)
-            else:
+            elif not FREE.fullmatch(kernel.opcode):
                 self._kernel(kernel, inside, out)
-        self.known[inside.name] = out
         return out
 
     def _control(self, kernel: Instruction, out: Counts) -> None:
         """Adds what a loop, branch or call runs."""
-        computations = self.program.computations
+        run = lambda *roles: [self.of(self.program.computations[name]) for name in kernel.called(*roles)]  # noqa: E731
         if kernel.opcode == "while":
-            rounds = self.unknown if kernel.trips is None else kernel.trips
             out.checks += kernel.trips is None
-            for name in kernel.called("body", "condition"):
-                out.add(self.of(computations[name]), rounds)
+            for part in run("body", "condition"):
+                out.add(part, self.unknown if kernel.trips is None else kernel.trips)
         elif kernel.opcode == "conditional":
             out.branches += 1
-            branches = [
-                self.of(computations[name])
-                for name in kernel.called("branch_computations", "true_computation", "false_computation")
-            ]
+            branches = run("branch_computations", "true_computation", "false_computation")
             out.add(max(branches, key=lambda branch: branch.total))
         else:
-            for name in kernel.called("to_apply", "calls", "called_computations"):
-                out.add(self.of(computations[name]))
+            for part in run("to_apply", "calls", "called_computations"):
+                out.add(part)
 
     def _kernel(self, kernel: Instruction, inside: Computation, out: Counts) -> None:
-        out.kernels += 1
-        copied = 0.0
-        accesses: list[Access] = list(self.program.accesses(kernel, inside))
-        for access in accesses:
-            kind = self.sizes.kind(access.array)
+        moved, copied = 0.0, 0.0
+        for access in self.program.accesses(kernel, inside):
+            kind = self.kind(kernel, access.array)
             out.bytes[kind] += access.bytes
-            out.scopes[kernel.scope] += access.bytes
+            moved += access.bytes
             copied += access.bytes * (access.written and kind == "weights")
+        done = self.program.operations(kernel, inside)
+        out.kernels += 1
+        out.scopes[kernel.scope] += moved
         out.copies += copied > 0
         out.copied_bytes += copied
-        out.conversions += self._converts(kernel)
+        out.conversions += self._conversions(kernel)
+        out.operations += done
+        if self.chip is not None:
+            out.seconds += max(moved / self.chip.bandwidth, done / self.chip.operations)
 
-    def _converts(self, kernel: Instruction) -> int:
+    def _conversions(self, kernel: Instruction) -> int:
         """Conversions of arrays of a weight's size in a kernel."""
         if kernel.opcode == "convert":
-            return int(self.sizes.kind(kernel.results[0]) == "weights")
+            return int(self.kind(kernel, kernel.results[0]) == "weights")
         if kernel.opcode != "fusion":
             return 0
         name = kernel.called("calls")[0]
-        if name not in self.converts:
-            inner = self.program.computations[name].instructions
-            self.converts[name] = sum(self._converts(one) for one in inner)
-        return self.converts[name]
+        if name not in self.inner:
+            self.inner[name] = sum(self._conversions(one) for one in self.program.computations[name].instructions)
+        return self.inner[name]

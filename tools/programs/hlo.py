@@ -155,6 +155,17 @@ class Program:
             starts = kernel.opcode.endswith("-start")  # its results name its operands once more
             yield from (Access(array, array.bytes, True) for array in (kept[-1:] if starts else kept))
 
+    def operations(self, kernel: Instruction, computation: Computation) -> float:
+        """Of the matrix products in a kernel, a multiply-add being two."""
+        if kernel.opcode == "fusion":
+            inner = self.computations[kernel.called("calls")[0]]
+            return sum(self.operations(one, inner) for one in inner.instructions)
+        summed = re.search(r'lhs_contracting_dim(?:ensions|s)"?[=:][{\[]([\d,"]+)', kernel.rest)
+        if not summed or kernel.opcode not in ("dot", "custom-call"):
+            return 0.0
+        left = computation.by_name[kernel.operands[0]].results[0]
+        return 2.0 * kernel.results[0].size * math.prod(left.dims[int(n)] for n in re.findall(r"\d+", summed[1]))
+
     def share(self, computation: Computation, name: str) -> float:
         """How much of an operand of a fusion is read, from 0 to 1."""
         node, total = computation.by_name[name], 0.0
