@@ -16,14 +16,17 @@ KINDS = ("weights", "prefix", "suffix", "vocabulary", "rest")
 (numbers by the vocabulary), all else."""
 
 
+SMALL = 1 << 16
+"""Numbers of a weight below which it counts as 'rest': biases and scales are as large as activations are."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sizes:
     """What tells arrays of a program apart: sizes on one device.
 
     Attributes:
-      weights: numbers in each weight, and in one layer of a stacked one; vectors are left out.
-      rows: M·G, completions.
-      group, prompt, vocabulary, kv, layers: G, S, V, (K, H), L.
+      weights: numbers in each weight, and in one layer of a stacked one; `SMALL` ones are left out.
+      prompts, group, prompt, vocabulary, kv, layers: M, G, S, V, (K, H), L.
     """
 
     weights: frozenset[int]
@@ -45,7 +48,7 @@ class Sizes:
         ):
             local = sharding.shard_shape(spec.shape)
             one = local[1:] if spec.axes[0] == "layers" else local
-            if len(one) > 1:
+            if math.prod(one) >= SMALL:
                 weights |= {math.prod(local), math.prod(one)}
         heads = jax.tree.leaves(shardings["text"]["layers"]["attn"]["k"]["kernel"])[0]
         kernel = model.specs["text"]["layers"]["attn"]["k"]["kernel"]
