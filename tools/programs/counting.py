@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from programs.devices import Chip
@@ -49,7 +50,8 @@ class Sizes:
             local = sharding.shard_shape(spec.shape)
             one = local[1:] if spec.axes[0] == "layers" else local
             if math.prod(one) >= SMALL:
-                weights |= {math.prod(local), math.prod(one)}
+                whole = spec.shape[1:] if spec.axes[0] == "layers" else spec.shape  # what a gather would make of it
+                weights |= {math.prod(local), math.prod(one), math.prod(whole)}
         heads = jax.tree.leaves(shardings["text"]["layers"]["attn"]["k"]["kernel"])[0]
         kernel = model.specs["text"]["layers"]["attn"]["k"]["kernel"]
         kv_heads = heads.shard_shape(kernel.shape)[2]
@@ -121,13 +123,17 @@ class Counts:
     def total(self) -> float:
         return sum(self.bytes.values())
 
-    def row(self) -> dict[str, Any]:
+    def row(self, kinds: Iterable[str]) -> dict[str, Any]:
         """As JSON types, bytes in GB."""
-        numbers = {
-            name: round(getattr(self, name), 1) for name in ("kernels", "copies", "conversions", "checks", "branches")
-        }
-        by_kind = {kind: round(self.bytes[kind] / 1e9, 3) for kind in KINDS}
+        names = ("kernels", "copies", "conversions", "checks", "branches")
+        numbers = {name: round(getattr(self, name), 1) for name in names}
+        by_kind = {kind: round(self.bytes[kind] / 1e9, 3) for kind in kinds}
         return {"gb": round(self.total / 1e9, 3), "gb_by_kind": by_kind, **numbers}
+
+
+def mean_rounds(window: int, block: int = 256) -> float:
+    """Rounds that a loop over the written columns of a suffix cache makes, on average over a window of tokens."""
+    return sum(t // block + 1 for t in range(window)) / window
 
 
 def counts(text: str, sizes: Sizes, *, unknown: float = 1.5) -> Counts:
@@ -153,6 +159,56 @@ def counts(text: str, sizes: Sizes, *, unknown: float = 1.5) -> Counts:
     for body in bodies:
         out.add(body, 1 / len(bodies))
     return out
+
+
+STEP_KINDS = {
+    "optimizer": "optimizer",
+    "vision": "vision",
+    "attend": "attention",
+    "vocabulary": "vocabulary",
+    "mlp": "layers",
+    "attention": "layers",
+}
+"""Named scope of the code → what bytes of a learner step are of; the first that stands in a kernel's scope."""
+
+
+def step_kind(kernel: Instruction, array: Array) -> str:
+    """A value of STEP_KINDS, or 'rest'."""
+    parts = set(re.split(r"[/()]", kernel.scope))
+    return next((kind for name, kind in STEP_KINDS.items() if name in parts), "rest")
+
+
+def step_counts(text: str, chip: Chip) -> Counts:
+    """Of a compiled learner step on one device."""
+    program = Program(text)
+    return Counter(program, step_kind, chip=chip).of(program.computations[program.entry])
+
+
+def attention_bytes(found: Counts, *, layers: int, rounds: int) -> dict[str, float]:
+    """Bytes of a learner step's attention in a layer and micro-batch: 'forward' without a gradient, where there is a
+    reference, and 'gradient', which is forward, once more with remat, and backward.
+
+    Args:
+      rounds: micro-batches of a step.
+    """
+    total = dict.fromkeys(("reference", "gradient"), 0.0)
+    for scope, moved in found.scopes.items():
+        parts = set(re.split(r"[/()]", scope))
+        for name in total:
+            total[name] += moved * ("attend" in parts and name in parts)
+    return {name: value / layers / rounds for name, value in total.items()}
+
+
+def gathers(text: str, sizes: Sizes) -> list[str]:
+    """All-gathers of the decode loop whose result is as large as a weight, or as one layer of a stacked one."""
+    found = set()
+    for inside in Program(text).computations.values():
+        for one in inside.instructions:
+            if one.opcode in ("all-gather", "all-gather-start") and "/decode/while" in one.scope:
+                # One that is started apart gives its operand and its result; the result is the larger.
+                made = max(one.results, key=lambda array: array.size)
+                found |= {f"{made.dtype}{list(made.dims)}"} if sizes.kind(made) == "weights" else set()
+    return sorted(found)
 
 
 def token_loops(program: Program) -> list[str]:
