@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
+import jax
 import pytest
-from programs import counting, hlo
+import released
+from programs import building, counting, devices, hlo, roofline, thunks
 from programs.counting import Sizes
+
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.config.sections import Config
+from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.model.qwen2_5_vl import Model
 
 SIZES = Sizes(frozenset({64 * 256, 3 * 64 * 256}), prompts=2, group=5, prompt=96, vocabulary=1000, kv=(2, 16), layers=3)
 """Weights of 64 × 256 in three layers, a vocabulary of 1,000, two prompts of 96 tokens × 5."""
@@ -109,3 +119,71 @@ def test_lines_are_read() -> None:
     assert made.results == (hlo.Array("bf16", (512, 2048)), hlo.Array("u32", ()))
     branch = hlo.instruction("  ROOT %c = f32[] conditional(%p, %a, %b), branch_computations={%one.2, %two}, x={1}")
     assert branch is not None and branch.called("branch_computations") == ["one.2", "two"] and branch.root
+
+
+def test_gathers_of_weights_are_seen_and_others_are_not() -> None:
+    where = 'metadata={op_name="jit(_sample)/decode/while/body/mul"}'
+    whole = f"  %g.1 = bf16[64,256]{{1,0:T(8,128)}} all-gather(bf16[64,64]{{1,0}} %x), {where}"
+    started = f"  %g.2 = (bf16[16,256], bf16[64,256]{{1,0}}) all-gather-start(bf16[16,256] %y), {where}"
+    scores = f"  %g.3 = f32[4,8,2]{{2,1,0}} all-gather(f32[4,8,1] %z), {where}"
+
+    def found(*lines: str) -> list[str]:
+        return counting.gathers("\n".join(["ENTRY %main (a: s32[]) -> s32[] {", *lines, "}"]), SIZES)
+
+    assert found(scores, whole.replace("/decode/while", "/prefill")) == []
+    assert found(whole, scores) == ["bf16[64, 256]"] == found(started)
+
+
+# ------------------------------------------------------------------------------------------------------------- thunks
+THUNKS = """001: kCopy [source | next=002 (1)] kCopy
+002: kWhile         [prev=001 (1) | sink]
+condition:
+    003: kCustomKernel [source | sink] all_done
+  body:
+    000: kCommandBuffer [source | next=006 (1)]
+        004: kCustomKernel [source | next=005 (1)] gemm
+        005: kCustomKernel [prev=004 (1) | sink] add
+    006: kWhile        [prev=000 (1) | next=000 (1)]
+condition:
+        007: kCustomKernel [source | sink] compare
+      body:
+        000: kCommandBuffer [source | sink]
+            008: kCustomKernel [source | sink] layer
+    000: kCommandBuffer [prev=006 (1) | sink]
+        009: kCustomKernel [source | sink] last
+"""
+
+
+def test_launches_of_a_token_by_hand() -> None:
+    """Two graphs and one for each of three layers; the loops' conditions run by themselves, layers once more."""
+    top = thunks.parse(THUNKS, {2: "tokens", 6: "layers"})
+    assert [part.kind for part in top] == ["kCopy", "kWhile"]
+    assert [part.kind for part in top[1].parts] == ["kCustomKernel", "kCommandBuffer", "kWhile", "kCommandBuffer"]
+    known, free = TOKEN.replace("LAYERS", KNOWN), TOKEN.replace(", LAYERS", "")
+    assert thunks.launches(top, known) == {"graphs": 2 + 3, "alone": 1 + 3, "checked": 0}
+    assert thunks.launches(top, free, unknown=2) == {"graphs": 2 + 2, "alone": 1 + 2, "checked": 1}
+    inside = thunks.parse("000: kCommandBuffer [source | sink]\n    002: kWhile [source | sink]\n", {2: "tokens"})
+    assert thunks.launches(inside, free) == {"graphs": 0, "alone": 0, "checked": 0}
+
+
+# ----------------------------------------------------------------------------------------------------- counted by hand
+def test_the_roofline_of_one_decode_step_by_hand() -> None:
+    """One chip and one rollout of a short prompt: the weights' bytes over the bandwidth."""
+    model = Model.create(ModelConfig.from_hf(released.HUB["3B"]), compute_dtype="bfloat16")
+
+    def decode(prompts: int, *sizes: int) -> float:
+        mesh: Any = jax.sharding.AbstractMesh(sizes, meshes.MESH_AXES)
+        rollout = dataclasses.replace(Config().rollout, group_size=1, max_new_tokens=1, batch_prompts=prompts)
+        config, shape = dataclasses.replace(Config(), rollout=rollout), building.bucket(1, 64)
+        return roofline.sampler_seconds(config, model, mesh, shape, devices.CHIPS["v5e"])["decode"]
+
+    weights = 3_085_938_688  # of the language model, its table once
+    assert decode(1, 1, 1, 1) == pytest.approx(2 * weights / 819e9, rel=1e-3)
+    assert decode(8, 2, 1, 4) == pytest.approx(decode(1, 1, 1, 1) / 4, rel=1e-3)  # tensor shards, data copies
+
+
+def test_devices_that_are_not_known() -> None:
+    with pytest.raises(ValueError, match="h200"):
+        devices.topology(gpu="h300")
+    with pytest.raises(ValueError, match="v5e"):
+        devices.topology(tpu="v4:2x2")
