@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 BYTES = {"pred": 1, "s2": 0.25, "u2": 0.25, "s4": 0.5, "u4": 0.5, "s16": 2, "u16": 2, "f16": 2, "bf16": 2}
 BYTES |= {f"{sign}{bits}": bits // 8 for sign in "suf" for bits in (8, 32, 64)} | {"c64": 8, "c128": 16}
 
-SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
-"""An array in the text of a program: bf16[2048,11008]."""
+SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](\{[^}]*S\(1\)[^}]*\})?")
+"""An array in the text of a program: bf16[2048,11008], S(1) in its layout where a TPU holds it beside its units."""
 
 FREE = re.compile("parameter|constant|bitcast|tuple|get-tuple-element|after-all|partition-id|replica-id|domain|.*-done")
 """Instructions that are no kernel. The ends of asynchronous ones are none either."""
@@ -32,10 +32,11 @@ LAZY = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """A dtype and the sizes of the dimensions."""
+    """A dtype and the sizes of the dimensions; `near` where it is not in the memory that bandwidth is of."""
 
     dtype: str
     dims: tuple[int, ...]
+    near: bool = False
 
     @property
     def size(self) -> int:
@@ -44,7 +45,7 @@ class Array:
 
     @property
     def bytes(self) -> float:
-        return self.size * BYTES.get(self.dtype, 1)
+        return 0 if self.near else self.size * BYTES.get(self.dtype, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,16 +145,17 @@ class Program:
                 Access(array, part, True) for array, part in zip(kernel.results, self.written(inner), strict=True)
             )
         elif kernel.opcode in SLICES or kernel.opcode == "dynamic-update-slice":
-            part = kernel.results[0] if kernel.opcode in SLICES else operands[1].results[0]
-            yield Access(operands[0 if kernel.opcode in SLICES else 1].results[0], part.bytes)
-            yield Access(kernel.results[0], part.bytes, True)
+            read = operands[kernel.opcode not in SLICES].results[0]
+            size = (kernel.results[0] if kernel.opcode in SLICES else read).size
+            yield from (Access(a, size * a.bytes / a.size, w) for a, w in ((read, False), (kernel.results[0], True)))
         else:
             yield from (Access(array, array.bytes) for operand in operands for array in operand.results)
             # A library call has its workspace among its results.
             workspace = kernel.opcode == "custom-call" and len(kernel.results) > 1
             kept = [a for a in kernel.results if not (workspace and a.dtype == "s8" and len(a.dims) == 1)]
-            starts = kernel.opcode.endswith("-start")  # its results name its operands once more
-            yield from (Access(array, array.bytes, True) for array in (kept[-1:] if starts else kept))
+            if kernel.opcode.endswith("-start"):  # its results name its operands once more
+                kept = kept[:1] if kernel.opcode == "copy-start" else [max(kept, key=lambda array: array.size)]
+            yield from (Access(array, array.bytes, True) for array in kept)
 
     def operations(self, kernel: Instruction, computation: Computation) -> float:
         """Of the matrix products in a kernel, a multiply-add being two."""
@@ -197,7 +199,8 @@ class Program:
             while made.opcode in ("bitcast", "copy", "convert") and made.operands[0] in computation.by_name:
                 made = computation.by_name[made.operands[0]]
             if made.opcode == "dynamic-update-slice":
-                out.append(computation.by_name[made.operands[1]].results[0].bytes)
+                part, whole = computation.by_name[made.operands[1]].results[0], end.results[0]
+                out.append(part.size / whole.size * whole.bytes)
             elif made.opcode == "fusion" and len(made.results) == 1:
                 out += self.written(self.computations[made.called("calls")[0]])
             else:
@@ -226,7 +229,10 @@ def instruction(line: str) -> Instruction | None:
         return None
     begin = after + named.end()
     inside, end = _bracketed(line, begin)
-    results = tuple(Array(dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in SHAPE.findall(kind))
+    shapes = (
+        (dtype, tuple(int(n) for n in dims.split(",") if n), bool(near)) for dtype, dims, near in SHAPE.findall(kind)
+    )
+    results = tuple(Array(*shape) for shape in shapes)
     rest = inside[1:] + line[end:] if named[1] == "parameter" else line[end:]
     return Instruction(head[2], named[1], results, tuple(re.findall(r"%([\w.\-]+)", inside)), rest, bool(head[1]))
 
