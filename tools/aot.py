@@ -81,7 +81,7 @@ def in_child(given: Sequence[str], *, part: str, keep: Path | None = None) -> di
         flags = f"{os.environ.get('XLA_FLAGS', '')} {thunks.flags(folder)}"
         limited = ["bash", "-c", 'ulimit -s unlimited; exec "$@"', "bash", sys.executable, __file__]
         child = [*limited, *(one for one in given if not one.startswith("--keep")), f"--row={part}", f"--keep={folder}"]
-        places = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        places = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[1])])
         env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": places}
         done = subprocess.run(child, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
