@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}  # before jax is imported below
+# Before jax is imported below. Compiling takes no chip, so that several may do it at once.
+os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
 from programs import building, counting, devices, roofline, thunks
 from programs.counting import Sizes, counts
@@ -155,7 +156,8 @@ def of_learner(
 ) -> dict[str, Any]:
     """What a step moves and computes, and how near its kernels could come to the operations that it needs."""
     model, mesh, algorithm = policy.model, policy.mesh, config.algorithm
-    found = counting.step_counts(text, chip)
+    tower = model.config.vision
+    found = counting.step_counts(text, chip, full=len(tower.fullatt_block_indexes) / tower.depth)
     needed = roofline.step_operations(config, shape, model.config)
     seconds = roofline.step_seconds(config, model, mesh, shape, chip)
     rounds = config.data.prompts_per_step // algorithm.micro_batch_prompts

@@ -41,7 +41,7 @@ def sampler(context: runs.Context) -> Iterator[Check]:
 def learner(context: runs.Context) -> Iterator[Check]:
     """A step of 128 prompts × 5 of 1,024 + 512 tokens: one H200, and eight of them at 3B and 7B."""
     found = row("learner", *GPU)
-    yield at_most("learner/GB of attention a layer and micro-batch", found["attention_gb"]["gradient"], 3)
+    yield at_most("learner/GB of attention a layer and micro-batch", found["attention_gb"]["suffix_both"], 3)
     for size, share in (("3b", 0.5), ("7b", 0.55)):
         flags = (f"--config=qwen{size}", "--gpu=h200x8", f"--model={size}", "--config.rollout.max_new_tokens=512")
         found = row("learner", *flags)
@@ -58,7 +58,7 @@ def slices(context: runs.Context) -> Iterator[Check]:
             yield holds(f"{name} fits", found["fits"], found["memory_gb"], "memory of a chip")
             if part == "learner":
                 prompts = found["prompts"][1] / (found["mesh"]["data"] * found["mesh"]["fsdp"])
-                moved = found["attention_gb"]["gradient"] / prompts
+                moved = sum(found["attention_gb"][f"{of}_both"] for of in ("prefix", "suffix")) / prompts
                 yield at_most(f"{name}: GB of attention a prompt and layer", moved, 0.2)
 
 

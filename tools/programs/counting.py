@@ -93,7 +93,7 @@ class Counts:
       copies: kernels that write an array of a weight's size; `copied_bytes` what they write.
       conversions: of arrays of a weight's size to another dtype, inside fusions or not.
       checks: loops whose number of rounds is not known when compiled: their end is looked at.
-      branches: of which one is taken, the one that moves most.
+      branches: of which the one that moves most is taken, or the two by shares.
       operations: of matrix products.
       seconds: of kernels one after another at a chip's peaks, none of them faster than its bytes and operations.
       scopes: bytes by where in the source a kernel comes from.
@@ -178,24 +178,31 @@ def step_kind(kernel: Instruction, array: Array) -> str:
     return next((kind for name, kind in STEP_KINDS.items() if name in parts), "rest")
 
 
-def step_counts(text: str, chip: Chip) -> Counts:
-    """Of a compiled learner step on one device."""
+def step_counts(text: str, chip: Chip, *, full: float = 1) -> Counts:
+    """Of a compiled learner step on one device.
+
+    Args:
+      full: share of the tower's layers that attend to whole images, which is the heavier branch of each.
+    """
     program = Program(text)
-    return Counter(program, step_kind, chip=chip).of(program.computations[program.entry])
+    return Counter(program, step_kind, chip=chip, heavy=full).of(program.computations[program.entry])
 
 
 def attention_bytes(found: Counts, *, layers: int, rounds: int) -> dict[str, float]:
-    """Bytes of a learner step's attention in a layer and micro-batch: 'forward' without a gradient, where there is a
-    reference, and 'gradient', which is forward, once more with remat, and backward.
+    """Bytes that attention moves in a layer and micro-batch: of prompts (prefix) and of completions (suffix), a pass
+    'forward' without a gradient, where there is a reference, and 'both', forward and backward; what remat does once
+    more is not among them.
 
     Args:
       rounds: micro-batches of a step.
     """
-    total = dict.fromkeys(("reference", "gradient"), 0.0)
+    total = {f"{part}_{name}": 0.0 for part in ("prefix", "suffix") for name in ("forward", "both")}
     for scope, moved in found.scopes.items():
         parts = set(re.split(r"[/()]", scope))
-        for name in total:
-            total[name] += moved * ("attend" in parts and name in parts)
+        if "attend" in parts and "rematted_computation" not in parts:
+            for part in parts & {"prefix", "suffix"}:
+                total[f"{part}_forward"] += moved * ("reference" in parts)
+                total[f"{part}_both"] += moved * ("gradient" in parts)
     return {name: value / layers / rounds for name, value in total.items()}
 
 
@@ -273,7 +280,9 @@ class Counter:
         elif kernel.opcode == "conditional":
             out.branches += 1
             branches = run("branch_computations", "true_computation", "false_computation")
-            out.add(max(branches, key=lambda branch: branch.total))
+            branches.sort(key=lambda branch: branch.total)
+            out.add(branches[-1], self.heavy)
+            out.add(branches[0], 1 - self.heavy)
         else:
             for part in run("to_apply", "calls", "called_computations"):
                 out.add(part)
