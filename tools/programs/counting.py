@@ -244,6 +244,7 @@ class Counter:
       kind: what bytes are of, by the kernel and the array that it reads or writes.
       unknown: rounds of a loop whose number the compiler does not know.
       chip: on which a kernel takes as long as its bytes or its operations, whichever takes longer.
+      heavy: share of the times that a branch takes its heavier way.
     """
 
     def __init__(
@@ -253,8 +254,9 @@ class Counter:
         *,
         unknown: float = 1,
         chip: Chip | None = None,
+        heavy: float = 1,
     ) -> None:
-        self.program, self.kind, self.unknown, self.chip = program, kind, unknown, chip
+        self.program, self.kind, self.unknown, self.chip, self.heavy = program, kind, unknown, chip, heavy
         self.known: dict[str, Counts] = {}
         self.inner: dict[str, int] = {}
 
