@@ -13,6 +13,12 @@ HAND = Nodes(
         "operations against the compiler's": "test_learner_tools.py::test_operations_are_those_of_the_compiled_program",
     },
 )
-BUDGETS = Nodes("budgets", {"two layers of the 3B width on an H200": "test_programs.py::test_budgets_of_two_layers"})
+BUDGETS = Nodes(
+    "budgets",
+    {
+        "a token of two layers of the 3B width on an H200": "test_programs.py::test_budgets_of_two_layers",
+        "a learner step of them": "test_programs.py::test_budgets_of_two_layers_of_the_learner",
+    },
+)
 
 GROUPS: Groups = {"by_hand": (HAND,), "budgets": (BUDGETS,)}

@@ -16,7 +16,6 @@ KINDS = ("weights", "prefix", "suffix", "vocabulary", "rest")
 """What bytes are of: weights with the embedding table, keys and values of prompts and of completions, logits and noise
 (numbers by the vocabulary), all else."""
 
-
 SMALL = 1 << 16
 """Numbers of a weight below which it counts as 'rest': biases and scales are as large as activations are."""
 
@@ -44,26 +43,15 @@ class Sizes:
         import jax  # the parser alone needs none
 
         text, weights = model.config.text, set()
-        for spec, sharding in zip(
-            jax.tree.leaves(model.specs["text"]), jax.tree.leaves(shardings["text"]), strict=True
-        ):
+        specs, placed = jax.tree.leaves(model.specs["text"]), jax.tree.leaves(shardings["text"])
+        for spec, sharding in zip(specs, placed, strict=True):
+            stacked = int(spec.axes[0] == "layers")
             local = sharding.shard_shape(spec.shape)
-            one = local[1:] if spec.axes[0] == "layers" else local
-            if math.prod(one) >= SMALL:
-                whole = spec.shape[1:] if spec.axes[0] == "layers" else spec.shape  # what a gather would make of it
-                weights |= {math.prod(local), math.prod(one), math.prod(whole)}
-        heads = jax.tree.leaves(shardings["text"]["layers"]["attn"]["k"]["kernel"])[0]
-        kernel = model.specs["text"]["layers"]["attn"]["k"]["kernel"]
-        kv_heads = heads.shard_shape(kernel.shape)[2]
-        return cls(
-            frozenset(weights),
-            prompts // parts,
-            group,
-            prompt,
-            text.vocab_size,
-            (kv_heads, text.head_dim),
-            text.num_layers,
-        )
+            if math.prod(local[stacked:]) >= SMALL:  # the last is what a gather would make of it
+                weights |= {math.prod(shape) for shape in (local, local[stacked:], spec.shape[stacked:])}
+        kernel, home = (tree["text"]["layers"]["attn"]["k"]["kernel"] for tree in (model.specs, shardings))
+        kv = home.shard_shape(kernel.shape)[2:]
+        return cls(frozenset(weights), prompts // parts, group, prompt, text.vocab_size, kv, text.num_layers)
 
     def kind(self, array: Array) -> str:
         """One of KINDS."""
@@ -90,7 +78,7 @@ class Counts:
     Attributes:
       bytes: read and written, by kind.
       kernels: launched, copies among them.
-      copies: kernels that write an array of a weight's size; `copied_bytes` what they write.
+      copies: kernels that write an array of a weight's size.
       conversions: of arrays of a weight's size to another dtype, inside fusions or not.
       checks: loops whose number of rounds is not known when compiled: their end is looked at.
       branches: of which the one that moves most is taken, or the two by shares.
@@ -102,7 +90,6 @@ class Counts:
     bytes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     kernels: float = 0
     copies: float = 0
-    copied_bytes: float = 0
     conversions: float = 0
     checks: float = 0
     branches: float = 0
@@ -152,23 +139,15 @@ def counts(text: str, sizes: Sizes, *, unknown: float = 1.5) -> Counts:
     counter = Counter(program, lambda _, array: sizes.kind(array), unknown=unknown)
     bodies = [counter.of(program.computations[name]) for name in token_loops(program)]
     if not bodies:
-        raise ValueError(
-            "no loop of this program draws tokens: its text has no while body with an instruction of /draw/"
-        )
+        raise ValueError("no loop of this program draws tokens: none of their bodies has an instruction of /draw/")
     out = Counts()
     for body in bodies:
         out.add(body, 1 / len(bodies))
     return out
 
 
-STEP_KINDS = {
-    "optimizer": "optimizer",
-    "vision": "vision",
-    "attend": "attention",
-    "vocabulary": "vocabulary",
-    "mlp": "layers",
-    "attention": "layers",
-}
+STEP_KINDS = {name: name for name in ("optimizer", "vision", "vocabulary")}
+STEP_KINDS |= {"attend": "attention", "attention": "layers", "mlp": "layers"}
 """Named scope of the code → what bytes of a learner step are of; the first that stands in a kernel's scope."""
 
 
@@ -290,17 +269,16 @@ class Counter:
                 out.add(part)
 
     def _kernel(self, kernel: Instruction, inside: Computation, out: Counts) -> None:
-        moved, copied = 0.0, 0.0
+        moved, copies = 0.0, False
         for access in self.program.accesses(kernel, inside):
             kind = self.kind(kernel, access.array)
             out.bytes[kind] += access.bytes
             moved += access.bytes
-            copied += access.bytes * (access.written and kind == "weights")
+            copies |= access.written and kind == "weights"
         done = self.program.operations(kernel, inside)
         out.kernels += 1
         out.scopes[kernel.scope] += moved
-        out.copies += copied > 0
-        out.copied_bytes += copied
+        out.copies += copies
         out.conversions += self._conversions(kernel)
         out.operations += done
         if self.chip is not None:
