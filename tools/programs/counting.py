@@ -58,13 +58,17 @@ class Sizes:
         dims, size = [n for n in array.dims if n > 1], array.size
         rows, (heads, width) = self.prompts * self.group, self.kv
         activations = dims[:1] == [rows] or dims[:2] == [self.prompts, self.group]
+        prefix = self.prompts * self.prompt * heads * width
+        if (
+            width in dims
+            and size in (prefix, prefix * self.layers)
+            and (self.prompt in dims or size not in self.weights)
+        ):
+            return "prefix"
         if size in self.weights and not activations:
             return "weights"
         if size >= self.vocabulary and size % self.vocabulary == 0:
             return "vocabulary"
-        prefix = self.prompts * self.prompt * heads * width
-        if width in dims and size in (prefix, prefix * self.layers):
-            return "prefix"
         # Of any window; queries and hidden states are a few heads wide.
         if width in dims and size % (rows * heads * width * 32) == 0:
             return "suffix"
@@ -274,7 +278,7 @@ class Counter:
             kind = self.kind(kernel, access.array)
             out.bytes[kind] += access.bytes
             moved += access.bytes
-            copies |= access.written and kind == "weights"
+            copies |= access.written and kind == "weights" and not access.array.near
         done = self.program.operations(kernel, inside)
         out.kernels += 1
         out.scopes[kernel.scope] += moved
