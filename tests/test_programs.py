@@ -113,6 +113,19 @@ def test_a_program_that_draws_nothing_is_refused() -> None:
         counting.counts(TOKEN.replace("/draw/", "/"), SIZES)
 
 
+def test_operations_of_fused_attention() -> None:
+    """Two products forward, five backward, of 2 · 4 queries and 6 keys of 3 heads of 16."""
+    arrays = ["bf16[2,4,3,16]{3,2,1,0} parameter(0)", "bf16[2,6,1,16]{3,2,1,0} parameter(1)"]
+    lines = [f"  %{name} = {array}" for name, array in zip("qk", arrays, strict=True)]
+    for target, products in (("__cudnn$fmhaSoftmax", 2), ("__cudnn$fmhaScaleBiasSoftmaxBackward", 5)):
+        call = f'  %c = (bf16[2,3,4,16], u8[64]) custom-call(%q, %k), custom_call_target="{target}"'
+        program = hlo.Program("\n".join(["ENTRY %main (q: s32[]) -> s32[] {", *lines, call, "}"]))
+        inside = program.computations["main"]
+        assert program.operations(inside.by_name["c"], inside) == products * 2 * (2 * 4 * 3 * 16) * 6
+        moved = sum(access.bytes for access in program.accesses(inside.by_name["c"], inside))
+        assert moved == 2 * (2 * 2 * 4 * 3 * 16 + 2 * 6 * 16)  # the workspace moves nothing
+
+
 def test_lines_are_read() -> None:
     made = hlo.instruction(
         "  %g = (bf16[512,2048]{1,0:T(8,128)}, u32[]) all-gather-start(bf16[512,2048]{1,0} %x, %y.1), channel_id=1"

@@ -152,16 +152,21 @@ class Program:
             yield from (Access(array, array.bytes) for operand in operands for array in operand.results)
             # A library call has its workspace among its results.
             workspace = kernel.opcode == "custom-call" and len(kernel.results) > 1
-            kept = [a for a in kernel.results if not (workspace and a.dtype == "s8" and len(a.dims) == 1)]
+            kept = [a for a in kernel.results if not (workspace and a.dtype in ("s8", "u8") and len(a.dims) == 1)]
             if kernel.opcode.endswith("-start"):  # its results name its operands once more
                 kept = kept[:1] if kernel.opcode == "copy-start" else [max(kept, key=lambda array: array.size)]
             yield from (Access(array, array.bytes, True) for array in kept)
 
     def operations(self, kernel: Instruction, computation: Computation) -> float:
-        """Of the matrix products in a kernel, a multiply-add being two."""
+        """Of the matrix products in a kernel, a multiply-add being two; those of a kernel of our own are not known."""
         if kernel.opcode == "fusion":
             inner = self.computations[kernel.called("calls")[0]]
             return sum(self.operations(one, inner) for one in inner.instructions)
+        if fused := re.search(
+            r"__cudnn\$fmha\w*?(Backward)?\"", kernel.rest
+        ):  # q [B, T, N, H], k [B, S, K, H]: all keys count
+            q, k = (computation.by_name[name].results[0] for name in kernel.operands[:2])
+            return (10.0 if fused[1] else 4.0) * q.size * k.dims[1]
         summed = re.search(r'lhs_contracting_dim(?:ensions|s)"?[=:][{\[]([\d,"]+)', kernel.rest)
         if not summed or kernel.opcode not in ("dot", "custom-call"):
             return 0.0
