@@ -242,4 +242,4 @@ def test_budgets_of_two_layers_of_the_learner(record_property: Any) -> None:
     record_property("attention", row["attention_gb"])
     assert not over(row["attention_gb"], {"suffix_both": 60, "prefix_both": 18})
     assert not over(row["step"]["gb_by_kind"], {"vocabulary": 11_000, "layers": 1_250, "optimizer": 45, "rest": 270})
-    assert row["operations"]["compiled"] >= 0.95 * sum(row["operations"]["needed"].values()) and row["fits"]
+    assert row["fits"] and 0.3 < row["roofline_share"] < 1

@@ -154,11 +154,12 @@ def of_sampler(
 def of_learner(
     text: str, config: Config, policy: Policy, shape: Shape, *, chip: devices.Chip, dumped: Path | None
 ) -> dict[str, Any]:
-    """What a step moves and computes, and how near its kernels could come to the operations that it needs."""
+    """What a step moves and computes, and which share of its kernels' time the operations that it needs would take."""
     model, mesh, algorithm = policy.model, policy.mesh, config.algorithm
     tower = model.config.vision
     found = counting.step_counts(text, chip, full=len(tower.fullatt_block_indexes) / tower.depth)
     needed = roofline.step_operations(config, shape, model.config)
+    useful = sum(needed.values()) / mesh.size / chip.operations
     seconds = roofline.step_seconds(config, model, mesh, shape, chip)
     rounds = config.data.prompts_per_step // algorithm.micro_batch_prompts
     attention = counting.attention_bytes(found, layers=model.config.text.num_layers, rounds=rounds)
@@ -168,9 +169,9 @@ def of_learner(
         "remat": config.model.remat,
         "step": found.row([*dict.fromkeys(counting.STEP_KINDS.values()), "rest"]),
         "attention_gb": {name: round(moved / 1e9, 3) for name, moved in attention.items()},
-        "operations": {"needed": needed, "compiled": found.operations * mesh.size},
+        "operations": {**needed, "compiled": found.operations * mesh.size},
         "roofline_seconds": seconds | {"kernels": found.seconds},
-        "roofline_share": round(max(seconds.values()) / found.seconds, 3),
+        "roofline_share": round(useful / found.seconds, 3),
     }
 
 

@@ -87,7 +87,7 @@ class Counts:
       checks: loops whose number of rounds is not known when compiled: their end is looked at.
       branches: of which the one that moves most is taken, or the two by shares.
       operations: of matrix products.
-      seconds: of kernels one after another at a chip's peaks, none of them faster than its bytes and operations.
+      seconds: of kernels one after another, each as long as its bytes or its operations take (`Chip.reached`).
       scopes: bytes by where in the source a kernel comes from.
     """
 
@@ -286,7 +286,7 @@ class Counter:
         out.conversions += self._conversions(kernel)
         out.operations += done
         if self.chip is not None:
-            out.seconds += max(moved / self.chip.bandwidth, done / self.chip.operations)
+            out.seconds += max(moved / self.chip.bandwidth, done / self.chip.operations / self.chip.reached)
 
     def _conversions(self, kernel: Instruction) -> int:
         """Conversions of arrays of a weight's size in a kernel."""

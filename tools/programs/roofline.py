@@ -87,16 +87,17 @@ def passes(config: Config) -> float:
     return float(config.algorithm.kl_coef != 0) + (updates - 1) / updates
 
 
-def step_operations(config: Config, shape: Shape, model: ModelConfig) -> dict[str, float]:
+def step_operations(config: Config, shape: Shape, model: ModelConfig, *, remat: str = "none") -> dict[str, float]:
     """Operations of one learner step, by part.
 
     The backward pass is twice the forward one in products with weights, 2.5 times in attention, which computes its
-    scores again; the vocabulary is projected again and then has its two products. `remat` adds passes forward.
+    scores again; the vocabulary is projected again and then has its two products. `remat` adds passes forward, which a
+    step does not need.
     """
     prompts = config.data.prompts_per_step
     sizes: dict[str, Any] = {"group": config.rollout.group_size, "new_tokens": config.rollout.max_new_tokens}
     once = forward_operations(model, prompts=prompts, prompt_tokens=shape.prompt, **sizes)
-    again = {"none": (0, 0), "dots": (0, 1), "full": (1, 1)}[config.model.remat]
+    again = {"none": (0, 0), "dots": (0, 1), "full": (1, 1)}[remat]
     return {
         "vision": 2.0 * numbers(Model.create(model))["blocks"] * prompts * shape.patches,
         "layers": once["layers"] * (passes(config) + 3 + again[0]),
@@ -112,5 +113,5 @@ def step_seconds(config: Config, model: Model, mesh: Any, shape: Shape, chip: Ch
     rounds = config.data.prompts_per_step / algorithm.micro_batch_prompts
     moved = model.compute_dtype.itemsize * weights * rounds * (passes(config) + 3 + (config.model.remat == "full"))
     moved += algorithm.updates_per_batch * 28.0 * weights / mesh.size
-    total = sum(step_operations(config, shape, model.config).values())
+    total = sum(step_operations(config, shape, model.config, remat=config.model.remat).values())
     return {"operations": total / mesh.size / chip.operations, "bytes": moved / chip.bandwidth}
