@@ -100,6 +100,15 @@ def test_a_loop_of_unknown_length_is_checked_by_the_host() -> None:
     assert found.bytes["weights"] == 1.5 * 64 * 256 * 4
 
 
+def test_a_scan_on_a_tpu_is_told_by_its_condition() -> None:
+    """No number of rounds stands beside the loop there."""
+    bound = "  %three = s32[]{:T(128)} constant(3)\n  %n = s32[] get-tuple-element(%state.9), index=0\n"
+    counted = TOKEN.replace("  ROOT %yes = pred[] constant(true)", f"{bound}  ROOT %lt = pred[] compare(%n, %three)")
+    counted = counted.replace("compare(%n, %three)", "compare(%n, %three), direction=LT").replace(", LAYERS", "")
+    found, known = (counting.counts(text, SIZES) for text in (counted, TOKEN.replace("LAYERS", KNOWN)))
+    assert found.checks == 0 and found.bytes["weights"] == known.bytes["weights"]
+
+
 def test_a_copied_weight_is_seen() -> None:
     copy = "  %kept = f32[64,256]{0,1} copy(%w2)\n  ROOT %out"
     text = TOKEN.replace("LAYERS", KNOWN).replace("  ROOT %out", "  %w2 = f32[64,256]{1,0} bitcast(%gemm)\n" + copy)

@@ -259,9 +259,10 @@ class Counter:
         """Adds what a loop, branch or call runs."""
         run = lambda *roles: [self.of(self.program.computations[name]) for name in kernel.called(*roles)]  # noqa: E731
         if kernel.opcode == "while":
-            out.checks += kernel.trips is None
+            trips = self.program.trips(kernel)
+            out.checks += trips is None
             for part in run("body", "condition"):
-                out.add(part, self.unknown if kernel.trips is None else kernel.trips)
+                out.add(part, self.unknown if trips is None else trips)
         elif kernel.opcode == "conditional":
             out.branches += 1
             branches = run("branch_computations", "true_computation", "false_computation")

@@ -65,12 +65,6 @@ class Instruction:
         found = re.search(r'op_name="([^"]*)"', self.rest)
         return found[1] if found else ""
 
-    @property
-    def trips(self) -> int | None:
-        """How often a loop runs, where the compiler knows."""
-        found = re.search(r'known_trip_count\D*"n":"(\d+)"', self.rest)
-        return int(found[1]) if found else None
-
     def called(self, *roles: str) -> list[str]:
         """Names of computations: called("body"), called("branch_computations")."""
         found = re.findall(rf"\b(?:{'|'.join(roles)})=\{{?([^,}}]*(?:, ?%[^,}}]*)*)\}}?", self.rest)
@@ -132,6 +126,16 @@ class Program:
                 self.computations[name] = Computation(name, lines)
             elif " = " in line and (made := instruction(line)):
                 lines.append(made)
+
+    def trips(self, loop: Instruction) -> int | None:
+        """Rounds of a loop, where they are known when it is compiled: as the compiler says, or by its condition."""
+        if known := re.search(r'known_trip_count\D*"n":"(\d+)"', loop.rest):
+            return int(known[1])
+        condition = self.computations[loop.called("condition")[0]]
+        if condition.root.opcode != "compare" or "direction=LT" not in condition.root.rest:
+            return None
+        bound = condition.by_name[condition.root.operands[1]]  # a scan counts from 0
+        return int(bound.rest.partition(")")[0]) if bound.opcode == "constant" else None
 
     def accesses(self, kernel: Instruction, computation: Computation) -> Iterator[Access]:
         """What a kernel reads and writes."""
@@ -238,7 +242,7 @@ def instruction(line: str) -> Instruction | None:
         (dtype, tuple(int(n) for n in dims.split(",") if n), bool(near)) for dtype, dims, near in SHAPE.findall(kind)
     )
     results = tuple(Array(*shape) for shape in shapes)
-    rest = inside[1:] + line[end:] if named[1] == "parameter" else line[end:]
+    rest = inside[1:] + line[end:] if named[1] in ("parameter", "constant") else line[end:]
     return Instruction(head[2], named[1], results, tuple(re.findall(r"%([\w.\-]+)", inside)), rest, bool(head[1]))
 
 

@@ -77,7 +77,7 @@ def launches(top: list[Thunk], text: str, *, unknown: float = 1.5) -> dict[str, 
     """
     program = Program(text)
     instructions = [i for inside in program.computations.values() for i in inside.instructions]
-    trips = {i.name: i.trips for i in instructions if i.opcode == "while"}
+    trips = {i.name: program.trips(i) for i in instructions if i.opcode == "while"}
     bodies = set(token_loops(program))
     drawing = {i.name for i in instructions if i.opcode == "while" and set(i.called("body")) & bodies}
     out = {"graphs": 0.0, "alone": 0.0, "checked": 0.0}
