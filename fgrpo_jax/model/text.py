@@ -77,7 +77,9 @@ class Layer(nnx.Module):
         with jax.named_scope("attention"):
             normed = self.input_norm(x)
             q, k = rotate(self.attn.q(normed), rotation), rotate(self.attn.k(normed), rotation)
-            mixed, kept = attention(q, k, self.attn.v(normed))
+            v = self.attn.v(normed)
+            with jax.named_scope("attend"):
+                mixed, kept = attention(q, k, v)
             x = between(layers.keep(x + self.attn.o(mixed)))
         with jax.named_scope("mlp"):
             return x + self.mlp(self.post_norm(x)), kept
