@@ -80,7 +80,7 @@ class Counts:
     """Of one run of a computation, loops within it included.
 
     Attributes:
-      bytes: read and written, by kind.
+      bytes: read and written, by kind (a collections.Counter, as `scopes` is).
       kernels: launched, copies among them.
       copies: kernels that write an array of a weight's size.
       conversions: of arrays of a weight's size to another dtype, inside fusions or not.
@@ -91,7 +91,7 @@ class Counts:
       scopes: bytes by where in the source a kernel comes from.
     """
 
-    bytes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    bytes: Any = dataclasses.field(default_factory=collections.Counter)
     kernels: float = 0
     copies: float = 0
     conversions: float = 0
@@ -99,7 +99,7 @@ class Counts:
     branches: float = 0
     operations: float = 0
     seconds: float = 0
-    scopes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    scopes: Any = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, other: Counts, times: float = 1) -> None:
         """Adds what another does so many times."""
