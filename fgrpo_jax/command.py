@@ -22,8 +22,6 @@ from typing import Any
 PACKAGE = Path(__file__).parent
 DTYPES = ("bfloat16", "float16", "float32")
 """Of weights in files, and of computation with them."""
-LEAST_SECONDS = 0.1
-"""Programs that are compiled in less are not kept."""
 
 NO_PLACES = ("prompt", "system", "stop", "prefill", "url")  # flags and fields that may begin like an address
 
@@ -83,6 +81,10 @@ def join(where: str) -> None:
         raise ValueError(
             f"--distributed: no cluster says who the processes are ({error}); give --distributed=HOST:PORT,COUNT,INDEX"
         ) from error
+
+
+LEAST_SECONDS = 0.1
+"""Programs that are compiled in less are not kept."""
 
 
 def keep_programs() -> Path | None:
