@@ -181,8 +181,8 @@ class Cudnn(_Kernel):
             rows, k, v, mask = (x.reshape(-1, LANES, *x.shape[2:]) for x in flat)
             bias = _bias(beside & (mask[:, None] | itself), q.dtype)  # an empty slot sees itself: its result is finite
             lengths = jnp.full(len(rows), LANES, jnp.int32)
-            out = _cudnn(rows, k, v, bias, lengths, False).reshape(flat[0].shape)
-            return out[:, : q.shape[1] * q.shape[2]].reshape(q.shape)
+            out: Any = _cudnn(rows, k, v, bias, lengths, False)
+            return out.reshape(flat[0].shape)[:, : q.shape[1] * q.shape[2]].reshape(q.shape)
 
         return _on_devices(local, q, keys, mesh=mesh)
 
