@@ -51,12 +51,13 @@ def cases(config: ModelConfig, dtype: Any) -> list[Case]:
     text, tower = config.text, config.vision
     kv = min(text.num_kv_heads, 2)
     heads = (kv * (text.num_heads // text.num_kv_heads), kv, text.head_dim)
-    flat = (min(tower.num_heads, 2),) * 2 + (tower.head_dim,)
+    flat = (min(tower.num_heads, 2), min(tower.num_heads, 2), tower.head_dim)
     seeds = iter(range(100))
 
     def keys(mask: np.ndarray, sizes: tuple[int, int, int]) -> Keys:
         k, v = (_draw(next(seeds), (*mask.shape, *sizes[1:]), dtype) for _ in "kv")
-        return Keys(*(jnp.where(mask[..., None, None], x, 3 * x) for x in (k, v)), jnp.asarray(mask))
+        k, v = (jnp.where(mask[..., None, None], x, 3 * x) for x in (k, v))
+        return Keys(k, v, jnp.asarray(mask))
 
     def case(name: str, form: Any, sizes: tuple[int, int, int], queries: np.ndarray, *others: np.ndarray) -> Case:
         q = _draw(next(seeds), (*queries.shape, sizes[0], sizes[2]), dtype)

@@ -177,12 +177,12 @@ class Cudnn(_Kernel):
         beside, itself = Pattern(window=q.shape[2]).seen(places, places), np.eye(LANES, dtype=bool)
 
         def local(q: jax.Array, keys: Keys) -> jax.Array:
-            flat = [_whole(x.reshape(x.shape[0], -1, *x.shape[3:])) for x in (q, *keys)]
+            flat: list[Any] = [_whole(x.reshape(x.shape[0], -1, *x.shape[3:])) for x in (q, *keys)]
             rows, k, v, mask = (x.reshape(-1, LANES, *x.shape[2:]) for x in flat)
             bias = _bias(beside & (mask[:, None] | itself), q.dtype)  # an empty slot sees itself: its result is finite
             lengths = jnp.full(len(rows), LANES, jnp.int32)
-            out = _cudnn(rows, k, v, bias, lengths, False).reshape(flat[0].shape)
-            return out[:, : q.shape[1] * q.shape[2]].reshape(q.shape)
+            out: Any = _cudnn(rows, k, v, bias, lengths, False)
+            return out.reshape(flat[0].shape)[:, : q.shape[1] * q.shape[2]].reshape(q.shape)
 
         return _on_devices(local, q, keys, mesh=mesh)
 
@@ -197,19 +197,23 @@ class Splash(_Kernel):
         from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
         from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+        lengths = q.shape[1], keys.k.shape[1]
+
         class Seen(masks.Mask):
             """The pattern as blocks of it are asked for; the whole of a long one would be gigabytes."""
 
-            shape = (q.shape[1], keys.k.shape[1])
+            @property
+            def shape(self) -> tuple[int, int]:
+                return lengths
 
             def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
-                rows, columns = (np.arange(*one.indices(size)) for one, size in zip(index, self.shape, strict=True))
+                rows, columns = (np.arange(*one.indices(size)) for one, size in zip(index, lengths, strict=True))
                 return np.broadcast_to(pattern.seen(rows, columns), (rows.size, columns.size))
 
-        rows, columns = (next(block for block in _BLOCKS if length % block == 0) for length in Seen.shape)
-        sizes = {"block_q": rows, "block_q_dkv": rows, "block_q_dq": rows}
+        rows, columns = (next(block for block in _BLOCKS if length % block == 0) for length in lengths)
+        sizes: dict[str, Any] = {"block_q": rows, "block_q_dkv": rows, "block_q_dq": rows}
         sizes |= dict.fromkeys(("block_kv", "block_kv_compute", "block_kv_dkv", "block_kv_dq"), columns)
-        kernel = splash.make_splash_mha(
+        kernel: Any = splash.make_splash_mha(
             masks.MultiHeadMask([Seen()] * q.shape[2]),
             block_sizes=splash.BlockSizes(**sizes, block_kv_dkv_compute=columns),
             head_shards=1,
@@ -228,7 +232,7 @@ class Splash(_Kernel):
         return jax.lax.map(one, (q, keys))
 
 
-NAMED: dict[Name, Forms] = {"xla": XLA, "cudnn": Cudnn(), "splash": Splash()}
+NAMED: dict[str, Forms] = {"xla": XLA, "cudnn": Cudnn(), "splash": Splash()}
 
 
 def reference(backend: str) -> Xla:
@@ -343,8 +347,8 @@ def _cudnn_fwd(q, k, v, bias, lengths, causal):
 
 
 def _cudnn_bwd(causal, saved, gradient):
-    *inputs, out, lse = saved
-    fused, arrays, settings = _call(*inputs, causal)
+    q, k, v, bias, lengths, out, lse = saved
+    fused, arrays, settings = _call(q, k, v, bias, lengths, causal)
     known = (*arrays, lse, out)
     g_q, g_k, g_v, *_ = fused._dot_product_attention_bwd_rule(*settings, False, True, known, (gradient,))
     return g_q, g_k, g_v, None, None
