@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     config.rollout.group_size = 8
     config.rollout.max_new_tokens = 48
     config.rollout.batch_prompts = 16
-    config.algorithm.micro_batch_prompts = 3  # full ones: of those that are drawn, four or five
+    config.algorithm.micro_batch_prompts = 8
     config.optim.learning_rate = 3e-4  # 1.5M parameters take a larger step than 3B do; at 5e-4 it forgets how to see
     config.optim.schedule = "linear"  # ends on what was learnt: at a constant rate boxes drift after 100 steps
     config.constraints.spatial_grounding.threshold = 0.95  # boxes of the drawn world can be exact; at 0.65 λ falls to 0
