@@ -130,7 +130,7 @@ def model(config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh) -> Model:
         compute_dtype=dtype,
         remat=config.model.remat,
         unrolled=unrolls(mesh),
-        decode_kernel=_with_decode_kernel(shape, mesh, dtype),
+        decode_kernel=config.model.attention != "xla" and _with_decode_kernel(shape, mesh, dtype),
         attention=kernels.for_device(config.model.attention, device=device, dtype=dtype),
         mesh=mesh,
     )
