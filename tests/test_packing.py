@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import aot_learner
 import jax
 import jax.numpy as jnp
 import numpy as np
 import policies
 import pytest
+import released
+from programs import roofline
 from test_model import TINY, prompt_batch
 
 from fgrpo_jax.fgrpo import forward, pieces
 from fgrpo_jax.model import vocabulary
+from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 
 M, S, T = 4, 11, 9
@@ -197,8 +199,8 @@ def test_operations_are_close_to_those_of_real_tokens(together: float) -> None:
     sizes = jnp.asarray(prompt + (lengths - 1).sum(-1), jnp.int32)
     cut = pieces.cut(sizes[None, None], micro=micro, full=prompt + group * window)
     computed, real = int(cut.count[0]) * cut.room, int(sizes.sum())
-    config = aot_learner.aot_tpu.MODELS["3b"]
-    weights = aot_learner.forward_operations(config, prompts=1, group=1, prompt_tokens=1, new_tokens=0)["layers"]
+    config = ModelConfig.from_hf(released.HUB["3B"])
+    weights = roofline.forward_operations(config, prompts=1, group=1, prompt_tokens=1, new_tokens=0)["layers"]
     a_key = 4.0 * config.text.num_layers * config.text.num_heads * config.text.head_dim
     keys = prompts * prompt * (prompt + 1) / 2 + (lengths * (prompt + (lengths + 1) / 2)).sum()
     vocabulary_row = 2.0 * config.text.vocab_size * config.text.hidden_size

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from fgrpo_jax.model import layers
 from fgrpo_jax.model.attention import Keys
 from fgrpo_jax.model.config import VisionConfig
-from fgrpo_jax.model.kernels import Forms
+from fgrpo_jax.model.kernels import XLA, Forms
 from fgrpo_jax.model.layers import Axes, GatedMLP, Linear, Remat, RMSNorm
 from fgrpo_jax.model.pixels import normalise
 from fgrpo_jax.model.rope import Rotation, rotate, vision_rotation
@@ -63,8 +63,8 @@ class Block(nnx.Module):
         inputs: VisionInputs,
         is_full: jax.Array,
         *,
-        full: Mix,
-        windows: Mix,
+        full: Mix = XLA.full,
+        windows: Mix = XLA.windows,
     ) -> jax.Array:
         """x [B, P, C]; `inputs` with the image axes merged to B; `is_full` a traced flag of this layer."""
         qkv = self.attn.qkv(self.norm1(x))
