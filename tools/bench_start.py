@@ -34,8 +34,8 @@ def child(argv: list[str]) -> int:
 
     seconds: collections.Counter[str] = collections.Counter()
 
-    def heard(event: str, duration: float, **_: object) -> None:
-        seconds[event] += duration  # type: ignore[assignment]
+    def heard(event: str, duration_secs: float, **_: str | int) -> None:
+        seconds[event] += duration_secs  # type: ignore[assignment]
 
     jax.monitoring.register_event_duration_secs_listener(heard)
     code = command.run(train.main, train.parser(), argv)

@@ -118,7 +118,8 @@ def over_layer(
         """Columns of keys and values [B, K, size, H]."""
         at, sizes = (layer, 0, 0, 0, start, 0), (1, *new.k.shape[1:4], size, new.k.shape[5])
         shape = (q.shape[0], new.k.shape[3], size, -1)
-        return tuple(jax.lax.dynamic_slice(x, at, sizes).reshape(shape) for x in (new.k, new.v))
+        keys, values = (jax.lax.dynamic_slice(x, at, sizes).reshape(shape) for x in (new.k, new.v))
+        return keys, values
 
     if window <= WINDOW:
         return [attend_whole(q, *read(0, window), key_mask=jnp.arange(window)[None] <= column)], new

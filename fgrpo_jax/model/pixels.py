@@ -51,8 +51,9 @@ def computed(patches: jax.Array) -> jax.Array:
     value, width = patches.astype(jnp.float32), patches.shape[-1]
     # 1/255 in two parts, of which the first times a level is exact: the sum is rounded once, as the table's is.
     high = np.float32(np.round(2**24 / 255) / 2**24)
+    mean, std = np.asarray(MEAN, np.float32), np.asarray(STD, np.float32)
     scaled = value * high + value * np.float32(1 / 255 - float(high))
-    return (scaled - _by_channel(np.float32(MEAN), width)) * _by_channel(np.float32(1) / np.float32(STD), width)
+    return (scaled - _by_channel(mean, width)) * _by_channel(1 / std, width)
 
 
 def _by_channel(values: np.ndarray, width: int) -> np.ndarray:

@@ -201,13 +201,12 @@ class Model:
         t = jnp.asarray(t, jnp.int32)
         index = jnp.broadcast_to(t, tokens.shape)
         positions = jnp.broadcast_to((next_position[:, None] + index)[..., None], (*tokens.shape, 3))
-        if window is None:
-            chunks = (cache,) if isinstance(cache, KV) else cache[0]
-            window = sum(chunk.v.shape[-2] for chunk in chunks)
+        chunks = (cache,) if isinstance(cache, KV) else cache[0]
+        columns = sum(chunk.v.shape[-2] for chunk in chunks) if window is None else window
         known: dict[str, Any] = {"prefix": prefix, "prefix_mask": prefix_mask, "cache": cache, "places": places}
         if self.decode_kernel:
             known["turned"] = functools.partial(decode_kernel.attend, mesh=self.mesh)
-        return text.decode(x, t, positions, window=window, **known)
+        return text.decode(x, t, positions, window=columns, **known)
 
     def reads(self, params: Params) -> Any:
         """bool of every leaf: whether a decode step reads it as it is, and not by way of `apart`; nor the tower."""
@@ -232,7 +231,8 @@ class Model:
             return prefix, cache
         # A reshape inside the loop would be fused with the write, and the whole cache written twice a step.
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), cache)
-        return self.modules(params).text.unroll(prefix, self.apart(params) if apart is None else apart), flat
+        text = self.modules(params).text
+        return text.unroll(prefix, text.apart(self.compute_dtype) if apart is None else apart), flat
 
     def leave(self, cache: Any, *, rows: tuple[int, int]) -> Any:
         """The cache of rows [A, W] after the loop in the shape of before."""
