@@ -214,11 +214,11 @@ def test_devices_that_are_not_known() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ budgets
-BUDGETS = {"gb": 5.4, "kernels": 155, "copies": 19, "conversions": 15}
+BUDGETS = {"gb": 1.55, "kernels": 60, "copies": 0, "conversions": 0, "checks": 0}
 """At most, of a token of the 3B with two of its layers: 32 prompts of 1,024 tokens × 5, a window of 512."""
 
-LAUNCHES = {"graphs": 13, "alone": 12, "checked": 2}
-"""At most, of the same token: CUDA graphs, kernels outside of them, loops whose end the host looks at."""
+LAUNCHES = {"graphs": 0, "alone": 0, "checked": 0}
+"""The token is part of one CUDA graph: nothing is launched for it alone, and the host looks at no loop's end."""
 
 GPU = ("--config=qwen3b", "--gpu=h200", "--model=3b", "--layers=2", "--config.rollout.max_new_tokens=512")
 
@@ -249,6 +249,6 @@ def test_budgets_of_two_layers(record_property: Any) -> None:
 def test_budgets_of_two_layers_of_the_learner(record_property: Any) -> None:
     row = two_layers("learner")
     record_property("attention", row["attention_gb"])
-    assert not over(row["attention_gb"], {"suffix_both": 60, "prefix_both": 18})
-    assert not over(row["step"]["gb_by_kind"], {"vocabulary": 11_000, "layers": 1_250, "optimizer": 45, "rest": 270})
+    assert not over(row["attention_gb"], {"both": 15.5})
+    assert not over(row["step"]["gb_by_kind"], {"vocabulary": 4_300, "layers": 1_150, "optimizer": 45, "rest": 200})
     assert row["fits"] and 0.3 < row["roofline_share"] < 1

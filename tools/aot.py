@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.config.sections import Config
 from fgrpo_jax.data.buckets import Shape
+from fgrpo_jax.model import vocabulary
 from fgrpo_jax.training.setup import Policy
 
 __all__ = ["Sizes", "counts"]  # for other tools that look at a sampler they compiled themselves
@@ -157,11 +159,15 @@ def of_learner(
     """What a step moves and computes, and which share of its kernels' time the operations that it needs would take."""
     model, mesh, algorithm = policy.model, policy.mesh, config.algorithm
     tower = model.config.vision
-    found = counting.step_counts(text, chip, full=len(tower.fullatt_block_indexes) / tower.depth)
+    parts, group = meshes.batch_size(mesh), config.rollout.group_size
+    rounds = config.data.prompts_per_step / max(algorithm.micro_batch_prompts, parts)
+    tokens = max(algorithm.micro_batch_prompts / parts, 1) * group * config.rollout.max_new_tokens
+    chunk = vocabulary.rows(model.config.text.vocab_size, mesh.devices.flat[0])
+    known = {"pieces": rounds / algorithm.updates_per_batch, "chunks": math.ceil(tokens / chunk)}
+    found = counting.step_counts(text, chip, full=len(tower.fullatt_block_indexes) / tower.depth, **known)
     needed = roofline.step_operations(config, shape, model.config)
     useful = sum(needed.values()) / mesh.size / chip.operations
     seconds = roofline.step_seconds(config, model, mesh, shape, chip)
-    rounds = config.data.prompts_per_step // algorithm.micro_batch_prompts
     attention = counting.attention_bytes(found, layers=model.config.text.num_layers, rounds=rounds)
     return {
         "prompts": [config.data.prompts_per_step, algorithm.micro_batch_prompts],

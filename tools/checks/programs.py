@@ -41,7 +41,7 @@ def sampler(context: runs.Context) -> Iterator[Check]:
 def learner(context: runs.Context) -> Iterator[Check]:
     """A step of 128 prompts × 5 of 1,024 + 512 tokens: one H200, and eight of them at 3B and 7B."""
     found = row("learner", *GPU)
-    yield at_most("learner/GB of attention a layer and micro-batch", found["attention_gb"]["suffix_both"], 3)
+    yield at_most("learner/GB of attention a layer and micro-batch", found["attention_gb"]["both"], 3)
     for size, share in (("3b", 0.5), ("7b", 0.55)):
         flags = (f"--config=qwen{size}", "--gpu=h200x8", f"--model={size}", "--config.rollout.max_new_tokens=512")
         found = row("learner", *flags)

@@ -161,31 +161,35 @@ def step_kind(kernel: Instruction, array: Array) -> str:
     return next((kind for name, kind in STEP_KINDS.items() if name in parts), "rest")
 
 
-def step_counts(text: str, chip: Chip, *, full: float = 1) -> Counts:
-    """Of a compiled learner step on one device.
+def step_counts(text: str, chip: Chip, *, full: float = 1, pieces: float = 1, chunks: float = 1) -> Counts:
+    """Of a compiled learner step on one device, completions being of full length.
 
     Args:
       full: share of the tower's layers that attend to whole images, which is the heavier branch of each.
+      pieces: of an update, and
+      chunks: of the vocabulary's rows in a piece, which a program learns from the lengths at run time.
     """
+
+    def rounds(loop: Instruction) -> float:
+        return chunks if "vocabulary" in re.split(r"[/()]", loop.scope) else pieces
+
     program = Program(text)
-    return Counter(program, step_kind, chip=chip, heavy=full).of(program.computations[program.entry])
+    return Counter(program, step_kind, chip=chip, heavy=full, unknown=rounds).of(program.computations[program.entry])
 
 
-def attention_bytes(found: Counts, *, layers: int, rounds: int) -> dict[str, float]:
-    """Bytes that attention moves in a layer and micro-batch: of prompts (prefix) and of completions (suffix), a pass
-    'forward' without a gradient, where there is a reference, and 'both', forward and backward; what remat does once
-    more is not among them.
+def attention_bytes(found: Counts, *, layers: int, rounds: float) -> dict[str, float]:
+    """Bytes that attention moves in a layer and piece, of prompts and completions: in a pass 'forward' without a
+    gradient, where there is a reference, and in 'both', forward and backward; what remat does once more is not in it.
 
     Args:
-      rounds: micro-batches of a step.
+      rounds: pieces of a step.
     """
-    total = {f"{part}_{name}": 0.0 for part in ("prefix", "suffix") for name in ("forward", "both")}
+    total = dict.fromkeys(("forward", "both"), 0.0)
     for scope, moved in found.scopes.items():
         parts = set(re.split(r"[/()]", scope))
         if "attend" in parts and "rematted_computation" not in parts:
-            for part in parts & {"prefix", "suffix"}:
-                total[f"{part}_forward"] += moved * ("reference" in parts)
-                total[f"{part}_both"] += moved * ("gradient" in parts)
+            total["forward"] += moved * ("reference" in parts)
+            total["both"] += moved * ("gradient" in parts)
     return {name: value / layers / rounds for name, value in total.items()}
 
 
@@ -225,7 +229,7 @@ class Counter:
 
     Args:
       kind: what bytes are of, by the kernel and the array that it reads or writes.
-      unknown: rounds of a loop whose number the compiler does not know.
+      unknown: rounds of loops whose number the compiler does not know, or what gives those of one.
       chip: on which a kernel takes as long as its bytes or its operations, whichever takes longer.
       heavy: share of the times that a branch takes its heavier way.
     """
@@ -235,7 +239,7 @@ class Counter:
         program: Program,
         kind: Callable[[Instruction, Array], str],
         *,
-        unknown: float = 1,
+        unknown: float | Callable[[Instruction], float] = 1,
         chip: Chip | None = None,
         heavy: float = 1,
     ) -> None:
@@ -261,8 +265,10 @@ class Counter:
         if kernel.opcode == "while":
             trips = self.program.trips(kernel)
             out.checks += trips is None
+            if trips is None:
+                trips = self.unknown(kernel) if callable(self.unknown) else self.unknown
             for part in run("body", "condition"):
-                out.add(part, self.unknown if trips is None else trips)
+                out.add(part, trips)
         elif kernel.opcode == "conditional":
             out.branches += 1
             branches = run("branch_computations", "true_computation", "false_computation")
