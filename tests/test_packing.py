@@ -24,20 +24,7 @@ BANNED = 3
 MODEL = Model.create(TINY)
 
 
-def unpacked(model: Any, params: Any, prompts: Any, features: Any, tokens: Any, mask: Any) -> Any:
-    """(log-probs, entropies) of every place of a window, padding too: prompts first, then completions over them."""
-    hidden, prefix = model.prefix(params, prompts, features)
-    final = prompts.mask.shape[1] - 1 - jnp.argmax(prompts.mask[:, ::-1], axis=1)
-    last = jnp.take_along_axis(hidden, final[:, None, None], axis=1)
-    first = jnp.broadcast_to(last[:, :, None], (*tokens.shape[:2], 1, last.shape[-1]))
-    shared: dict[str, Any] = {"prefix": prefix, "prefix_mask": prompts.mask}
-    rest = model.suffix(params, tokens[..., :-1], mask[..., :-1], prompts.next_position, **shared)
-    hidden = jnp.concatenate([first, rest], axis=2)
-    logps, entropy = model.token_logps(params, hidden, tokens, temperature=0.9, banned=banned())
-    return jnp.where(mask, logps, 0.0), jnp.where(mask, entropy, 0.0)
-
-
-def packed(model: Any, params: Any, prompts: Any, features: Any, tokens: Any, mask: Any, **how: Any) -> Any:
+def completions(model: Any, params: Any, prompts: Any, features: Any, tokens: Any, mask: Any, **how: Any) -> Any:
     known: dict[str, Any] = {"temperature": 0.9, "banned": banned()}
     return forward.completion_logps(model, params, prompts, features, tokens, mask, **known, **how)
 
@@ -55,19 +42,13 @@ def batch(group: int) -> tuple[Any, np.ndarray, jax.Array]:
     return prompt_batch(M, S), tokens, jnp.asarray(rng.normal(size=(2, *tokens.shape)), jnp.float32)
 
 
-def off_cpu(*args: Any, cpu: Any, default: Any) -> Any:
-    """`jax.lax.platform_dependent` as other platforms see it."""
-    return default(*args)
-
-
 @functools.cache
-def program(how: str, group: int, parts: int = 1, room: int | None = None) -> Any:
+def program(group: int, parts: int = 1, room: int | None = None) -> Any:
     """jitted (params, features, prompts, mask) → ((loss, (logps, entropy)), gradients of params and features)."""
     _, tokens, weight = batch(group)
 
     def loss(params: Any, features: Any, prompts: Any, mask: Any) -> Any:
-        args = MODEL, params, prompts, features, tokens, mask
-        out = unpacked(*args) if how == "unpacked" else packed(*args, parts=parts, room=room)
+        out = completions(MODEL, params, prompts, features, tokens, mask, parts=parts, room=room)
         return jnp.sum(weight[0] * out[0] + weight[1] * out[1]), out
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), compiler_options=policies.QUICK)
@@ -91,29 +72,18 @@ def test_packed_is_unpacked(case: str) -> None:
     if case == "padding on the left":
         turned = {name: getattr(prompts, name)[:, ::-1] for name in ("tokens", "mask", "positions", "image_slot")}
         prompts = prompts.replace(**turned)
-    parts, room = 2 if case == "two parts" else 1, None
+    parts = 2 if case == "two parts" else 1
+    room = M // parts * (S + 3 * T)
     if case in ("mixed", "two parts"):  # of two parts both have room for the larger
         room = int(np.asarray(pieces.tokens(prompts.mask, jnp.asarray(mask))).reshape(parts, -1).sum(1).max())
     features = jnp.asarray(np.random.default_rng(1).normal(size=(M, 16, TINY.text.hidden_size)), jnp.float32)
     args = MODEL.init(jax.random.key(0)), features, prompts, jnp.asarray(mask)
-    (_, want), want_grads = jax.device_get(program("unpacked", 3)(*args))
-    (_, found), grads = jax.device_get(program("packed", 3, parts, room)(*args))
+    (_, want), want_grads = jax.device_get(program(3)(*args))
+    (_, found), grads = jax.device_get(program(3, parts, room)(*args))
     np.testing.assert_allclose(found, want, atol=3e-6)
     assert (np.asarray(found)[:, ~mask] == 0).all()
     for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5 * max(np.abs(other).max(), 1e-3))
-
-
-def test_attention_of_all_prompts_at_once_is_that_of_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As devices with kernels do it; prompts that are empty among them."""
-    prompts, tokens, _ = batch(3)
-    mask = jnp.asarray(np.arange(T) < LENGTHS["mixed"][..., None]).at[2].set(False)
-    prompts = prompts.replace(mask=prompts.mask.at[2].set(False))
-    args = MODEL, MODEL.init(jax.random.key(0)), prompts, jnp.ones((M, 16, TINY.text.hidden_size)), tokens, mask
-    run = lambda: jax.jit(lambda: jnp.stack(packed(*args)), compiler_options=policies.QUICK)()  # noqa: E731
-    want = run()
-    monkeypatch.setattr(jax.lax, "platform_dependent", off_cpu)
-    np.testing.assert_allclose(run(), want, atol=3e-6)
 
 
 def test_a_group_of_one_and_a_window_of_padding() -> None:
@@ -122,8 +92,8 @@ def test_a_group_of_one_and_a_window_of_padding() -> None:
     mask = jnp.asarray(np.arange(T) < np.array([[4], [9], [0], [1]])[..., None])
     features = jnp.ones((M, 16, TINY.text.hidden_size))
     args = MODEL.init(jax.random.key(0)), features, prompts, mask
-    (_, want), want_grads = jax.device_get(program("unpacked", 1)(*args))
-    (_, found), grads = jax.device_get(program("packed", 1)(*args))
+    (_, want), want_grads = jax.device_get(program(1)(*args))
+    (_, found), grads = jax.device_get(program(1, 1, M * (S + T))(*args))
     np.testing.assert_allclose(found, want, atol=3e-6)
     for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5 * max(np.abs(other).max(), 1e-3))
@@ -152,7 +122,7 @@ def test_only_wanted_rows_reach_the_vocabulary() -> None:
 def test_every_prompt_has_a_place_and_no_piece_more_than_it_holds() -> None:
     sizes = np.random.default_rng(0).integers(5, 61, (2, 4, 12)).astype(np.int32)
     sizes[0, 1] = 60  # nothing but full length: as many pieces as there can be
-    cut = jax.device_get(pieces.cut(jnp.asarray(sizes), micro=8, full=60))
+    cut = jax.device_get(pieces.cut(jnp.asarray(sizes), micro=8, full=60, packs=True))
     assert cut.room == 120 and cut.prompt.shape == (2, 6, 4, 8)
     for update in range(2):
         found = cut.prompt[update]  # [n, p, R]
@@ -176,7 +146,7 @@ def test_dealt_prompts_stay_with_their_update_and_come_back() -> None:
 
 def test_a_step_stacks_what_its_pieces_give() -> None:
     sizes = jnp.asarray([[[4, 9, 2, 2, 10, 1]]])
-    cut = jax.tree.map(lambda x: x[0], pieces.cut(sizes, micro=1, full=10))
+    cut = jax.tree.map(lambda x: x[0], pieces.cut(sizes, micro=1, full=10, packs=True))
     seen = pieces.stack(cut, lambda number: cut.take(number, sizes[0])[0])
     np.testing.assert_array_equal(cut.collect(seen), sizes[0])
     grads, total, out = pieces.accumulate(lambda w, n: (w * n, {"n": n + 1}), jnp.float32(2), cut)
@@ -197,7 +167,7 @@ def test_operations_are_close_to_those_of_real_tokens(together: float) -> None:
     lengths = np.clip(290 * np.exp(0.6 * spread - 0.18 * (1 - 0.1)), 1, window).astype(int)
     assert 270 < lengths.mean() < 330 and lengths.max() > 800
     sizes = jnp.asarray(prompt + (lengths - 1).sum(-1), jnp.int32)
-    cut = pieces.cut(sizes[None, None], micro=micro, full=prompt + group * window)
+    cut = pieces.cut(sizes[None, None], micro=micro, full=prompt + group * window, packs=True)
     computed, real = int(cut.count[0]) * cut.room, int(sizes.sum())
     config = ModelConfig.from_hf(released.HUB["3B"])
     weights = roofline.forward_operations(config, prompts=1, group=1, prompt_tokens=1, new_tokens=0)["layers"]

@@ -1,7 +1,7 @@
 """From prompts and completions to log-probs: the one path of learner, reference and supervised training.
 
-The prompt (with its images) runs once, its G completions attend to it; nothing is repeated G times, and padding is
-not computed (`model/packing.py`).
+The prompt (with its images) runs once, its G completions attend to it; nothing is repeated G times, and where it packs
+padding is not computed (`model/packing.py`).
 """
 
 from __future__ import annotations
@@ -40,30 +40,55 @@ def completion_logps(
       temperature: divides the logits before log-softmax, as the sampler does.
       banned: bool [V], ids that cannot be sampled; their logits are masked here as they are in the sampler.
       parts: equal parts of M that are packed each for itself; None for as many as devices share M.
-      room: tokens that are computed for each part, at least those that it has; None for all of them, padding too.
+      room: tokens that are computed for each part, at least those that it has; None: nothing is packed.
 
     Returns:
       (logps, entropy), float32 [M, G, T]; 0 where masked.
     """
+    rules: dict[str, Any] = {"temperature": temperature, "banned": banned}
+    if room is None:
+        return _padded(model, params, prompts, features, tokens, mask, **rules)
     parts = meshes.parts(model.mesh, len(mask)) if parts is None else parts
     packed = packing.pack(prompts.mask, mask, parts=parts, room=room)
     hidden = model.packed(params, prompts, features, tokens, packed)
     with jax.named_scope("vocabulary"):
-        # The completion's first token is predicted by the last prompt token, token t by completion token t-1.
-        final = prompts.mask.shape[1] - 1 - jnp.argmax(prompts.mask[:, ::-1], axis=1)  # wherever the padding is
         m, group, _ = tokens.shape
         place = packed.place.reshape(m, -1)
-        last = jnp.take_along_axis(place, final[:, None], axis=1).reshape(parts, -1)  # none of an empty prompt
+        last = jnp.take_along_axis(place, _final(prompts)[:, None], axis=1).reshape(parts, -1)  # none of an empty prompt
         first = jax.vmap(lambda x, i: jnp.take(x, i, axis=0, mode="fill", fill_value=0))(hidden, last)
         first = jnp.repeat(first, group, axis=1)  # [p, R·G, D]
         hidden = jnp.concatenate([hidden, first], axis=1)
         target, row, order, back = _predictions(packed, mask)
         ids = packing.pick(tokens.reshape(parts, -1), target)
         count = jnp.sum(mask.reshape(parts, -1), axis=1, dtype=jnp.int32)
-        settings: dict[str, Any] = {"temperature": temperature, "banned": banned, "count": count}
-        found = model.token_logps(params, packing.rows(hidden, order, back), ids, **settings)
+        found = model.token_logps(params, packing.rows(hidden, order, back), ids, count=count, **rules)
         logps, entropy = (packing.rows(x, row, target).reshape(mask.shape) for x in found)
     return logps, entropy
+
+
+def _padded(
+    model: Model,
+    params: Any,
+    prompts: PromptBatch,
+    features: jax.Array,
+    tokens: jax.Array,
+    mask: jax.Array,
+    **rules: Any,
+) -> tuple[jax.Array, jax.Array]:
+    """`completion_logps` of whole windows: the prompts first, then the completions over them."""
+    hidden, prefix = model.prefix(params, prompts, features)
+    last = jnp.take_along_axis(hidden, _final(prompts)[:, None, None], axis=1)  # [M, 1, D]
+    first = jnp.broadcast_to(last[:, :, None], (*tokens.shape[:2], 1, last.shape[-1]))
+    shared: dict[str, Any] = {"prefix": prefix, "prefix_mask": prompts.mask}
+    hidden = model.suffix(params, tokens[..., :-1], mask[..., :-1], prompts.next_position, **shared)
+    with jax.named_scope("vocabulary"):
+        logps, entropy = model.token_logps(params, jnp.concatenate([first, hidden], axis=2), tokens, **rules)
+    return jnp.where(mask, logps, 0.0), jnp.where(mask, entropy, 0.0)
+
+
+def _final(prompts: PromptBatch) -> jax.Array:
+    """int32 [M], the last token of each prompt, wherever its padding is: it predicts the first of a completion."""
+    return prompts.mask.shape[1] - 1 - jnp.argmax(prompts.mask[:, ::-1], axis=1)
 
 
 def _predictions(packed: Packing, mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

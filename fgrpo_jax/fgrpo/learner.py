@@ -166,7 +166,7 @@ class Learner:
             )
         return names.index(signal)
 
-    def _logps(self, params: Any, batch: _Batch, *, room: int) -> tuple[jax.Array, jax.Array]:
+    def _logps(self, params: Any, batch: _Batch, *, room: int | None) -> tuple[jax.Array, jax.Array]:
         """(log-probs, entropies) [p·R, G, T] of a piece."""
         features, prompts = batch.features, batch.prompts
         if features is None or self._frozen_stages < len(STAGES):
@@ -218,7 +218,7 @@ class Learner:
         frozen: optimizer.Flat,
         first: jax.Array,
         normaliser: jax.Array,
-        room: int,
+        room: int | None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Loss of one piece, already divided by the update's global normaliser, and its metric sums."""
         config, mask = self.config.algorithm, self._counting(batch.rollouts)
@@ -281,7 +281,7 @@ class Learner:
         sizes = pieces.tokens(batches.prompts.mask, batches.rollouts.mask)
         group, length = rollouts.mask.shape[1:]
         full = prompts.tokens.shape[1] + group * length
-        return batches, pieces.cut(sizes, micro=algorithm.micro_batch_prompts, full=full)
+        return batches, pieces.cut(sizes, micro=algorithm.micro_batch_prompts, full=full, packs=self.model.packs)
 
     def _prepare(
         self, state: TrainState, reference: optimizer.Flat, batches: _Batch, cut: Pieces, frozen: optimizer.Flat

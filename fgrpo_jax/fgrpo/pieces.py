@@ -5,6 +5,7 @@ for prompts in a piece and part. A part keeps its own prompts; nothing moves bet
 
 A piece has room for as many tokens as `micro` prompts with completions of full length, and takes more prompts where
 they are shorter. How many pieces there are is known at run time only, so one program serves batches of all lengths.
+Without packing a piece is `micro` prompts, padding and all.
 Every sum is normalised by global counts, so that pieces change a result by rounding alone.
 """
 
@@ -32,7 +33,7 @@ class Pieces:
     prompt: jax.Array  # int32 [n, p, R]  prompt in each place; c where there is none
     home: jax.Array  # int32 [p, c]     place of each prompt, a number of n·R
     count: jax.Array  # int32 []         pieces that have prompts; they come first
-    room: int = struct.field(pytree_node=False)  # tokens of a piece and part
+    room: int | None = struct.field(pytree_node=False)  # tokens of a piece and part; None: all cells of its places
 
     def take(self, number: jax.Array, tree: Any) -> tuple[Any, jax.Array]:
         """(leaves [p, c, ...] → [p·R, ...] of a piece, bool [p·R] True where there is a prompt)."""
@@ -62,7 +63,7 @@ def gather(x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x, 0, 2).reshape(-1, *x.shape[3:])
 
 
-def cut(sizes: jax.Array, *, micro: int, full: int) -> Pieces:
+def cut(sizes: jax.Array, *, micro: int, full: int, packs: bool) -> Pieces:
     """The pieces of prompts of these sizes, the larger first, each into the first piece that has room.
 
     That never takes more pieces than prompts of full length would.
@@ -70,9 +71,16 @@ def cut(sizes: jax.Array, *, micro: int, full: int) -> Pieces:
     Args:
       sizes: int32 [U, p, c], tokens of each prompt with its completions, at most `full`.
       micro: prompts of full length that a piece has room for, on all devices together.
+      packs: False: prompts in their order, `micro` a piece.
     """
     own, count = max(1, micro // sizes.shape[1]), sizes.shape[2]
     pieces, places = -(-count // own), min(count, PLACES * own)
+    if not packs:
+        number = jnp.arange(pieces * own, dtype=jnp.int32)
+        prompt = jnp.minimum(number, count).reshape(pieces, 1, own)
+        whole = Pieces(jnp.repeat(prompt, sizes.shape[1], axis=1), number[:count], jnp.int32(pieces), room=None)
+        whole = whole.replace(home=jnp.broadcast_to(whole.home, sizes.shape[1:]))
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(sizes), *x.shape)), whole)
 
     def of_part(sizes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         order = jnp.argsort(-sizes, stable=True)
@@ -103,7 +111,10 @@ def tokens(prompts: jax.Array, mask: jax.Array) -> jax.Array:
 def encode(
     model: Model, params: Any, prompts: PromptBatch, *, parts: int, done: jax.Array | None = None, first: int = 0
 ) -> jax.Array:
-    """Image tokens [p·R, I*F, D] of a piece, a prompt at a time and none where there is no prompt (`Model.encode`)."""
+    """Image tokens [p·R, I*F, D] of a piece (`Model.encode`), where it packs a prompt at a time and none of a place
+    without one."""
+    if not model.packs:
+        return model.encode(params, prompts.vision, done=done, first=first)
     split = lambda x: x.reshape(parts, -1, *x.shape[1:])  # noqa: E731
     given = jax.tree.map(split, (prompts.vision, done))
     one = lambda vision, done: model.encode(params, vision, done=done, first=first)  # noqa: E731

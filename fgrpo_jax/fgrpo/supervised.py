@@ -68,7 +68,7 @@ class SupervisedLearner:
         dealt = pieces.deal(batch, updates=1, parts=meshes.parts(self.model.mesh, m))
         full = batch.prompts.tokens.shape[1] + group * length
         sizes = pieces.tokens(dealt.prompts.mask, dealt.mask)
-        cut = pieces.cut(sizes, micro=max(1, m // self.micro_batches), full=full)
+        cut = pieces.cut(sizes, micro=max(1, m // self.micro_batches), full=full, packs=self.model.packs)
         return jax.tree.map(lambda x: x[0], (dealt, cut))
 
     def _nll(self, params: Any, batch: SupervisedBatch, cut: Pieces, number: jax.Array) -> jax.Array:

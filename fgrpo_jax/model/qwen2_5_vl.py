@@ -41,6 +41,11 @@ class Qwen2_5VL(nnx.Module):
             self.lm_head = Embedding(config.text, hf="lm_head")
 
 
+def packs(mesh: Mesh | None) -> bool:
+    """Whether the devices of a mesh, or those there are, learn faster from streams of real tokens (`Model.packs`)."""
+    return meshes.platform(mesh) != "cpu"
+
+
 def unrolls(mesh: Mesh | None) -> bool:
     """Whether the devices of a mesh, or those there are, decode faster with layers one by one (`Model.unrolled`)."""
     return meshes.platform(mesh) != "tpu"
@@ -58,12 +63,15 @@ class Model:
 
     Where `unrolled`, `decode` runs the layers one by one instead of scanning them (`cache.Unrolled`): a faster step on
     CPU and GPU (`unrolls`), and a program that compiles longer; on TPU a copy of the weights for nothing.
+    Where it `packs`, the learner's products with weights follow real tokens (`packing`). A CPU is slower for it where
+    windows are short: moves cost it more there than padding.
     """
 
     config: ModelConfig
     compute_dtype: Any = jnp.float32  # of activations; weights are cast to it where they are used
     remat: layers.Remat = "none"  # what the backward pass recomputes instead of keeping it
     unrolled: bool = False
+    packs: bool = False
     decode_kernel: bool = False  # unrolled layers attend by `decode_kernel` while decoding
     attention: Forms = XLA  # of prompts, completions and images; `decode` has its own
     mesh: Mesh | None = None  # over whose batch axes prompts are split; None: one device, or the compiler decides

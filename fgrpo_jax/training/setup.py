@@ -27,7 +27,7 @@ from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
 from fgrpo_jax.model import decode_kernel, kernel_trial, kernels
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.qwen2_5_vl import Model, unrolls
+from fgrpo_jax.model.qwen2_5_vl import Model, packs, unrolls
 from fgrpo_jax.reading.dialects import find_dialect
 from fgrpo_jax.rewards.custom import CustomRewards
 from fgrpo_jax.rewards.score import RewardConfig
@@ -130,6 +130,7 @@ def model(config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh) -> Model:
         compute_dtype=dtype,
         remat=config.model.remat,
         unrolled=unrolls(mesh),
+        packs=packs(mesh),
         decode_kernel=config.model.attention != "xla" and _with_decode_kernel(shape, mesh, dtype),
         attention=kernels.for_device(config.model.attention, device=device, dtype=dtype),
         mesh=mesh,
