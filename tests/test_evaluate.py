@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import policies
 import pytest
-
 import runs
+
 from fgrpo_jax import command, convert, evaluate
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.evaluation import figures, heldout

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 import runs
+
 from fgrpo_jax import filter as filtering
 from fgrpo_jax import sft, train
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES

@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import runs
 from checks.nlvr import their_inputs
 from PIL import Image
 
-import runs
 from fgrpo_jax import command, convert, evaluate, export, generate, sft, train
 from fgrpo_jax import filter as sift
 from fgrpo_jax.data.buckets import Buckets

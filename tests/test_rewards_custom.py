@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import policies
 import pytest
+import runs
 from test_rewards_score import EMPTY, EXAMPLE, IDLE, RIGHT, SIZE, WRONG
 
-import runs
 from fgrpo_jax import train
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.configs import default

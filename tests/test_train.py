@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import policies
 import pytest
+import runs
 from safetensors.numpy import load_file, save_file
 
-import runs
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax import train
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES
