@@ -53,9 +53,7 @@ class Processor:
         Raises:
           ValueError: a file is missing, or holds settings this package does not follow.
         """
-        os.environ.setdefault(
-            "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
-        )  # that torch is missing, which nothing here needs
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing: none is needed
         import transformers  # takes seconds, and only folders need it
 
         folder = pathlib.Path(folder)
