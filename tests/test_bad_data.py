@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests import layouts
+from tests.folders import write_folder
 
 from fgrpo_jax import command, prepare
 from fgrpo_jax.data import images
@@ -17,8 +19,6 @@ from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sets.readers.records import BadRow
-from tests import layouts
-from tests.folders import write_folder
 
 GOOD = {"question": "Where is it?", "options": ["left", "right"], "answer": "A"}
 

@@ -235,20 +235,24 @@ def test_direction_flips_both_the_multiplier_and_the_advantage(kit: Kit) -> None
 
 # ------------------------------------------------------------------------------------------------------ λ = 0 is GRPO
 def test_without_constraints_in_force_the_step_is_grpos(kit: Kit, tiny_hf: Path) -> None:
-    """λ ≡ 0 gives GRPO-T: the advantages bit for bit, the gradient but for how two programs may fuse.
+    """λ ≡ 0 gives GRPO-T: the advantages bit for bit, the parameters but for how two programs may fuse.
 
-    Adam's moments stand for the gradient: its update of a parameter whose gradient is near zero is mostly noise.
+    Compiled as users' programs are: Adam makes much of small differences where a gradient is near zero.
     """
     config = policies.config(tiny_hf, algorithm__aggregation="grpo")
     assert [(c.lr, c.init) for c in setup.learner(config, kit.policy).config.constraints] == [(0, 0)] * C
     none = SIGNALS.replace(values=SIGNALS.values[:0], mask=SIGNALS.mask[:0])
-    a, a_metrics, _ = kit.run(kit.plain, SIGNALS, lam=np.zeros(C))
-    b, b_metrics, _ = kit.run(kit.variant(**PLAIN, constraints=()), none)
+    plain, grpo = (
+        dataclasses.replace(learner, compiler_options=policies.QUICK | policies.USERS)
+        for learner in (kit.plain, kit.variant(**PLAIN, constraints=()))
+    )
+    a, a_metrics, _ = kit.run(plain, SIGNALS, lam=np.zeros(C))
+    b, b_metrics, _ = kit.run(grpo, none)
     assert b.lam.shape == (0,)
     np.testing.assert_array_equal(a_metrics["advantage/share"], [1, 0, 0, 0])
     np.testing.assert_allclose(a_metrics["optim/grad_norm"], b_metrics["optim/grad_norm"], rtol=1e-6)
-    for x, y in zip(jax.tree.leaves(a.opt_state), jax.tree.leaves(b.opt_state), strict=True):
-        np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * np.abs(y).max())
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a.params), jax.tree.leaves(b.params), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6, rtol=0, err_msg=jax.tree_util.keystr(path))
     zero = jnp.zeros(C)
     bits = [advantages.combine(s.task, s.values, s.mask, lam).total for s, lam in ((SIGNALS, zero), (none, zero[:0]))]
     np.testing.assert_array_equal(*map(np.asarray, bits))
@@ -268,10 +272,21 @@ def test_number_of_micro_batches_changes_nothing(kit: Kit, count: int) -> None:
     """Two for the whole step, four for the small program."""
     base = kit.learner if count == 2 else kit.plain
     split = kit.variant(micro_batches=2) if count == 2 else kit.variant(**{**base_fields(kit), "micro_batches": 4})
+    same_step(kit, base, split)
+
+
+def test_packing_changes_nothing(kit: Kit) -> None:
+    """Streams of real tokens, as every device but a CPU learns from them."""
+    model = dataclasses.replace(kit.learner.model, packs=True)
+    same_step(kit, kit.learner, dataclasses.replace(kit.learner, model=model))
+
+
+def same_step(kit: Kit, base: Learner, other: Learner) -> None:
+    """Loss, gradient, log-probs, λ and weights of a step, but for rounding."""
     state, metrics, logps = kit.run(base, SIGNALS, lam=LAM)
-    other_state, other, other_logps = kit.run(split, SIGNALS, lam=LAM)
+    other_state, found, other_logps = kit.run(other, SIGNALS, lam=LAM)
     for name in ("loss/total", "loss/policy", "loss/kl", "optim/grad_norm", "policy/entropy"):
-        np.testing.assert_allclose(other[name], metrics[name], rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(found[name], metrics[name], rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(other_state.lam, state.lam)
     np.testing.assert_allclose(other_logps, logps, atol=1e-5)
     # Adam divides by the gradient's own size, so that the noise of an all but vanished one moves a weight by LR.

@@ -34,24 +34,27 @@ def abstract(model: Model, prompts: int, length: int, mesh: Any = None) -> tuple
     return params, *jax.tree.map(lambda x: place(x, meshes.batch_sharding(mesh)), (batch, tokens))
 
 
-def loss(model: Model, params: Any, prompts: Any, tokens: Any) -> jax.Array:
+def loss(model: Model, params: Any, prompts: Any, tokens: Any, room: int | None = None) -> jax.Array:
     features = jnp.zeros((tokens.shape[0], 0, TINY.text.hidden_size))
     banned = jnp.zeros(TINY.text.vocab_size, bool)
     mask = jnp.ones(tokens.shape, bool)
-    known: dict[str, Any] = {"temperature": 1.0, "banned": banned}
+    known: dict[str, Any] = {"temperature": 1.0, "banned": banned, "room": room}
     return forward.completion_logps(model, params, prompts, features, tokens, mask, **known)[0].sum()
 
 
-def test_no_device_holds_the_whole_batch_or_sums_activations() -> None:
+@pytest.mark.parametrize("packs", [False, True])
+def test_no_device_holds_the_whole_batch_or_sums_activations(packs: bool) -> None:
     """Weights split in D over 'fsdp' are gathered; the compiler is not to follow them and split activations in D."""
     if jax.device_count() < 8:
         pytest.skip("needs 8 devices (tests/conftest.py asks for 8 on CPU)")
     mesh = meshes.make_mesh(1, 8, 1)
     model = Model.create(TINY, mesh=mesh)
-    run = jax.jit(jax.grad(lambda *args: loss(model, *args)), compiler_options=QUICK)
+    stream = 3 * (11 + GROUP * WINDOW)
+    room = stream if packs else None
+    run = jax.jit(jax.grad(lambda *args: loss(model, *args, room=room)), compiler_options=QUICK)
     text = run.lower(*abstract(model, 24, 11, mesh)).compile().as_text() or ""
     shapes = {tuple(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", text)}
-    assert (1, 3 * (11 + GROUP * WINDOW), 32) in shapes, "the stream of a device's own prompts, whole in D"
+    assert ((1, stream, 32) if packs else (3, 11, 32)) in shapes, "a device's own prompts, whole in D"
     whole = [shape for shape in shapes if shape[0] in (8, 24, 24 * GROUP) and shape[-1] in (32, 48)]
     assert not whole, f"activations of all 24 prompts on one device: {whole}"
 

@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from tools import make_tiny_checkpoint as tool
 
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.weights import importer
 from fgrpo_jax.world.examples import World, WorldSource
-from tools import make_tiny_checkpoint as tool
 
 SMALL = tool.Recipe(
     hidden_size=32,

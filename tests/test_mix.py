@@ -7,6 +7,7 @@ import numpy as np
 import policies
 import pytest
 import runs
+from tests import layouts
 
 from fgrpo_jax import command, prepare, train
 from fgrpo_jax.config import files
@@ -22,7 +23,6 @@ from fgrpo_jax.records import Example, ImageSize
 from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import datasets
-from tests import layouts
 
 ROOT = policies.ROOT
 

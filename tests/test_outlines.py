@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
+from tests.test_sources import write_nlvr
 
 from fgrpo_jax.data import images
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sources import First, outline
 from fgrpo_jax.world.examples import World, WorldSource
-from tests.test_sources import write_nlvr
 
 
 def encoded(kind, *, turned=0, late=False, mode="RGB", size=(30, 10)):

@@ -8,6 +8,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from tests.folders import write_folder
 
 from fgrpo_jax import command
 from fgrpo_jax.data.buckets import Buckets, choose, padding
@@ -16,7 +17,6 @@ from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets.readers.layout import Entry
 from fgrpo_jax.data.sets.readers.records import BadRow
 from fgrpo_jax.records import Example
-from tests.folders import write_folder
 
 
 @dataclasses.dataclass(frozen=True)

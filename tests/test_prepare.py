@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import layouts
 
 from fgrpo_jax import command, prepare
 from fgrpo_jax.data.sets import prepared, shards
 from fgrpo_jax.data.sets.catalogue import SETS, open_set
 from fgrpo_jax.data.sets.readers import tables
 from fgrpo_jax.data.sources import outline
-from tests import layouts
 
 
 @pytest.fixture(scope="module")

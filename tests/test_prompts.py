@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import small_tokenizer
+from tests.folders import texts, write_folder
 
 from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets, ladder
@@ -17,7 +18,6 @@ from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import collate, collate_supervised, count_occurrences
 from fgrpo_jax.data.styles import STYLES, find_style
 from fgrpo_jax.records import Example, ImageSize, Video
-from tests.folders import texts, write_folder
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import policies
 import pytest
 import runs
 from ml_collections import ConfigDict
+from tests.folders import write_folder
 
 from fgrpo_jax.config import files
 from fgrpo_jax.config import load as configs
@@ -18,7 +19,6 @@ from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets import subsets
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.training import datasets, selection
-from tests.folders import write_folder
 
 ROOT = policies.ROOT
 LONG = "Where is the thing that stands beside the other thing that stands behind it? " * 4

@@ -1,11 +1,13 @@
 """Every set in its published layout, written by tests/layouts.py: what comes out, and each trap on its own."""
 
+import shutil
 import subprocess
 import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests import layouts
 
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.sets.catalogue import BENCHMARKS, SETS, SplitPart, open_set, parse_split
@@ -13,7 +15,6 @@ from fgrpo_jax.data.sets.readers import tables
 from fgrpo_jax.data.sources import outline
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.rewards.task import accuracy
-from tests import layouts
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,15 @@ def test_mmvp_header_typo_and_corrected_labels(written):
         "mmvp-280": "A",
     }
     assert examples["mmvp-99"].tags == {"pair": "50", "published": "A"} and examples["mmvp-2"].tags == {"pair": "1"}
+
+
+def test_mmvp_that_is_there_twice_is_no_guess(written, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(written["mmvp"], tmp_path / name)
+    with pytest.raises(
+        ValueError, match="more than once: .*a/Questions.csv, .*b/Questions.csv; give the folder of one"
+    ):
+        open_set("mmvp", tmp_path)
 
 
 def test_mmvp_mirror(written, tmp_path):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import runs
 from shapes import SHAPES
+from tests import layouts
 
 from fgrpo_jax import command, prepare, train
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES
@@ -27,7 +28,6 @@ from fgrpo_jax.evaluation import benchmarks
 from fgrpo_jax.reading.parsing import parse
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.task import accuracy
-from tests import layouts
 
 
 def prepared(name: str, folder: Path) -> Path:

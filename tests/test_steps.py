@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.folders import write_folder
 
 from fgrpo_jax.data.buckets import Shape
 from fgrpo_jax.data.pipeline import Encoder, PromptIterator
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.steps import step_indices
 from fgrpo_jax.records import Example
-from tests.folders import write_folder
 
 quick = settings(max_examples=30, deadline=None)
 

@@ -106,7 +106,7 @@ class Ours:
         data = jax.tree.map(lambda x: x[None], (prompts, tokens, adv))  # one part
         mask = jnp.ones(data[1].shape, bool)
         full = prompts.tokens.shape[1] + tokens[0].size
-        cut = pieces.cut(pieces.tokens(data[0].mask, mask)[None], micro=1, full=full)
+        cut = pieces.cut(pieces.tokens(data[0].mask, mask)[None], micro=1, full=full, packs=model.packs)
         cut = jax.tree.map(lambda x: x[0], cut)
 
         def loss(weights: Any, number: jax.Array) -> tuple[jax.Array, None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class Processor:
         Raises:
           ValueError: a file is missing, or holds settings this package does not follow.
         """
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing: none is needed
         import transformers  # takes seconds, and only folders need it
 
         folder = pathlib.Path(folder)

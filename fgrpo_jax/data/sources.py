@@ -70,6 +70,7 @@ class First(Part):
     def __init__(self, source: Source, size: int) -> None:
         if size > len(source):
             raise ValueError(
-                f"{size} examples were asked of a source that holds {len(source)}; ask for fewer (config.eval.examples)"
+                f"{size} examples were asked of a source that holds {len(source)}; ask for fewer: "
+                "config.eval.examples, of traces config.sft.eval_examples, of filter config.data.difficulty.examples"
             )
         super().__init__(source, range(size))

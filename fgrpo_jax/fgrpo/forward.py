@@ -54,8 +54,8 @@ def completion_logps(
     with jax.named_scope("vocabulary"):
         m, group, _ = tokens.shape
         place = packed.place.reshape(m, -1)
-        last = jnp.take_along_axis(place, _final(prompts)[:, None], axis=1).reshape(parts, -1)  # none of an empty prompt
-        first = jax.vmap(lambda x, i: jnp.take(x, i, axis=0, mode="fill", fill_value=0))(hidden, last)
+        last = jnp.take_along_axis(place, _final(prompts)[:, None], axis=1).reshape(parts, -1)
+        first = jax.vmap(lambda x, i: jnp.take(x, i, axis=0, mode="fill", fill_value=0))(hidden, last)  # 0 of no prompt
         first = jnp.repeat(first, group, axis=1)  # [p, R·G, D]
         hidden = jnp.concatenate([hidden, first], axis=1)
         target, row, order, back = _predictions(packed, mask)

@@ -82,6 +82,8 @@ def read_mmvp(root: pathlib.Path, split: str) -> Rows:
     """
     files = records.find_files(root, "Questions.csv", "**/Questions.csv", "**/*.parquet", what="MMVP")
     finder = Finder(files[0].parent) if files[0].suffix == ".csv" else None
+    if finder and len(files) > 1:
+        raise ValueError(f"MMVP is below {root} more than once: {', '.join(map(str, files))}; give the folder of one")
 
     def parse(record: Record) -> Sequence[Published]:
         column = next((name for name in ("lndex", "Index", "index") if name in record.fields), "lndex")
