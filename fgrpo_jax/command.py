@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
+DTYPES = ("bfloat16", "float16", "float32")
+"""Of weights in files, and of computation with them."""
+
 NO_PLACES = ("prompt", "system", "stop", "prefill", "url")  # flags and fields that may begin like an address
 
 
@@ -78,6 +83,42 @@ def join(where: str) -> None:
         ) from error
 
 
+LEAST_SECONDS = 0.1
+"""Programs that are compiled in less are not kept."""
+
+
+def keep_programs() -> Path | None:
+    """Has JAX keep compiled programs on the disk, for the next start; gives their folder.
+
+    None where nothing is kept by us: $FGRPO_PROGRAMS is 'off', JAX was told a folder of the user's by
+    $JAX_COMPILATION_CACHE_DIR, or the folder cannot be made. Programs are told apart by all that they are compiled
+    from, and by the processor of the host, which JAX does not look at. The folder is the user's alone, since who can
+    write to it can have programs run.
+    """
+    chosen = os.environ.get("FGRPO_PROGRAMS", "")
+    if chosen == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return None
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = (Path(chosen) if chosen else home / "fgrpo_jax" / "programs") / _processor()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    import jax  # not needed to read a command line
+
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    return folder
+
+
+def _processor() -> str:
+    """A name of what this machine's processor can do."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").split("\n") if info.is_file() else [platform.processor()]
+    able = next((line for line in lines if line.startswith(("flags", "Features"))), lines[0])
+    return f"{platform.machine()}-{zlib.crc32(able.encode()):08x}"
+
+
 def run(
     main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
@@ -89,6 +130,8 @@ def run(
             parser.error(f"this command takes no config, got {overrides[0]}")
         if getattr(args, "distributed", None) is not None:
             join(args.distributed)
+        if {"config", "hf"} & vars(args).keys():  # what may compile
+            keep_programs()
         if "config" in args:
             from fgrpo_jax.config.files import load_config
 

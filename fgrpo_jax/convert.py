@@ -16,7 +16,6 @@ from pathlib import Path
 
 from fgrpo_jax import command
 
-DTYPES = ("bfloat16", "float16", "float32")
 AXES = ("data", "fsdp", "tensor")
 
 
@@ -26,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_policy(out, required=True)
     out.add_argument("--out", type=Path, help="checkpoints folder to make")
     out.add_argument("--verify", action="store_true", help="compare with transformers in float32, part by part")
-    out.add_argument("--dtype", choices=DTYPES, help="dtype to store; the folder's own by default")
+    out.add_argument("--dtype", choices=command.DTYPES, help="dtype to store; the folder's own by default")
     out.add_argument("--dry_run", action="store_true", help="print what becomes of each tensor, and write nothing")
     for axis in AXES:
         out.add_argument(f"--{axis}", type=int, default=1, help=f"--dry_run: size of the mesh axis '{axis}'")

@@ -19,11 +19,7 @@ def parser() -> argparse.ArgumentParser:
     out = command.parser(__doc__)
     out.add_argument("--checkpoint", required=True, type=Path, help="workdir, checkpoints folder or one checkpoint")
     out.add_argument("--out", required=True, type=Path, help="HF folder to make")
-    out.add_argument(
-        "--dtype",
-        choices=("bfloat16", "float16", "float32"),
-        help="dtype of the tensors; the checkpoint's own by default",
-    )
+    out.add_argument("--dtype", choices=command.DTYPES, help="of the tensors; the checkpoint's own by default")
     out.add_argument("--shard_gb", type=float, default=5.0, help="GB of a file of weights at most (%(default)s)")
     out.add_argument("--process_index", type=int, default=0, help="which of the processes that write --out together")
     out.add_argument("--process_count", type=int, default=1, help="how many processes write --out together")

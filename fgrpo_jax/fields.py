@@ -9,57 +9,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class AtLeast:
+class Range(NamedTuple):
+    """The values that a field may have."""
+
+    holds: Callable[[float], bool]
+    rule: str  # for people, after 'it'
+
+
+def AtLeast(bound: float) -> Range:
     """value ≥ bound."""
-
-    bound: float
-
-    def __call__(self, value: float) -> bool:
-        return value >= self.bound
-
-    def __str__(self) -> str:
-        return f"must be at least {self.bound}"
+    return Range(lambda value: value >= bound, f"must be at least {bound}")
 
 
-@dataclasses.dataclass(frozen=True)
-class MoreThan:
+def MoreThan(bound: float) -> Range:
     """value > bound."""
-
-    bound: float
-
-    def __call__(self, value: float) -> bool:
-        return value > self.bound
-
-    def __str__(self) -> str:
-        return f"must be more than {self.bound}"
+    return Range(lambda value: value > bound, f"must be more than {bound}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Between:
+def Between(low: float, high: float) -> Range:
     """low ≤ value ≤ high."""
+    return Range(lambda value: low <= value <= high, f"must lie between {low} and {high}")
 
-    low: float
-    high: float
-
-    def __call__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        return f"must lie between {self.low} and {self.high}"
-
-
-Range = AtLeast | MoreThan | Between
 
 FRACTION = Between(0, 1)
 POSITIVE = MoreThan(0)
 NOT_NEGATIVE = AtLeast(0)
 COUNT = AtLeast(1)
-
-_REQUIRED: Any = object()
 
 
 def field(default: Any, doc: str, *ranges: Range) -> Any:
@@ -68,14 +46,10 @@ def field(default: Any, doc: str, *ranges: Range) -> Any:
     Args:
       default: the value, or a function without arguments that makes it: of a section, or of an empty mapping.
     """
-    more: dict[str, Any] = {"metadata": {"doc": doc, "ranges": ranges}}
-    if default is _REQUIRED:
-        return dataclasses.field(**more)
-    if isinstance(default, Callable):
-        return dataclasses.field(default_factory=default, **more)
-    return dataclasses.field(default=default, **more)
+    made: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return dataclasses.field(metadata={"doc": doc, "ranges": ranges}, **made)
 
 
 def required(doc: str, *ranges: Range) -> Any:
     """A field without a default, of sections that a config may add by name."""
-    return field(_REQUIRED, doc, *ranges)
+    return dataclasses.field(metadata={"doc": doc, "ranges": ranges})

@@ -59,11 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add("--prefill", default="", metavar="TEXT", help="how the answer begins; samples go on from there")
     add("--max_new_tokens", type=_positive, default=256, help="completion tokens at most (default 256)")
     add("--seed", type=_seed, default=0, help="same seed, same samples (default 0)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="of weights and computation (default: the checkpoint's)",
-    )
+    add("--dtype", choices=command.DTYPES, help="of weights and computation (default: the checkpoint's)")
     add("--json", action="store_true", help="print one JSON line and nothing else")
     return out
 

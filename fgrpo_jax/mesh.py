@@ -3,7 +3,7 @@
 Mesh axes: `data` (copies of the model), `fsdp` (shards of parameters and optimiser state), `tensor` (shards of heads
 and MLP width). Prompts are split over data × fsdp. A parameter declares logical axes ('embed', 'heads', …) where it is
 made; the tables below say which mesh axis each of them lives on. Nothing else in the package names a mesh axis but
-through `BATCH_AXES`.
+through `BATCH_AXES` and `HEAD_AXIS`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 """What the leading prompt axis of every record is split over."""
+
+HEAD_AXIS = "tensor"
+"""What attention heads are split over, where it divides them."""
 
 WEIGHT_AXIS = "fsdp"
 """What the width ('embed') of every weight is split over; whoever computes with a weight gathers it."""
@@ -80,9 +83,21 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, *, devices: Sequen
     return jax.make_mesh(tuple(sizes.values()), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
 
 
+def platform(mesh: Mesh | None) -> str:
+    """'cpu', 'gpu' or 'tpu': what the devices of a mesh are, or without one those that programs run on."""
+    found = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return "gpu" if found in ("cuda", "rocm") else found
+
+
 def batch_size(mesh: Mesh) -> int:
     """How many parts the prompt axis is split into."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def parts(mesh: Mesh | None, prompts: int) -> int:
+    """How many parts so many prompts are split into over devices; 1 where they cannot be."""
+    size = 1 if mesh is None else batch_size(mesh)
+    return 1 if prompts % size else size
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -107,7 +107,7 @@ class VisionInputs:
     takes one image slot, because frames never see each other in the tower. Unused slots have `valid` False throughout.
     """
 
-    patches: jax.Array  # float32 [M, I, P, 1176]   3 channels · 2 frames · 14 · 14
+    patches: jax.Array  # uint8 [M, I, P, 1176]     3 channels · 2 frames · 14 · 14; float32 when normalised already
     positions: jax.Array  # int32 [M, I, P, 2]      (row, column) of the patch in its image's patch grid
     windows: jax.Array  # int32 [M, I, W, 64]       patch index of each window slot; P where the slot is empty
     slots: jax.Array  # int32 [M, I, P]             inverse of `windows`: flat slot (w·64 + j) of each patch; 0 for pads

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from fgrpo_jax import command
@@ -27,20 +28,21 @@ if TYPE_CHECKING:
     from fgrpo_jax.training.stages import Stages
 
 
-def step(stages: Stages, state: TrainState, reference: Flat) -> tuple[TrainState, Row]:
-    """One step of the method: the new state, and the row of metrics.
+def step(stages: Stages, state: TrainState, reference: Flat) -> tuple[TrainState, Future[Row]]:
+    """One step of the method: the new state, and the row of metrics, which is made beside the next step.
 
     Args:
       stages: what each stage does, a call into one room.
       reference: the policy to stay near.
     """
+    params = state.params
 
-    def draw(earlier: Sequence[np.ndarray] = ()) -> Collected:
+    def draw(stages: Stages, earlier: Sequence[np.ndarray] = ()) -> Collected:
         prompts = stages.data(earlier)
-        rollouts = stages.rollout(state.params, prompts)  # drawn a part at a time, while the part before is scored
+        rollouts = stages.rollout(params, prompts)  # drawn a part at a time, while the part before is scored
         return stages.signals(prompts, rollouts)
 
-    drawn = draw()
+    drawn = stages.drawn(draw)  # now; under config.rollout.ahead in the step before, and now those of the next
     batch = stages.without_dead_groups(drawn, draw)  # the same batch, unless config.algorithm.filter_dead
     state, learnt = stages.learner(state, reference, batch, drawn=drawn)
     return state, stages.row(batch, learnt, drawn=drawn)

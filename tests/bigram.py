@@ -34,14 +34,20 @@ class Bigram:
         hidden = params["table"][prompts.tokens]
         return hidden, (jnp.zeros((1, *prompts.tokens.shape, 1, 1)),)
 
-    def decode(self, params, tokens, t, next_position, *, prefix, prefix_mask, cache, places=None):
+    def decode(self, params, tokens, t, next_position, *, prefix, prefix_mask, cache, window=None, places=None):
         column = tokens[None, :, :, None, None, None] + 0.0
         cache = jax.lax.dynamic_update_slice_in_dim(cache, column, t, axis=3)
         seen = jnp.arange(cache.shape[3]) <= t
         total = (cache[0, :, :, :, 0, 0] * seen).sum(-1).astype(jnp.int32)
         return params["table"][tokens] + params["drift"][total % self.vocab], cache
 
-    def enter(self, params, prefix, cache):
+    def reads(self, params):
+        return jax.tree.map(lambda _: True, params)
+
+    def apart(self, params):
+        return None
+
+    def enter(self, params, prefix, cache, *, apart=None):
         return prefix, cache
 
     def leave(self, cache, *, rows):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bigram import FIRSTS, SAMPLER, batch, table
 
-from fgrpo_jax.model import text
+from fgrpo_jax.model import cache
 from fgrpo_jax.model.attention import attend_whole
-from fgrpo_jax.model.text import Places
+from fgrpo_jax.model.cache import Places
 from fgrpo_jax.rollout import compaction
 from fgrpo_jax.rollout.noise import key_words
 
@@ -78,7 +78,8 @@ def laid_out(places: Places, q: jax.Array, k: jax.Array, v: jax.Array):
     over = lambda q: attend_whole(q, k, v, key_mask=jnp.ones((3, 5), bool))  # noqa: E731
     mine = places.place[0] // 8
     alone = attend_whole(q, k[mine], v[mine], key_mask=jnp.ones((R, 5), bool))
-    return *(text._at_places(over, q, places, prompts=3, narrow=narrow) for narrow in (True, False)), alone
+    known = {"places": places, "prompts": 3}
+    return cache.at_places(over, q, **known), cache.at_first_places(over, q, **known, width=8), alone
 
 
 def test_fewer_places_a_prompt_change_nothing():
@@ -90,8 +91,8 @@ def test_fewer_places_a_prompt_change_nothing():
         place, row = np.zeros(R, np.int32), np.full(24, R, np.int32)
         place[: len(live)], row[live] = live, np.arange(len(live))
         places = Places(place=place[None], row=row[None], breadth=np.int32(breadth))
-        narrow, full, alone = jax.tree.map(lambda x, n=len(live): x[:n], laid_out(places, q, k, v))
-        for part in (narrow, full):
+        few, full, alone = jax.tree.map(lambda x, n=len(live): x[:n], laid_out(places, q, k, v))
+        for part in (few, full):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), part, alone)
         if breadth > 6:  # the mutation: a breadth that is too small loses rows
             short = laid_out(places.replace(breadth=np.int32(4)), q, k, v)[0]

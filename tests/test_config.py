@@ -129,7 +129,6 @@ WRONG = [
     (dict(rollout__stop=("",)), "holds an empty text"),
     (dict(rollout__batch_prompts=5), "does not divide config.data.prompts_per_step=16"),
     (dict(algorithm__updates_per_batch=3), "updates_per_batch=3 does not divide"),
-    (dict(algorithm__micro_batch_prompts=3), "micro_batch_prompts=3 does not divide"),
     (dict(algorithm__kl_coef=-1.0), "kl_coef=-1.0 is out of range"),
     (dict(algorithm__kl_estimator="k4"), "use one of 'k1', 'k2', 'k3'"),
     (dict(algorithm__dual_clip=0.5), "dual_clip=0.5 is out of range"),

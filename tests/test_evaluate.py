@@ -128,6 +128,9 @@ class Recite:
             _, prompt, response = encode(source[index])
             self._said[prompt.prompt_id] = response
 
+    def lay_out(self, params: Any) -> Any:
+        return params
+
     def sample(self, params: Any, prompts: Any, **_: Any) -> Rollouts:
         said = [self._said[int(i)] for i in np.asarray(prompts.prompt_id)]
         length = max(map(len, said))

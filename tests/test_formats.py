@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 import runs
+
 from fgrpo_jax import filter as filtering
 from fgrpo_jax import sft, train
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES
@@ -22,6 +22,7 @@ from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.sets.catalogue import open_set
 from fgrpo_jax.data.sets.readers.files import Reading
 from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.data.styles import BARE
 from fgrpo_jax.evaluation import prompts_file
 from fgrpo_jax.records import Example
 
@@ -164,7 +165,7 @@ def test_marks_are_places(question: str, order: list[int], said: str, tmp_path: 
     assert example.question == said
     for image, index in zip(example.images, order, strict=True):
         np.testing.assert_array_equal(image, plain[index].images[0])
-    prompt = Processor.load(tiny_hf).encode(example, style=prompts_file.BARE)
+    prompt = Processor.load(tiny_hf).encode(example, style=BARE)
     shown = prompt.text.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>")
     assert (said if "<image>" in said else "<image><image>" + said) in shown
     assert (

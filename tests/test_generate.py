@@ -15,6 +15,7 @@ from policies import SMALL_TEXT
 
 from fgrpo_jax import command
 from fgrpo_jax import generate as door
+from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import collate
@@ -210,7 +211,7 @@ def test_greedy_tokens_equal_those_of_transformers(folder):
     for row, prompt in enumerate(prompts):
         image = {}
         if prompt.grids:
-            pixels = [batch.vision.patches[row, i, : t * h * w] for i, (t, h, w) in enumerate(prompt.grids)]
+            pixels = [images.normalise_patches(patches) for patches in prompt.patches]
             image = {"pixel_values": torch.tensor(np.concatenate(pixels)), "image_grid_thw": torch.tensor(prompt.grids)}
         inputs = their_inputs(prompt, image, model.config.image_token_id)
         out = theirs.generate(

@@ -2,11 +2,14 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from fgrpo_jax.data import images
+from fgrpo_jax.model import pixels
+from fgrpo_jax.model.pixels import normalise
 from fgrpo_jax.reading import frames
 from fgrpo_jax.reading.dialects import PAPER, text_in
 from fgrpo_jax.records import ImageSize
@@ -48,6 +51,33 @@ def test_patches_equal_the_reference_processor(reference):
         np.testing.assert_allclose(patches, want["pixel_values"], atol=1e-6, rtol=0)
         assert (size.height, size.width) == (height, width)
         assert (size.processed_height, size.processed_width) == (grid[1] * 14, grid[2] * 14)
+
+
+@pytest.mark.parametrize("compute", [normalise, jax.jit(normalise)])
+def test_levels_are_normalised_on_the_device_as_on_the_host_bit_for_bit(compute):
+    """Every level in every channel, one frame and two; patches that are not there are 0."""
+    image = np.arange(256, dtype=np.uint8).repeat(3 * 49).reshape(3, 64, 14, 14).swapaxes(0, 1)
+    pair = np.stack([image, 255 - image], axis=2)
+    assert all(len(np.unique(image[:, channel])) > 80 for channel in range(3))
+    for patches in (image, pair, np.roll(pair, 1, axis=1), np.roll(pair, 2, axis=1)):
+        cut, valid = images.two_frames(patches), np.arange(64) != 7
+        assert cut.dtype == np.uint8
+        want = images.normalise_patches(patches)
+        want[7] = 0
+        np.testing.assert_array_equal(compute(cut[None], valid[None])[0], want)
+    floats = np.float32([[1.5, -3.0]])
+    np.testing.assert_array_equal(compute(floats, np.array([False])), floats)
+
+
+def test_levels_computed_as_on_a_tpu_are_those_of_the_table_once_rounded():
+    """No entry lies so near to where bfloat16 rounds the other way that its last places would matter."""
+    level = np.arange(256, dtype=np.uint8)
+    found = np.asarray(jax.jit(pixels.computed)(np.tile(level, 3))).reshape(3, 256)
+    table = pixels.levels()
+    assert (np.abs(found - table) <= 2 * np.spacing(np.abs(table))).all()
+    for away in (-4, 4):
+        moved = (table + away * np.spacing(np.abs(table))).astype(jax.numpy.bfloat16)
+        np.testing.assert_array_equal(moved, table.astype(jax.numpy.bfloat16))
 
 
 def test_smart_resize_equals_the_reference(reference):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,9 @@ def _size(buffer: memory.Buffer) -> int:
 
 def test_a_chunk_of_logits_has_constant_room() -> None:
     assert vocabulary.rows(640) == 1024
+    kinds = {"NVIDIA H200": 1024, "TPU v5": 1024, "TPU v5 lite": 220}
+    for kind, rows in kinds.items():
+        assert vocabulary.rows(151_936, mock.Mock(platform="gpu", device_kind=kind)) == rows
     for vocab in (64_007, 151_936, 152_064):
         assert vocab * vocabulary.rows(vocab) <= vocabulary.ROOM < vocab * (vocabulary.rows(vocab) + 1)
 

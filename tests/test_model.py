@@ -13,9 +13,9 @@ import pytest
 from policies import SMALL_TEXT
 
 from fgrpo_jax.model import vocabulary
+from fgrpo_jax.model.cache import KV
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
-from fgrpo_jax.model.text import KV
 from fgrpo_jax.model.vocabulary import BANNED
 from fgrpo_jax.records import PromptBatch, VisionInputs
 

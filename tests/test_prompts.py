@@ -296,7 +296,7 @@ def test_batch_layout(processor):
         assert sorted(used.tolist()) == list(range(n))
         np.testing.assert_array_equal(vision.windows[0, i].reshape(-1)[vision.slots[0, i, :n]], np.arange(n))
         np.testing.assert_array_equal(vision.positions[0, i, :n], images.patch_positions(h, w))
-        want = images.normalise_patches(encoded[0].patches[i])
+        want = images.two_frames(encoded[0].patches[i])
         np.testing.assert_array_equal(vision.patches[0, i, :n], want)
     fed = batch.image_slot[0][batch.image_slot[0] >= 0]
     np.testing.assert_array_equal(fed, [*range(20), *(room // 4 + np.arange(6))])

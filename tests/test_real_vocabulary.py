@@ -16,12 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import runs
 from checks.nlvr import their_inputs
 from PIL import Image
 
-import runs
 from fgrpo_jax import command, convert, evaluate, export, generate, sft, train
 from fgrpo_jax import filter as sift
+from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import collate
@@ -156,7 +157,7 @@ def test_greedy_tokens_equal_those_of_transformers(folder: Path, processor: Proc
     for row, prompt in enumerate(prompts):
         image = {}
         if prompt.grids:
-            pixels = [batch.vision.patches[row, i, : t * h * w] for i, (t, h, w) in enumerate(prompt.grids)]
+            pixels = [images.normalise_patches(patches) for patches in prompt.patches]
             image = {"pixel_values": torch.tensor(np.concatenate(pixels)), "image_grid_thw": torch.tensor(prompt.grids)}
         inputs = their_inputs(prompt, image, model.config.image_token_id)
         asked = {"max_new_tokens": 32, "do_sample": False, "repetition_penalty": 1.0, "pad_token_id": processor.pad_id}

@@ -27,7 +27,7 @@ from fgrpo_jax.config import load as configs
 from fgrpo_jax.configs import default
 from fgrpo_jax.fgrpo import advantages, multipliers
 from fgrpo_jax.rewards import custom as module
-from fgrpo_jax.rewards.custom import Custom, CustomRewards, Declared, gather, resolve, signal
+from fgrpo_jax.rewards.custom import Custom, CustomRewards, gather, resolve, signal
 from fgrpo_jax.rewards.score import RewardConfig, score
 from fgrpo_jax.rewards.signals import SIGNALS, Measure
 from fgrpo_jax.rows import read_rows
@@ -38,8 +38,8 @@ TEXTS = [[RIGHT, WRONG, EMPTY, IDLE], [WRONG, WRONG, RIGHT, EMPTY]]
 
 
 def made(function: Callable[..., Any], *, name: str = "mine", **declared: Any) -> Custom:
-    found = function if isinstance(function, Declared) else signal("a test", **declared)(function)
-    return Custom(name, f"tests.rewards:{name}", found)
+    found = function if isinstance(function, Custom) else signal("a test", **declared)(function)
+    return dataclasses.replace(found, name=name, path=f"tests.rewards:{name}")
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ def test_functions_are_found_by_path(package: str) -> None:
         resolve("share", f"{package}:share").signal == dataclasses.replace(resolve("share", f"{package}:share").signal)
         or resolve("share", f"{package}:share").signal.high == 1
     )
-    assert resolve("deep", f"{package}:Kept.inner").declared.function() == []
+    assert resolve("deep", f"{package}:Kept.inner").function() == []
 
 
 @pytest.mark.parametrize(

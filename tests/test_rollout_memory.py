@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_sampler_model import MODEL, PROMPTS, QUICK, UNROLLED, make
+from test_sampler_model import MODEL, PROMPTS, QUICK, UNROLLED, G, make
 
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import collate
@@ -29,7 +29,7 @@ def abstract(length: int, patches: int = 64):
 def decoding(model, window: int):
     """(temporary bytes, aliased bytes, cache bytes) of the decode program at a window."""
     sampler = make(model, max_new_tokens=window, compact=True)
-    args = MODEL.abstract(), abstract(32), None, key_words(0, purpose=0, step=0)
+    args = sampler.lay_out.abstract(MODEL.abstract()), abstract(32), None, key_words(0, purpose=0, step=0)
     batch, _ = jax.eval_shape(sampler._begin, *args)
     memory = sampler._programs["more"].lower(args[0], batch).compile().memory_analysis()
     return memory.temp_size_in_bytes, memory.alias_size_in_bytes, size(batch.rows.cache)
@@ -38,9 +38,13 @@ def decoding(model, window: int):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [MODEL, UNROLLED], ids=["scanned", "unrolled"])
 def test_a_growing_cache_costs_the_decode_program_nothing_else(model):
-    """Temporary memory grows by less than a tenth of what the cache grows by; the cache itself is donated."""
+    """Temporary memory grows by less than a tenth of what the cache grows by; the cache itself is donated.
+
+    Besides, layers one by one hold the scores of a whole chunk: the longest grows from 256 columns to 1,024.
+    """
     (small, _, small_cache), (large, alias, cache) = decoding(model, 512), decoding(model, 2048)
-    assert large - small < 0.1 * (cache - small_cache), (small, large, small_cache, cache)
+    scores = 3 * 4 * G * len(PROMPTS) * MODEL.config.text.num_heads * (1024 - 256) if model.unrolled else 0
+    assert large - small < 0.1 * (cache - small_cache) + scores, (small, large, small_cache, cache)
     assert alias >= cache
 
 

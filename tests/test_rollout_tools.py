@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
-import aot_tpu
 import bench_rollout
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from bigram import chi_square, exact_probabilities
-
-from fgrpo_jax.model.qwen2_5_vl import Model
-
-MODEL = Model.create(aot_tpu.MODELS["3b"])
-WHERE = 'metadata={op_name="jit(_sample)/decode/while/body/mul"}'
-
 
 # ------------------------------------------------------------------------------------------------------ probabilities
 LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
@@ -52,27 +43,6 @@ def test_chi_square_tells_a_right_sampler_from_a_wrong_one():
     assert chi_square(np.random.default_rng(0).multinomial(20_000, shifted / shifted.sum()), exact) < 1e-3
     counts[5] = 1  # a token that cannot come
     assert chi_square(counts, exact) == 0.0
-
-
-# ---------------------------------------------------------------------------------------------------- ahead of time
-def test_gathers_of_weights_are_seen_and_others_are_not():
-    mlp = f"  %g.1 = bf16[2048,11008]{{1,0:T(8,128)}} all-gather(bf16[2048,2752]{{1,0}} %x), {WHERE}"
-    started = f"  %g.2 = (bf16[512,2048], bf16[2048,2048]{{1,0}}) all-gather-start(bf16[512,2048] %y), {WHERE}"
-    scores = f"  %g.3 = f32[4,8,2]{{2,1,0}} all-gather(f32[4,8,1] %z), {WHERE}"
-    before = mlp.replace("/decode/while", "/prefill")
-    assert aot_tpu.gathers("\n".join([scores, before]), MODEL) == []
-    assert aot_tpu.gathers("\n".join([mlp, scores]), MODEL) == ["bf16[2048, 11008]"]
-    assert aot_tpu.gathers(started, MODEL) == ["bf16[2048, 2048]"]
-
-
-def test_the_roofline_of_one_decode_step_by_hand():
-    """One chip and one rollout of a short prompt: the weights' bytes over the bandwidth."""
-    args = argparse.Namespace(topology="v5e:1x1", rollouts=1, prompt_tokens=1, patches=64, new_tokens=1)
-    found = aot_tpu.roofline(MODEL, args, mesh=[1, 1, 1], prompts=1)
-    weights = 3_085_938_688  # of the language model, its table once
-    assert found["decode"] == pytest.approx(2 * weights / 819e9, rel=1e-3)
-    both = aot_tpu.roofline(MODEL, args, mesh=[2, 1, 4], prompts=8)
-    assert both["decode"] == pytest.approx(found["decode"] / 4, rel=1e-3)  # tensor shards the bytes, data copies them
 
 
 # ----------------------------------------------------------------------------------------------------- the long tail

@@ -17,7 +17,7 @@ from replay import TIE, Replay
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.prompts import EncodedPrompt, collate
-from fgrpo_jax.model import rope, text
+from fgrpo_jax.model import cache, rope
 from fgrpo_jax.model.config import ModelConfig, TextConfig, VisionConfig
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.rollout import compaction
@@ -139,10 +139,10 @@ def test_log_probs_equal_those_of_the_learner(temperature):
     assert (rollouts.logps[rollouts.mask] < 0).all() and rollouts.mask.sum() > 4 * G
 
 
-@pytest.mark.parametrize(("unrolled", "block"), [(True, 256), (False, 3), (True, 3)])
-def test_layers_one_by_one_and_cache_by_blocks_draw_the_same(unrolled, block, monkeypatch):
-    """The cache of 7 columns read in blocks of 3, the last of which overlaps, is the cache read whole."""
-    monkeypatch.setattr(text, "CACHE_BLOCK", block)
+@pytest.mark.parametrize(("unrolled", "window"), [(True, 256), (False, 3), (True, 2)])
+def test_layers_one_by_one_and_windows_of_the_cache_draw_the_same(unrolled, window, monkeypatch):
+    """A cache of 7 columns in chunks of 2, 2 and 3, or by blocks of 3, the last of which overlaps, is one whole."""
+    monkeypatch.setattr(cache, "WINDOW", window)
     drawn = draw(make(UNROLLED if unrolled else MODEL))
     np.testing.assert_array_equal(drawn.tokens, draw().tokens)
     np.testing.assert_allclose(drawn.logps, draw().logps, atol=2e-6)
@@ -262,7 +262,7 @@ def test_eight_devices_compact_without_gathering_weights_or_changing_tokens(monk
         drawn = sampler.sample(placed, prompts, seed=3, purpose="train", step=0)
         np.testing.assert_array_equal(np.asarray(drawn.tokens), one.tokens)
         assert sampler.compilations > 2  # it did compact
-        begun, _ = sampler._programs["begin"](placed, prompts, None, key_words(3, purpose="train", step=0))
-        laid_out = jax.device_put(placed, sampler.param_shardings)
+        laid_out = sampler.lay_out(placed)
+        begun, _ = sampler._programs["begin"](laid_out, prompts, None, key_words(3, purpose="train", step=0))
         more = sampler._programs["more"].lower(laid_out, sampler._programs["shrink"](begun)).compile()
         assert max(gathered_while_decoding(more.as_text()), default=0) < 32 * 8

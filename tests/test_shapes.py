@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import runs
 from shapes import SHAPES
 
-import runs
 from fgrpo_jax import command, prepare, train
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES
 from fgrpo_jax.data import sources

@@ -22,6 +22,9 @@ class Recorder:
     def __init__(self, *, dead: bool) -> None:
         self.dead, self.calls = dead, []
 
+    def drawn(self, draw: Any) -> str:
+        return draw(self)
+
     def data(self, earlier: Any) -> str:
         self.calls.append(("data", list(earlier)))
         return "prompts"
@@ -35,7 +38,7 @@ class Recorder:
         return f"scored {len(self.calls)}"
 
     def without_dead_groups(self, drawn: str, draw: Any) -> str:
-        return draw(["ids"]) if self.dead else drawn
+        return draw(self, ["ids"]) if self.dead else drawn
 
     def learner(self, state: Any, reference: str, batch: str, *, drawn: str) -> tuple[str, str]:
         self.calls.append(("learner", reference, batch, drawn))
@@ -107,9 +110,7 @@ def test_a_multiplier_at_its_bound_is_warned_of_once(config: Config) -> None:
 
 def test_skipped_updates_and_a_failing_judge_are_trouble(config: Config) -> None:
     guards = Guards(config)
-    state: Any = types.SimpleNamespace(skipped=config.optim.max_skipped - 1)
-    assert guards.trouble(state) is None
+    assert guards.trouble(config.optim.max_skipped - 1) is None
     guards._judge_trouble = "the judge failed on 3 of 4 requests"
-    assert "the judge failed on 3 of 4 requests; the last state is saved" in str(guards.trouble(state))
-    state.skipped += 1
-    assert "updates in a row had a gradient that is not finite" in str(guards.trouble(state))
+    assert "the judge failed on 3 of 4 requests; the last state is saved" in str(guards.trouble(0))
+    assert "updates in a row had a gradient that is not finite" in str(guards.trouble(config.optim.max_skipped))

@@ -92,6 +92,9 @@ class Says:
         self.tails: set[str] = set()
         self._decode = policy.processor.decode
 
+    def lay_out(self, params: object) -> object:
+        return params
+
     def sample(self, params: object, prompts: object, **_: object) -> Rollouts:
         masks, tokens = np.asarray(prompts.mask), np.asarray(prompts.tokens)  # type: ignore[attr-defined]
         self.tails |= {self._decode(row[mask][-12:]) for row, mask in zip(tokens, masks, strict=True)}

@@ -21,6 +21,7 @@ from fgrpo_jax.config.sections import CONSTRAINT_NAMES
 from fgrpo_jax.rewards.judges.tally import METRICS
 from fgrpo_jax.rows import read_rows
 from fgrpo_jax.training import metrics, setup, stages
+from fgrpo_jax.training.guards import Guards
 
 STEPS = 4
 MAKE_MESH = meshes.make_mesh  # as it is: the others here see one device
@@ -120,9 +121,11 @@ def equal_runs(hf: Path, a: Path, b: Path) -> None:
 def test_stopped_and_resumed_equals_uninterrupted(
     whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path, stop: int
 ) -> None:
-    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=stop)[0] == 0
+    """And whether it waits for the disk makes no difference."""
+    fields = {"checkpoint__wait": stop == 2}
+    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=stop, **fields)[0] == 0
     assert len(runs.rows(tmp_path / "w")) == stop
-    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=STEPS)[0] == 0
+    assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=STEPS, **fields)[0] == 0
     equal_runs(tiny_hf, whole[0], tmp_path / "w")
 
 
@@ -160,6 +163,35 @@ def test_interrupted_in_a_step_and_resumed_equals_uninterrupted(
     monkeypatch.setattr(stages, "score", score)
     assert runs.run(train, tmp_path / "w", tiny_hf, num_steps=STEPS)[0] == 0
     equal_runs(tiny_hf, whole[0], tmp_path / "w")
+
+
+@pytest.mark.parametrize("how", ["trouble", "error"])
+def test_stopped_by_a_guard_before_the_next_update_and_resumed_equals_uninterrupted(
+    whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What step 2 finds out while step 3 draws: trouble has its state saved, an error leaves step 2 undone."""
+    workdir, calls = tmp_path / "w", [0]
+    fields = {"num_steps": STEPS, "checkpoint__every": 1 if how == "error" else 0}
+    name = "logps" if how == "error" else "trouble"
+    was = vars(Guards)[name]
+
+    def second(*args: Any, **settings: Any) -> Any:
+        calls[0] += 1
+        if calls[0] < 2:
+            return was(*args, **settings)
+        if how == "error":
+            raise ValueError("two models")
+        return "the judge fails"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Guards, name, second)
+        code, _, err = runs.run(train, workdir, tiny_hf, **fields)
+    assert code == 1 and ("two models" if how == "error" else "the judge fails") in err and calls == [2]
+    done = 1 if how == "error" else 2
+    assert [row["step"] for row in runs.rows(workdir)] == list(range(1, done + 1))
+    assert [p.name for p in (workdir / "checkpoints").iterdir()] == [str(done)]
+    assert runs.run(train, workdir, tiny_hf, **fields)[0] == 0
+    equal_runs(tiny_hf, whole[0], workdir)
 
 
 def test_a_finished_run_started_again_changes_nothing(whole: tuple[Path, str], tiny_hf: Path, tmp_path: Path) -> None:

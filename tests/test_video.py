@@ -18,6 +18,7 @@ from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import EncodedPrompt, collate
+from fgrpo_jax.model.pixels import MEAN, STD
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.model.rope import mrope_positions
 from fgrpo_jax.records import Example, Video
@@ -53,7 +54,7 @@ def test_patches_of_a_video_equal_a_direct_cut(count: int, height: int, width: i
     assert (size.width, size.height) == (size.processed_width, size.processed_height) == (width, height)
     got = np.concatenate([images.normalise_patches(pair) for pair in pairs])
     shown = np.concatenate([video, video[-1:]]) if count % 2 else video
-    mean, std = np.array(images.MEAN), np.array(images.STD)
+    mean, std = np.array(MEAN), np.array(STD)
     want = []
     for t in range(grid[0]):
         for row, column in images.patch_positions(*grid[1:]).tolist():
@@ -115,7 +116,7 @@ def test_frames_take_slots_after_the_images(processor: Processor) -> None:
     room = batch.vision.patches.shape[2]
     fed = batch.image_slot[0][batch.image_slot[0] >= 0]
     assert fed.tolist() == [i * (room // 4) + f for i, n in enumerate((4, 6, 6, 6, 1)) for f in range(n)]
-    np.testing.assert_array_equal(batch.vision.patches[0, 2, :24], images.normalise_patches(prompt.patches[2]))
+    np.testing.assert_array_equal(batch.vision.patches[0, 2, :24], images.two_frames(prompt.patches[2]))
 
 
 def test_a_prompt_may_have_a_video_alone(processor: Processor) -> None:

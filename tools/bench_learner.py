@@ -34,7 +34,7 @@ import make_tiny_checkpoint as checkpoints
 import numpy as np
 
 from fgrpo_jax import command
-from fgrpo_jax.fgrpo import forward, optimizer
+from fgrpo_jax.fgrpo import forward, optimizer, pieces
 from fgrpo_jax.fgrpo.settings import Optimizer
 from fgrpo_jax.records import PromptBatch
 
@@ -103,17 +103,23 @@ class Ours:
     def _step(self, weights: Any, opt_state: Any, frozen: Any, prompts: PromptBatch, tokens: Any, adv: Any) -> Any:
         model, banned = self.setting.model, jnp.zeros(self.setting.model.config.text.vocab_size, bool)
 
-        def loss(weights: Any, micro: Any) -> tuple[jax.Array, None]:
-            prompts, tokens, adv = micro
+        data = jax.tree.map(lambda x: x[None], (prompts, tokens, adv))  # one part
+        mask = jnp.ones(data[1].shape, bool)
+        full = prompts.tokens.shape[1] + tokens[0].size
+        cut = pieces.cut(pieces.tokens(data[0].mask, mask)[None], micro=1, full=full)
+        cut = jax.tree.map(lambda x: x[0], cut)
+
+        def loss(weights: Any, number: jax.Array) -> tuple[jax.Array, None]:
+            (prompts, tokens, adv), there = cut.take(number, data)
             params = optimizer.merge(weights, frozen)
-            features = model.encode(params, prompts.vision)
-            mask = jnp.ones(tokens.shape, bool)
-            known: dict[str, Any] = {"temperature": 1.0, "banned": banned}
+            prompts = prompts.replace(mask=prompts.mask & there[:, None])
+            features = pieces.encode(model, params, prompts, parts=1)
+            mask = jnp.broadcast_to(there[:, None, None], tokens.shape)
+            known: dict[str, Any] = {"temperature": 1.0, "banned": banned, "room": cut.room}
             logps, _ = forward.completion_logps(model, params, prompts, features, tokens, mask, **known)
             return -(adv[..., None] * logps).sum() / self.batch.tokens.size, None
 
-        batches = jax.tree.map(lambda x: x[:, None], (prompts, tokens, adv))
-        grads, value, _ = forward.accumulate(loss, weights, batches)
+        grads, value, _ = pieces.accumulate(loss, weights, cut)
         done = optimizer.apply_guarded(optimizer.make(self.config), grads, opt_state, weights)
         return done.params, done.opt_state, value
 

@@ -37,7 +37,7 @@ from fgrpo_jax import command
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import EncodedPrompt, collate
-from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.model.qwen2_5_vl import Model, unrolls
 from fgrpo_jax.records import Example, PromptBatch
 from fgrpo_jax.rollout.generate import decode_texts
 from fgrpo_jax.rollout.sampler import Sampler
@@ -150,7 +150,7 @@ class Setting:
     def load(cls, folder: Path, args: argparse.Namespace) -> Setting:
         processor = Processor.load(folder)
         dtype = jnp.dtype(args.dtype)
-        model = Model.create(processor.config, compute_dtype=dtype, unrolled=jax.default_backend() == "cpu")
+        model = Model.create(processor.config, compute_dtype=dtype, unrolled=unrolls(None))
         examples = [_example(index) for index in range(args.prompts)]
         encoded = [processor.encode(example, style="paper", system="") for example in examples]
         lengths = [len(prompt.tokens) for prompt in encoded]
@@ -322,8 +322,14 @@ class LongTail:
     def logits(self, params: Any, hidden: jax.Array) -> jax.Array:
         return self.model.logits(params, hidden[..., :-1]).at[..., self.eos].set(hidden[..., -1].astype(jnp.float32))
 
-    def enter(self, params: Any, prefix: Any, cache: _Marked) -> tuple[Any, _Marked]:
-        prefix, kv = self.model.enter(params, prefix, cache.cache)
+    def reads(self, params: Any) -> Any:
+        return self.model.reads(params)
+
+    def apart(self, params: Any) -> Any:
+        return self.model.apart(params)
+
+    def enter(self, params: Any, prefix: Any, cache: _Marked, *, apart: Any = None) -> tuple[Any, _Marked]:
+        prefix, kv = self.model.enter(params, prefix, cache.cache, apart=apart)
         return prefix, cache.replace(cache=kv)
 
     def leave(self, cache: _Marked, *, rows: tuple[int, int]) -> _Marked:

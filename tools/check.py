@@ -4,6 +4,8 @@
     python tools/check.py main --full    first the long runs, whose figures `main` reads from docs/checks/main.json
     python tools/check.py house          the tree itself: sizes, circles, an installation, how fast the commands answer
     python tools/check.py AREA           rollouts, learner, signals, data, files, weights: each some quarter of an hour
+    python tools/check.py accelerators   programs of GPUs and TPUs that are not there, two layers of them
+    python tools/check.py programs       the same programs whole: an hour or more
 
 Each line is {"check": …, "value": …, "bound": …, "ok": …}. The exit code is 0 when all of them hold, 1 when any does
 not or could not be tried (`"ok": null`, with the reason as its value; --skip=GROUP leaves a group out on purpose).
@@ -24,7 +26,20 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is claimed is claimed of CPU; before jax is imported below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from checks import areas, data, files, house, learner, readme_run, rollouts, runs, signals, weights
+from checks import (
+    accelerators,
+    areas,
+    data,
+    files,
+    house,
+    learner,
+    programs,
+    readme_run,
+    rollouts,
+    runs,
+    signals,
+    weights,
+)
 from checks import main as main_area
 from checks.record import Check, exit_code, holds
 
@@ -40,6 +55,8 @@ AREAS = {
     "data": data,
     "files": files,
     "weights": weights,
+    "accelerators": accelerators,
+    "programs": programs,
 }
 """Name → module with `GROUPS` (checks/areas.py)."""
 

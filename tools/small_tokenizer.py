@@ -16,6 +16,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from fgrpo_jax.data import images
+from fgrpo_jax.model import pixels
 
 # Qwen2.5's added tokens in the order of the released tokenizer; those of the second tuple are ordinary text to its
 # decoder ("special" false), as published.
@@ -217,8 +218,8 @@ def _preprocessor_config(*, min_pixels: int, max_pixels: int) -> dict:
         "patch_size": images.PATCH,
         "temporal_patch_size": images.FRAMES,
         "merge_size": images.MERGE,
-        "image_mean": list(images.MEAN),
-        "image_std": list(images.STD),
+        "image_mean": list(pixels.MEAN),
+        "image_std": list(pixels.STD),
         "image_processor_type": "Qwen2VLImageProcessor",
         "processor_class": "Qwen2_5_VLProcessor",
     }

@@ -129,6 +129,16 @@ def _check_sampling(config: Config) -> None:
             "log-probs are not the learner's; set top_p=1.0 and top_k=0 (evaluation may truncate), or correct for them "
             "with config.algorithm.importance_cap"
         )
+    if rollout.ahead and not corrected:
+        raise ValueError(
+            "config.rollout.ahead=1 draws with the policy of the step before, which the learner must correct for; set "
+            "config.algorithm.importance_cap (2.0, say) or rollout.ahead=0"
+        )
+    if rollout.ahead and config.algorithm.filter_dead:
+        raise ValueError(
+            "config.rollout.ahead=1 draws the next prompts before it is known how many of them this step takes under "
+            "config.algorithm.filter_dead=True; use one of the two"
+        )
     others = {"min_p": 0.0, "repetition_penalty": 1.0, "min_new_tokens": 0}
     for name, neutral in others.items():
         if name == "min_p" and corrected:
@@ -175,16 +185,9 @@ def _divides(small: int, large: int, what: str, whole: str, remedy: str) -> None
 def _check_batches(config: Config) -> None:
     prompts, algorithm = config.data.prompts_per_step, config.algorithm
     whole = "config.data.prompts_per_step"
-    updates, micro = algorithm.updates_per_batch, algorithm.micro_batch_prompts
+    updates = algorithm.updates_per_batch
     _divides(config.rollout.batch_prompts, prompts, "config.rollout.batch_prompts", whole, "use one of its divisors")
     _divides(updates, prompts, "config.algorithm.updates_per_batch", whole, "every update takes an equal share")
-    _divides(
-        micro,
-        prompts // updates,
-        "config.algorithm.micro_batch_prompts",
-        f"{whole}/updates_per_batch",
-        "use a divisor of the prompts of one update",
-    )
     _divides(config.sft.micro_batch, config.sft.batch, "config.sft.micro_batch", "config.sft.batch", "use a divisor")
 
 

@@ -30,6 +30,7 @@ TABLE: tuple[tuple[str, tuple[Effect, ...]], ...] = (
     ("*", (STEPS,)),
     ("seed", (STEPS, TRACES, FILTER)),
     ("model.*", (STEPS, TRACES)),  # which policy it is, evaluation and filter tell by its weights
+    ("model.attention", ()),  # the same sums on the same numbers, as on another mesh
     ("model.freeze", (STEPS,)),
     ("model.lora.*", (STEPS,)),
     ("model.*_dtype", (STEPS, TRACES, ANSWERS, FILTER)),
@@ -62,6 +63,7 @@ TABLE: tuple[tuple[str, tuple[Effect, ...]], ...] = (
     ("rollout.temperature", (STEPS, FILTER)),
     ("rollout.batch_prompts", (STEPS,)),
     ("rollout.compact", ()),
+    ("rollout.ahead", (STEPS,)),
     ("rollout.logp_*", (STEPS,)),
     ("rewards.*", (STEPS, ANSWERS)),
     ("rewards.answer", (STEPS, ANSWERS, FILTER)),

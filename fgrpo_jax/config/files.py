@@ -13,10 +13,9 @@ import importlib.util
 import inspect
 import os
 import sys
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -40,10 +39,11 @@ def load_config(name: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """
     config = base(str(name))
     dotted = [override.partition("=")[0].removeprefix("--config.") for override in overrides]
-    known = set(_constraints(config))
+    constraints: Any = config.constraints
+    known = set(constraints)
     for path in dotted:
         _find_or_add(config, path)
-    for name in sorted(set(_constraints(config)) - known):
+    for name in sorted(set(constraints) - known):
         if f"constraints.{name}.threshold" not in dotted:
             raise ValueError(
                 f"config.constraints.{name} is new and has no threshold; give --config.constraints.{name}.threshold=τ"
@@ -56,11 +56,6 @@ def load_config(name: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     except flags.Error as error:
         raise ValueError(str(error)) from error
     return values.config
-
-
-def _constraints(config: ConfigDict) -> Any:
-    """The constraints of a config by name."""
-    return config.constraints
 
 
 def base(name: str) -> ConfigDict:
@@ -130,28 +125,13 @@ def _find_or_add(config: ConfigDict, dotted: str) -> None:
     """
     here, hint, walked = config, Config, "config"
     for key in dotted.split("."):
-        inside = _inside(hint, walked)
-        if isinstance(here, ConfigDict) and key not in here and isinstance(inside, _Entries):
-            here[key] = constraint(0.0) if inside.hint is Constraint else schema.blank(inside.hint)
+        entry = schema.entry(hint)
+        if isinstance(here, ConfigDict) and key not in here and entry is not None:
+            blank = schema.default(cast(type, entry)) if dataclasses.is_dataclass(entry) else entry()  # for its type
+            here[key] = constraint(0.0) if entry is Constraint else blank
         if not isinstance(here, ConfigDict) or key not in here:
             known = here.keys() if isinstance(here, ConfigDict) else ()
             what = schema.nearest(key, known) if known else f"{walked} is a value, not a section"
             raise ValueError(f"unknown config key 'config.{dotted}': {walked} has no '{key}'; {what}")
-        hint = inside.hint if isinstance(inside, _Entries) else inside.get(key)
+        hint = schema.hints(hint).get(key) if dataclasses.is_dataclass(hint) else entry
         here, walked = here[key], f"{walked}.{key}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Entries:
-    """A mapping from any name to values of one type."""
-
-    hint: Any
-
-
-def _inside(hint: Any, walked: str) -> Mapping[str, Any] | _Entries:
-    """What a section holds: its fields' types by name, or entries."""
-    if walked == "config.constraints":
-        return _Entries(Constraint)
-    if typing.get_origin(hint) is Mapping:
-        return _Entries(typing.get_args(hint)[1])
-    return schema.hints(hint) if dataclasses.is_dataclass(hint) and isinstance(hint, type) else {}

@@ -7,7 +7,7 @@ with the rule and the remedy. `to_dict` is the way out, into a run's config.json
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -15,9 +15,6 @@ from ml_collections import ConfigDict
 from fgrpo_jax.config import schema
 from fgrpo_jax.config.sections import CONSTRAINT_NAMES, Config, MixSection
 from fgrpo_jax.fgrpo.settings import Constraint
-
-Door = str
-"""'train', 'sft' or 'evaluate'."""
 
 
 def default() -> ConfigDict:
@@ -43,7 +40,7 @@ def member(name: str, *, count: int, boxes: bool, split: str = "train") -> Confi
     return out
 
 
-def load(config: Mapping[str, Any], *, door: Door = "train") -> Config:
+def load(config: Mapping[str, Any], *, door: str = "train") -> Config:
     """Checks a ConfigDict (or plain nested dict) and freezes it.
 
     Args:
@@ -63,16 +60,12 @@ def load(config: Mapping[str, Any], *, door: Door = "train") -> Config:
             "config.constraints must map constraint names to their settings; start from configs/default.py"
         )
     known = checks.signal_names(raw)
-    raw["constraints"] = [checks.named_constraint(name, named[name], known) for name in _ordered(named)]
+    # The order of every [C] array: the paper's constraints, then the others by name.
+    order = [*(n for n in CONSTRAINT_NAMES if n in named), *sorted(set(named) - set(CONSTRAINT_NAMES))]
+    raw["constraints"] = [checks.named_constraint(name, named[name], known) for name in order]
     made = schema.build(Config, raw, path="config")
     checks.check(made, door=door)
     return made
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    """The order of every [C] array: the paper's constraints, then the others by name."""
-    names = set(names)
-    return [*(n for n in CONSTRAINT_NAMES if n in names), *sorted(names - set(CONSTRAINT_NAMES))]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

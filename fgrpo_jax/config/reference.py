@@ -26,9 +26,6 @@ Set a field on the command line as `--config.SECTION.FIELD=VALUE`, or in a file 
 `fgrpo_jax.configs.default`. A field marked **·** may differ when a run is resumed, since no step depends on it.
 """
 
-_SEVERAL = {"constraints": Constraint}
-"""Sequences of sections, which a config has by name."""
-
 
 def markdown() -> str:
     """The whole page."""
@@ -42,13 +39,13 @@ def _section(cls: type, at: str) -> Iterator[str]:
     rows = []
     for field in dataclasses.fields(cls):
         hint, path = known[field.name], f"{at}{field.name}"
-        entry = _entry(field.name, hint)
+        entry = schema.entry(hint)
         if field.name == "name" and cls is Constraint:
             continue
         if dataclasses.is_dataclass(hint):
             inner.append((path, typing.cast(type, hint), field.metadata["doc"]))
-        elif entry is not None:
-            inner.append((f"{path}.NAME", entry, field.metadata["doc"]))
+        elif dataclasses.is_dataclass(entry):
+            inner.append((f"{path}.NAME", typing.cast(type, entry), field.metadata["doc"]))
         else:
             rows.append(_row(field, hint, path))
     if rows:
@@ -56,14 +53,6 @@ def _section(cls: type, at: str) -> Iterator[str]:
     for path, section, doc in inner:
         yield f"\n{'#' * min(2 + path.count('.'), 4)} `{path}`\n\n{doc}"
         yield from _section(section, f"{path}.")
-
-
-def _entry(name: str, hint: Any) -> type | None:
-    """The section that each entry of a mapping or sequence is, where it is one."""
-    if name in _SEVERAL:
-        return _SEVERAL[name]
-    inside = typing.get_args(hint)[1] if typing.get_origin(hint) is Mapping else None
-    return inside if dataclasses.is_dataclass(inside) else None  # type: ignore[return-value]
 
 
 def _row(field: dataclasses.Field[Any], hint: Any, path: str) -> str:
@@ -90,7 +79,7 @@ def _values(hint: Any, ranges: tuple[Any, ...]) -> str:
     if type(None) in args:
         return f"None, or {_values(args[0], ranges)}"
     names = {bool: "True, False", int: "whole number", float: "number", str: "text"}
-    return ", ".join([names[hint], *(str(rule).removeprefix("must ").removeprefix("be ") for rule in ranges)])
+    return ", ".join([names[hint], *(allowed.rule.removeprefix("must ").removeprefix("be ") for allowed in ranges)])
 
 
 if __name__ == "__main__":

@@ -58,14 +58,17 @@ def default(cls: type) -> ConfigDict:
             out[field.name] = ConfigDict(field.default_factory())
         elif field.default is None:
             out[field.name] = placeholder(_present(hint))
-        elif field.default is not dataclasses.MISSING and not _is_sections(hint):
+        elif field.default is not dataclasses.MISSING and entry(hint) is None:
             out[field.name] = field.default
     return out
 
 
-def blank(hint: Any) -> Any:
-    """A value that a new entry of a mapping begins with, so that its type is known: a section's defaults, 0.0 or ''."""
-    return default(typing.cast(type, hint)) if dataclasses.is_dataclass(hint) else hint()
+def entry(hint: Any) -> Any:
+    """What each entry is of a field that a config has by name, a mapping or a sequence of sections; else None."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Mapping:
+        return args[1]
+    return args[0] if origin is tuple and dataclasses.is_dataclass(args[0]) else None
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, path: str) -> T:
@@ -103,7 +106,9 @@ def convert(value: Any, hint: Any, *, path: str, ranges: tuple[Range, ...] = ())
     if origin in (typing.Union, types.UnionType):
         return None if value is None else convert(value, _present(hint), path=path, ranges=ranges)
     if origin is tuple:
-        items = enumerate(_sequence(value, path))
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{path} must be a sequence, got {value!r}")
+        items = enumerate(value)
         return tuple(convert(v, args[0], path=f"{path}[{i}]", ranges=ranges) for i, v in items)
     if origin is Mapping:
         if not isinstance(value, Mapping):
@@ -112,25 +117,15 @@ def convert(value: Any, hint: Any, *, path: str, ranges: tuple[Range, ...] = ())
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, path=path)
     out = _scalar(value, hint, path=path)
-    for rule in ranges:
-        if not rule(out):
-            raise ValueError(f"{path}={out} is out of range: it {rule}")
+    for allowed in ranges:
+        if not allowed.holds(out):
+            raise ValueError(f"{path}={out} is out of range: it {allowed.rule}")
     return out
-
-
-def _is_sections(hint: Any) -> bool:
-    return typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0])
 
 
 def _present(hint: Any) -> Any:
     """X of X | None."""
     return next(arg for arg in typing.get_args(hint) if arg is not type(None))
-
-
-def _sequence(value: Any, path: str) -> list[Any]:
-    if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise ValueError(f"{path} must be a sequence, got {value!r}")
-    return list(value)
 
 
 def _scalar(value: Any, hint: Any, *, path: str) -> Any:

@@ -32,6 +32,7 @@ class ModelSection:
     param_dtype: Dtype = field("float32", "Masters. Training takes bfloat16 only with optim.compensated or adapters.")
     compute_dtype: Dtype = field("float32", "Activations and matrix products.")
     remat: Literal["none", "dots", "full"] = field("none", "What the backward pass computes again: nothing, all but products with weights (dots), or all.")
+    attention: Literal["auto", "xla", "cudnn", "splash"] = field("auto", "Of prompts, completions and images: a kernel of the GPU (cudnn) or TPU (splash), the form that runs everywhere (xla, in decoding too), or what the device has; docs/training.md.")
     freeze: tuple[str, ...] = field(("visual/**",), "Parameters that FGRPO leaves alone. The paper freezes the tower, merger included.")
     lora: Lora = field(Lora, "Adapters; docs/training.md.")
 
@@ -215,6 +216,7 @@ class CheckpointSection:
 
     every: int = field(50, "Steps. The last step is always saved; 0 saves only that.", AtLeast(0))
     keep: int = field(2, "Newest checkpoints kept.", COUNT)
+    wait: bool = field(False, "True: the run waits for the disk, which spares host memory for a copy of the state.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,14 @@ def find(hf: str | Path, *, revision: str = "") -> Files:
             raise FileNotFoundError(f"'{hf}' holds no config.json; {_KINDS}")
         return Files(folder, hf)
     name, asked = split(hf)
-    return _fetch(name, one_revision(hf, asked, revision))
+    folder = snapshot(name, one_revision(hf, asked, revision), FILES)
+    _require_usable(folder, name)
+    if missing := _missing(folder):
+        raise FileNotFoundError(
+            f"'{name}' in the cache ({folder}) lacks {missing}; fetch the rest where there is a network (unset "
+            "HF_HUB_OFFLINE), or choose a repository with Qwen2.5-VL weights in safetensors format"
+        )
+    return Files(folder, name, folder.name)
 
 
 def is_id(hf: str) -> bool:
@@ -131,17 +138,6 @@ def one_revision(hf: str, asked: str, revision: str) -> str:
     if asked and revision not in ("", asked):
         raise ValueError(f"'{hf}' and revision '{revision}' name two revisions; give one")
     return revision or asked
-
-
-def _fetch(name: str, revision: str) -> Files:
-    folder = snapshot(name, revision, FILES)
-    _require_usable(folder, name)
-    if missing := _missing(folder):
-        raise FileNotFoundError(
-            f"'{name}' in the cache ({folder}) lacks {missing}; fetch the rest where there is a network (unset "
-            "HF_HUB_OFFLINE), or choose a repository with Qwen2.5-VL weights in safetensors format"
-        )
-    return Files(folder, name, folder.name)
 
 
 def _require_usable(folder: Path, name: str) -> None:

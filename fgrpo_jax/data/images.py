@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fgrpo_jax.model.pixels import levels
 from fgrpo_jax.records import ImageSize
 
 PATCH = 14  # pixels a side
@@ -28,8 +29,6 @@ FACTOR = PATCH * MERGE  # processed sides are multiples of this
 PATCH_VALUES = 3 * FRAMES * PATCH * PATCH  # 1176
 WINDOW_CELLS = 4  # merged cells a side of an attention window (112 px)
 WINDOW_PATCHES = (WINDOW_CELLS * MERGE) ** 2  # 64
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_DECODED_PIXELS = 89_478_485  # where PIL begins to warn of decompression bombs: 256 MiB of RGB
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _ORIENTATION, _SIDEWAYS = 274, (5, 6, 7, 8)  # EXIF: its tag, and the values that swap width and height
@@ -214,24 +213,25 @@ def _cut(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(h * w, 3, PATCH, PATCH)
 
 
-@functools.cache
-def _levels() -> np.ndarray:
-    """float32 [3, 256]: the normalised value of each 8-bit level, rounded where the reference rounds."""
-    scaled = np.arange(256).astype(np.float64) * (1 / 255)
-    mean, std = np.array(MEAN, np.float32)[:, None], np.array(STD, np.float32)[:, None]
-    return (scaled.astype(np.float32)[None] - mean) / std
+def two_frames(patches: np.ndarray) -> np.ndarray:
+    """uint8 [n, 3, 14, 14] as the model's uint8 [n, 1176] (channel, frame, row, column), the one frame twice.
+
+    Patches of two frames, uint8 [n, 3, 2, 14, 14], show each of them.
+    """
+    pixels = patches.reshape(len(patches), 3, -1, PATCH * PATCH)  # one frame, or FRAMES of them
+    return np.broadcast_to(pixels, (len(patches), 3, FRAMES, PATCH * PATCH)).reshape(len(patches), PATCH_VALUES)
 
 
 def normalise_patches(patches: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
-    """uint8 [n, 3, 14, 14] to the model's float32 [n, 1176] (channel, frame, row, column), the one frame twice.
+    """float32 [n, 1176] of `two_frames`, normalised as the reference's processor does it; for what compares with it.
 
-    Patches of two frames, uint8 [n, 3, 2, 14, 14], show each of them. Written into `out` (C-contiguous) when given.
+    Written into `out` (C-contiguous) when given. The model normalises by itself, on the device.
     """
     out = np.empty((len(patches), PATCH_VALUES), np.float32) if out is None else out
     values = out.reshape(len(patches), 3, FRAMES, PATCH * PATCH)
-    pixels = patches.reshape(len(patches), 3, -1, PATCH * PATCH)  # one frame, or FRAMES of them
-    for channel, levels in enumerate(_levels()):
-        values[:, channel] = np.take(levels, pixels[:, channel], mode="wrap")  # wrap: no bounds check, 4x faster
+    pixels = patches.reshape(len(patches), 3, -1, PATCH * PATCH)
+    for channel, of in enumerate(levels()):
+        values[:, channel] = np.take(of, pixels[:, channel], mode="wrap")  # wrap: no bounds check, 4x faster
     return out
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgrpo_jax.data import images
+from fgrpo_jax.model import pixels
 
 IMAGE_FILE, BOTH_FILE = "preprocessor_config.json", "processor_config.json"
 VIDEO_FILE = "video_preprocessor_config.json"
@@ -79,7 +80,7 @@ def _limits(settings: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _require_qwen(settings: Mapping[str, Any], path: pathlib.Path) -> None:
     expected: dict[str, Any] = {"patch_size": images.PATCH, "temporal_patch_size": images.FRAMES}
-    expected |= {"merge_size": images.MERGE, "image_mean": list(images.MEAN), "image_std": list(images.STD)}
+    expected |= {"merge_size": images.MERGE, "image_mean": list(pixels.MEAN), "image_std": list(pixels.STD)}
     expected |= {"do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
     for key, value in (expected | {"do_resize": True, "resample": 3}).items():
         if settings.get(key) not in (None, value):

@@ -1,7 +1,7 @@
 """The Grain pipeline: shuffled indices become batches of prompts, prepared ahead of the step that needs them.
 
     indices of a step ─▶ rows of this process ─▶ source (decode) ─▶ encoder (resize, tokenise)   a thread, or workers
-                                                                 ─▶ padding (normalise, collate)  a thread
+                                                                 ─▶ padding (collate)             a thread
 
 The stream is a function of (source, seed, batch size, grouping) alone: batch k holds the same prompts whatever the
 number of processes, workers or threads, so that the state of an iterator is the number of batches taken, and resuming
@@ -307,6 +307,6 @@ class PromptIterator:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags; as a library we may run without an absl app
         workers = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=self._prefetch)
-        # Padding floats eightfold, so it happens on this side of the border, in a thread.
+        # A padded batch is twice its prompts and more, so padding happens on this side of the border, in a thread.
         batches = steps.to_iter_dataset(read).mp_prefetch(workers).map(self._pad)
         return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))

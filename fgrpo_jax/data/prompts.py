@@ -134,14 +134,14 @@ def count_occurrences(ids: Sequence[int]) -> np.ndarray:
 
 def _collate_vision(prompts: Sequence[EncodedPrompt], shape: Shape) -> VisionInputs:
     lead, room, windows_room = (len(prompts), shape.images), shape.patches, shape.windows
-    patches, valid = np.zeros((*lead, room, images.PATCH_VALUES), np.float32), np.zeros((*lead, room), bool)
+    patches, valid = np.zeros((*lead, room, images.PATCH_VALUES), np.uint8), np.zeros((*lead, room), bool)
     positions, slots = np.zeros((*lead, room, 2), np.int32), np.zeros((*lead, room), np.int32)
     windows = np.full((*lead, windows_room, images.WINDOW_PATCHES), room, np.int32)
     for row, prompt in enumerate(prompts):
         for i, (h, w) in enumerate(prompt.slots):
             n = h * w
             index, slot = images.window_index(h, w, empty=room)
-            images.normalise_patches(prompt.patches[i], out=patches[row, i, :n])
+            patches[row, i, :n] = images.two_frames(prompt.patches[i])
             positions[row, i, :n], slots[row, i, :n], valid[row, i, :n] = images.patch_positions(h, w), slot, True
             windows[row, i, : len(index)] = index
     fields: dict[str, Any] = {"patches": patches, "positions": positions, "windows": windows, "slots": slots}

@@ -95,6 +95,9 @@ STYLES = {
 }
 # fmt: on
 
+BARE = PromptStyle(system="", question="{question}", options="", request="", open_request="")
+"""The question alone."""
+
 
 def find_style(name: str | PromptStyle) -> PromptStyle:
     """The preset of this name, or the style in a JSON file (an object with the fields of `PromptStyle`), or itself.

@@ -113,7 +113,7 @@ def answer_batches(
     The noise is keyed by `eval.seed` and the question alone, so two policies are compared on the same questions under
     the same draws, and differences are paired.
     """
-    began = time.perf_counter()
+    began, params = time.perf_counter(), sampler.lay_out(params)
     scored = score if extractor is None else functools.partial(read_by, extractor)
     waiting: collections.deque[tuple[Batch, Generation, Future[Scored]]] = collections.deque()
 

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fgrpo_jax import command
 from fgrpo_jax.data import hub
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.images import read_frames
@@ -33,10 +34,8 @@ from fgrpo_jax.weights import importer
 SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "min_new_tokens")
 """Flags with the names of fields of `Sampling`."""
 
-DTYPES = ("float32", "bfloat16", "float16")
-
-UNROLLED_BYTES = 2**30
-"""Weights at most this large are copied out of their stacks before the decode loop, on CPU (`Model.unrolled`)."""
+UNROLLED_BYTES = {"cpu": 2**30, "gpu": 2**33}
+"""Weights at most this large are copied out of their stacks before the decode loop (`Model.unrolled`)."""
 
 
 def ask(args: argparse.Namespace) -> None:
@@ -57,7 +56,7 @@ def ask(args: argparse.Namespace) -> None:
             print(f"{args.prompts}: {skipped}", file=sys.stderr)
     dtype = jnp.dtype(args.dtype or checkpoint_dtype(folder))
     sampler = _sampler(args, processor, dtype)
-    params = importer.load_hf(folder, sampler.model, dtype=dtype)
+    params = sampler.lay_out(importer.load_hf(folder, sampler.model, dtype=dtype))
 
     def draw(batch: PromptBatch) -> Generation:
         sampler.compile(params, batch)  # beforehand, so that tokens/s is of sampling alone
@@ -81,7 +80,7 @@ def _sampler(args: argparse.Namespace, processor: Processor, dtype: Any) -> Samp
     model = Model.create(processor.config, compute_dtype=dtype)
     weights_bytes = dtype.itemsize * sum(leaf.size for leaf in jax.tree.leaves(model.abstract()))
     # Unrolled layers are a second copy of the weights: not of a large model.
-    unrolled = jax.default_backend() == "cpu" and weights_bytes <= UNROLLED_BYTES
+    unrolled = weights_bytes <= UNROLLED_BYTES.get(jax.default_backend(), 0)
     return Sampler(
         dataclasses.replace(model, unrolled=unrolled),
         Sampling(group_size=args.num, **{name: vars(args)[name] for name in SAMPLING}),
@@ -104,7 +103,7 @@ def checkpoint_dtype(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for section in (config, config.get("text_config") or {}):
         for key in ("dtype", "torch_dtype"):
-            if section.get(key) in DTYPES:
+            if section.get(key) in command.DTYPES:
                 return section[key]
     return "float32"
 

@@ -47,11 +47,6 @@ class Estimate:
     high: float | None
     count: int
 
-    @property
-    def json(self) -> dict[str, float | int | None]:
-        """As it stands in results.json."""
-        return dataclasses.asdict(self)
-
 
 def mean_of(read: Callable[[Answer], float | None]) -> Column:
     """The column of a number that single answers have; None where one has none."""

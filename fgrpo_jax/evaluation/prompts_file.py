@@ -32,15 +32,12 @@ from fgrpo_jax.data.prompts import EncodedPrompt, collate
 from fgrpo_jax.data.sets.published import Skipped
 from fgrpo_jax.data.sets.readers import records
 from fgrpo_jax.data.sets.readers.files import numbered
-from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Record
-from fgrpo_jax.data.styles import PromptStyle
+from fgrpo_jax.data.sets.readers.records import BadRow, HeldImages, Record
+from fgrpo_jax.data.styles import BARE
 from fgrpo_jax.reading.dialects import read_boxes
 from fgrpo_jax.records import Example, PromptBatch, Video
 from fgrpo_jax.rollout.generate import Generation
 from fgrpo_jax.rows import append_rows, require_same, resume_rows, write_json
-
-BARE = PromptStyle(system="", question="{question}", options="", request="", open_request="")
-"""The prompt alone."""
 
 FIELDS = ("prompt", "images", "id", "system")
 SHAPES = 4
@@ -145,10 +142,10 @@ def _question(record: Record, system: str) -> Question:
         if not isinstance(name, str) or not (folder / name).is_file():
             why = f"image {name!r} does not exist in {folder}; correct it or remove the {record.unit}"
             raise record.bad(why, kind="missing image")
-    found = FileImages(tuple(folder / name for name in names))
+    found = HeldImages.of(folder / name for name in names)
     (prompt,), images = numbered(record, [record.text("prompt", strip=False)], found)
-    assert isinstance(images, FileImages)
-    return Question(about["id"] or f"line {record.number}", prompt, images.files, about["system"], record.place)
+    files = tuple(Path(name) for name, _ in images.load())
+    return Question(about["id"] or f"line {record.number}", prompt, files, about["system"], record.place)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,10 +175,6 @@ class Answers:
             raise ValueError(f"{self.part} has no {self._header.name}, so nobody knows how it was drawn; remove it")
         write_json(self._header, self.settings)
         return len(resume_rows(self.part))
-
-    def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Adds answers, on the disk when it returns."""
-        append_rows(self.part, rows)
 
     def finish(self) -> None:
         """OUT.part becomes OUT, at once."""
@@ -220,7 +213,7 @@ def ask_all(
             )
             drawn = draw(prompts)
             rows = [{"id": q.id, "prompt": q.prompt, "samples": samples(drawn, index)} for index, q in enumerate(part)]
-            answers.append(rows)
+            append_rows(answers.part, rows)
             tokens, seconds = tokens + drawn.tokens, seconds + drawn.seconds
             bar.update(len(part))
             bar.set_postfix({"tokens/s": f"{tokens / seconds:.0f}"})

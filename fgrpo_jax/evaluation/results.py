@@ -47,9 +47,9 @@ class SetResult:
         return {
             "questions": self.questions,
             "questions_published": how.questions,
-            "accuracy_paper": {"about": how.paper.about, **self.figures["accuracy_paper"].json},
-            "accuracy_official": {"about": how.official.about, **self.figures["accuracy_official"].json},
-            "figures": {name: self.figures[name].json for name in FIGURES},
+            "accuracy_paper": {"about": how.paper.about, **dataclasses.asdict(self.figures["accuracy_paper"])},
+            "accuracy_official": {"about": how.official.about, **dataclasses.asdict(self.figures["accuracy_official"])},
+            "figures": {name: dataclasses.asdict(self.figures[name]) for name in FIGURES},
             "groups": {
                 tag: {value: {"right": right, "questions": count} for value, (right, count) in found.items()}
                 for tag, found in self.groups.items()
@@ -114,6 +114,6 @@ def to_json(results: Sequence[SetResult], protocol: Mapping[str, Any]) -> dict[s
     """results.json: what was done, sets by name, and averages where any of the seven is there. Holds no times."""
     out: dict[str, Any] = {"protocol": dict(protocol), "sets": {result.name: result.json for result in results}}
     if any(result.base in SEVEN for result in results):
-        means = {name: estimate.json for name, estimate in average(results).items()}
+        means = {name: dataclasses.asdict(estimate) for name, estimate in average(results).items()}
         out["average"] = {"is_the_papers": is_whole(results), "figures": means}
     return out

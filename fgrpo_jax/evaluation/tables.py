@@ -9,7 +9,7 @@ from typing import Any
 
 from fgrpo_jax.evaluation import benchmarks, results
 from fgrpo_jax.evaluation.figures import FIGURES, Estimate, is_share
-from fgrpo_jax.evaluation.paper import Row, rows
+from fgrpo_jax.evaluation.paper import rows
 from fgrpo_jax.evaluation.results import SetResult
 from fgrpo_jax.rows import write_atomically
 
@@ -63,18 +63,14 @@ class Grid:
 
     def latex(self) -> str:
         """A LaTeX tabular with rules of booktabs."""
-        row = lambda cells: " & ".join(map(_latex, cells)) + r" \\"  # noqa: E731
+        signs = {**{sign: "\\" + sign for sign in "&%_#"}, "±": r"$\pm$", "λ": r"$\lambda$", "–": "--"}
+        row = lambda cells: " & ".join(cell.translate(str.maketrans(signs)) for cell in cells) + r" \\"  # noqa: E731
         body = []
         for number, cells in enumerate(self.body):
             body += [r"\midrule"] * (number in self.rules) + [row(cells)]
         columns = "".join("l" if i in self.left else "r" for i in range(len(self.head)))
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", row(self.head), r"\midrule", *body]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
-
-
-def _latex(text: str) -> str:
-    signs = {**{sign: "\\" + sign for sign in "&%_#"}, "±": r"$\pm$", "λ": r"$\lambda$", "–": "--"}
-    return text.translate(str.maketrans(signs))
 
 
 def show(grids: Sequence[Grid], notes: Sequence[str]) -> None:
@@ -116,7 +112,10 @@ def summary(found: Sequence[SetResult], *, label: str) -> Grid:
         total = sum(result.questions for result in seven)
         body.append([which, str(total), *cells(results.average(found))])
         rules.append(len(body))
-        body += [["paper: " + row.name, "", *_of_the_paper(row)] for row in rows()]
+        for row in rows():
+            known = {"accuracy_paper": row.accuracy, "inconsistency": row.inconsistency}
+            known["semantic_grounding"] = row.semantic
+            body.append(["paper: " + row.name, "", *(stated(known.get(name)) for name in COLUMNS)])
     return Grid(("set", "n", *COLUMNS.values()), body, rules)
 
 
@@ -129,11 +128,6 @@ def by_set(runs: Mapping[str, Sequence[SetResult]]) -> list[Grid]:
         body.append([label, *(accuracy.get(name, NONE) for name in sets)])
     stated_rows = [[f"paper: {row.name}", *(stated(row.sets[name]) for name in sets)] for row in rows() if row.sets]
     return [Grid(("accuracy", *sets), [*body, *stated_rows], rules=[len(body)])] if sets else []
-
-
-def _of_the_paper(row: Row) -> list[str]:
-    known = {"accuracy_paper": row.accuracy, "inconsistency": row.inconsistency, "semantic_grounding": row.semantic}
-    return [stated(known.get(name)) for name in COLUMNS]
 
 
 def stated(value: float | None) -> str:

@@ -2,11 +2,11 @@
 
     signals ──► advantages with λ(t)  (Eq. 6) ──┐
     prompts ──► frozen vision, once ────────────┤
-    reference and old log-probs (no gradient) ──┴─► scan over updates ─► scan over micro-batches ─► AdamW
+    reference and old log-probs (no gradient) ──┴─► scan over updates ─► loop over pieces ─► AdamW
     signals ──► constraint means ──► λ(t+1)  (Eq. 5, then 4)
 
 Order matters and is the paper's: advantages use λ(t), the same step returns λ(t+1). Every sum is normalised by global
-counts, so neither the number of micro-batches nor that of devices changes loss, gradient or λ.
+counts, so neither how prompts are put together (`pieces`) nor the number of devices changes loss, gradient or λ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from fgrpo_jax.fgrpo import advantages, forward, losses, multipliers, optimizer
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.fgrpo import advantages, forward, losses, multipliers, optimizer, pieces
+from fgrpo_jax.fgrpo.pieces import Pieces
 from fgrpo_jax.fgrpo.settings import Algorithm, Constraint, Lora
 from fgrpo_jax.fgrpo.trained import Adapters, Leaves, Split, Trained
 from fgrpo_jax.model.qwen2_5_vl import Model
@@ -42,14 +44,20 @@ class LearnerConfig:
 
 @struct.dataclass
 class _Batch:
-    """One micro-batch of the learner; leaves lead with prompts."""
+    """Prompts with their rollouts; leaves lead with [U, p, c], in a piece with [p·R]."""
 
     prompts: PromptBatch
     rollouts: Rollouts
-    advantages: jax.Array | None = None  # float32 [m, G], None until they are known
+    advantages: jax.Array | None = None  # float32 [..., G], None until they are known
     features: jax.Array | None = None  # of the frozen stages of the tower; None when the first of them is trained
-    ref_logps: jax.Array | None = None  # float32 [m, G, T]
-    old_logps: jax.Array | None = None  # float32 [m, G, T], None where no update needs them
+
+
+@struct.dataclass
+class _Known:
+    """Log-probs that take no gradient, by piece: float32 [U, n, p·R, G, T]; None where no update needs them."""
+
+    ref: jax.Array | None = None
+    old: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: its bound methods are jitted
@@ -83,7 +91,7 @@ class Learner:
         """Compiled (state, reference, prompts, rollouts, signals) → (state, metrics, learner log-probs [M, G, T]).
 
         The state is donated. Log-probs are those under the policy that entered the step, for comparison with the
-        sampler's. M must be a multiple of updates_per_batch × micro_batch_prompts.
+        sampler's. M must be a multiple of updates_per_batch × the number of devices that share it.
         """
         return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
 
@@ -144,6 +152,11 @@ class Learner:
         moving = {path.split("/")[1] for path in self.trained.paths(self.model.specs) if path.startswith("visual/")}
         return next((number for number, stage in enumerate(STAGES) if stage in moving), len(STAGES))
 
+    @property
+    def _parts(self) -> int:
+        """Parts that every update is split into over devices: batches are multiples of them."""
+        return 1 if self.model.mesh is None else meshes.batch_size(self.model.mesh)
+
     def _row(self, signal: str) -> int:
         names = [c.measured for c in self.config.constraints]
         if signal not in names:
@@ -153,30 +166,39 @@ class Learner:
             )
         return names.index(signal)
 
-    def _logps(self, params: Any, batch: _Batch) -> tuple[jax.Array, jax.Array]:
-        features = batch.features
+    def _logps(self, params: Any, batch: _Batch, *, room: int) -> tuple[jax.Array, jax.Array]:
+        """(log-probs, entropies) [p·R, G, T] of a piece."""
+        features, prompts = batch.features, batch.prompts
         if features is None or self._frozen_stages < len(STAGES):
             with jax.named_scope("vision"):
                 first = 0 if features is None else self._frozen_stages
-                features = self.model.encode(params, batch.prompts.vision, done=features, first=first)
-        tokens, mask, rules = batch.rollouts.tokens, batch.rollouts.mask, {"temperature": self.config.temperature}
-        return forward.completion_logps(
-            self.model, params, batch.prompts, features, tokens, mask, banned=self.banned, **rules
-        )
+                done = {"done": features, "first": first}
+                features = pieces.encode(self.model, params, prompts, parts=self._parts, **done)
+        rules: dict[str, Any] = {"temperature": self.config.temperature, "banned": self.banned, "room": room}
+        rules["parts"] = self._parts
+        tokens, mask = batch.rollouts.tokens, batch.rollouts.mask
+        return forward.completion_logps(self.model, params, prompts, features, tokens, mask, **rules)
 
-    def _scan_logps(self, params: Any, batches: _Batch) -> jax.Array:
-        """Log-probs without gradient, micro-batch by micro-batch: leaves [U, n, m, ...] → [U, n, m, G, T]."""
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
-        logps = jax.lax.map(lambda batch: self._logps(params, batch)[0], flat)
-        return jax.lax.stop_gradient(logps.reshape(*batches.rollouts.mask.shape[:2], *logps.shape[1:]))
+    def _scan_logps(self, params: Any, batches: _Batch, cut: Pieces) -> jax.Array:
+        """Log-probs without gradient, piece by piece: [U, n, p·R, G, T]."""
 
-    def _features(self, params: Any, batches: _Batch) -> jax.Array:
-        vision = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches.prompts.vision)
+        def of_update(item: tuple[_Batch, Pieces]) -> jax.Array:
+            update, cut = item
+            return pieces.stack(cut, lambda number: self._logps(params, _piece(update, cut, number), room=cut.room)[0])
+
+        return jax.lax.stop_gradient(jax.lax.map(of_update, (batches, cut)))
+
+    def _features(self, params: Any, prompts: PromptBatch) -> jax.Array:
+        """What the frozen stages of the tower give for all prompts [M, ...], some at a time."""
+        m = len(prompts.tokens)
+        least = -(-m // max(self.config.algorithm.micro_batch_prompts, self._parts))
+        times = next(n for n in range(least, m + 1) if m % (n * self._parts) == 0)
+        vision = jax.tree.map(lambda x: x[:, 0], pieces.deal(prompts.vision, updates=times, parts=1))
         out = jax.lax.map(lambda v: self.model.encode(params, v, stop=self._frozen_stages), vision)
-        return jax.lax.stop_gradient(out.reshape(*batches.rollouts.mask.shape[:2], *out.shape[1:]))
+        return jax.lax.stop_gradient(pieces.gather(out[:, None]))
 
     def _normaliser(self, rollouts: Rollouts) -> jax.Array:
-        """Global count that the loss of one update is divided by; `rollouts` leaves are [n, m, G, T]."""
+        """Global count that the loss of one update is divided by; `rollouts` leaves are [p, c, G, T]."""
         aggregation = self.config.algorithm.loss_aggregation
         length = float(rollouts.mask.shape[-1]) if aggregation == "constant" else None
         return losses.count(self._counting(rollouts), aggregation=aggregation, length=length)
@@ -188,15 +210,23 @@ class Learner:
         return rollouts.mask
 
     def _loss(
-        self, weights: optimizer.Flat, batch: _Batch, *, frozen: optimizer.Flat, first: jax.Array, normaliser: jax.Array
+        self,
+        weights: optimizer.Flat,
+        batch: _Batch,
+        known: _Known,
+        *,
+        frozen: optimizer.Flat,
+        first: jax.Array,
+        normaliser: jax.Array,
+        room: int,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Loss of one micro-batch, already divided by the update's global normaliser, and its metric sums."""
+        """Loss of one piece, already divided by the update's global normaliser, and its metric sums."""
         config, mask = self.config.algorithm, self._counting(batch.rollouts)
-        logps, entropy = self._logps(self.trained.join(weights, frozen), batch)
+        logps, entropy = self._logps(self.trained.join(weights, frozen), batch, room=room)
         # The first update of a rollout batch is on-policy: its ratio is exactly 1, its gradient the policy gradient.
         old = jax.lax.stop_gradient(logps)
-        if batch.old_logps is not None:
-            old = jnp.where(first, old, batch.old_logps)
+        if known.old is not None:
+            old = jnp.where(first, old, known.old)
         weight, importance = self._importance(old, batch.rollouts, mask)
         policy, counts = losses.policy_loss(
             logps,
@@ -220,9 +250,9 @@ class Learner:
         }
         total = policy
         mean = functools.partial(losses.aggregate, aggregation=config.loss_aggregation, normaliser=normaliser)
-        if batch.ref_logps is not None:
+        if known.ref is not None:
             bounds: dict[str, Any] = {"clamp": config.kl_clamp, "most": config.kl_max}
-            kl = losses.kl(logps, batch.ref_logps, mask=mask, estimator=config.kl_estimator, **bounds)
+            kl = losses.kl(logps, known.ref, mask=mask, estimator=config.kl_estimator, **bounds)
             sums["kl"] = mean(kl, mask)
             total = total + config.kl_coef * sums["kl"] if config.kl_in == "loss" else total
         if config.entropy_coef:
@@ -239,24 +269,36 @@ class Learner:
         return losses.importance_correction(old, rollouts.logps, mask=mask, cap=cap)
 
     # -------------------------------------------------------------------------------------------------- step
-    def _prepare(self, state: TrainState, reference: optimizer.Flat, batches: _Batch, frozen: optimizer.Flat) -> _Batch:
-        """Adds what needs no gradient: frozen features, reference log-probs, log-probs under the old policy."""
+    def _batches(self, params: Any, prompts: PromptBatch, rollouts: Rollouts) -> tuple[_Batch, Pieces]:
+        """The prompts dealt out to updates, with frozen features, and how each update is cut."""
+        algorithm, batch = self.config.algorithm, _Batch(prompts, rollouts)
         if self._frozen_stages:
             with jax.named_scope("vision"):
-                batches = batches.replace(features=self._features(state.params, batches))
+                batch = batch.replace(features=self._features(params, prompts))
+        if self._frozen_stages == len(STAGES):
+            batch = batch.replace(prompts=prompts.replace(vision=None))
+        batches = pieces.deal(batch, updates=algorithm.updates_per_batch, parts=self._parts)
+        sizes = pieces.tokens(batches.prompts.mask, batches.rollouts.mask)
+        group, length = rollouts.mask.shape[1:]
+        full = prompts.tokens.shape[1] + group * length
+        return batches, pieces.cut(sizes, micro=algorithm.micro_batch_prompts, full=full)
+
+    def _prepare(
+        self, state: TrainState, reference: optimizer.Flat, batches: _Batch, cut: Pieces, frozen: optimizer.Flat
+    ) -> _Known:
+        """What needs no gradient: log-probs under the reference and under the old policy."""
         ref = old = None
         if self.config.algorithm.kl_coef != 0:
             with jax.named_scope("reference"):
-                ref = self._scan_logps(optimizer.merge(reference, frozen), batches)
+                ref = self._scan_logps(optimizer.merge(reference, frozen), batches, cut)
         if self._penalised:
             with jax.named_scope("old_policy"):
-                old = self._scan_logps(state.params, batches)  # rewards need them before the first update has its own
+                old = self._scan_logps(state.params, batches, cut)  # rewards need them before the first update
         elif self.config.algorithm.updates_per_batch > 1:
             with jax.named_scope("old_policy"):
-                later = jax.tree.map(lambda x: x[1:], batches)
-                old = self._scan_logps(state.params, later)
+                old = self._scan_logps(state.params, *jax.tree.map(lambda x: x[1:], (batches, cut)))
                 old = jnp.concatenate([jnp.zeros_like(old[:1]), old])  # update 0 uses its own
-        return batches.replace(ref_logps=ref, old_logps=old)
+        return _Known(ref, old)
 
     @property
     def in_force(self) -> tuple[bool, ...]:
@@ -270,55 +312,58 @@ class Learner:
     def _penalised(self) -> bool:
         return self.config.algorithm.kl_in == "reward" and self.config.algorithm.kl_coef != 0
 
-    def _penalty(self, batches: _Batch) -> jax.Array | None:
+    def _penalty(self, known: _Known, batches: _Batch, cut: Pieces) -> jax.Array | None:
         """β·Σ_t (log π_old − log π_ref) of each rollout, [M, G]; None unless KL is in the reward."""
-        old, ref, mask = batches.old_logps, batches.ref_logps, batches.rollouts.mask
-        if not self._penalised or old is None or ref is None:
+        if not self._penalised or known.old is None or known.ref is None:
             return None
         algorithm = self.config.algorithm
-        k1 = losses.kl(old, ref, mask=mask, estimator="k1", clamp=algorithm.kl_clamp, most=algorithm.kl_max)
-        return forward.unsplit(algorithm.kl_coef * jnp.sum(k1, axis=-1))
+        old, ref = (jax.vmap(Pieces.collect)(cut, x) for x in (known.old, known.ref))
+        bounds: dict[str, Any] = {"clamp": algorithm.kl_clamp, "most": algorithm.kl_max}
+        k1 = losses.kl(old, ref, mask=batches.rollouts.mask, estimator="k1", **bounds)
+        return pieces.gather(algorithm.kl_coef * jnp.sum(k1, axis=-1))
 
     def _updates(
-        self, parts: Split, skipped: jax.Array, batches: _Batch
+        self, parts: Split, skipped: jax.Array, batches: _Batch, cut: Pieces, known: _Known
     ) -> tuple[tuple[optimizer.Flat, Any, jax.Array], dict[str, jax.Array]]:
         """Scan over the optimiser updates of this rollout batch."""
         tx, frozen = optimizer.make(self.config.rule), parts.frozen
 
-        def body(carry: Any, item: tuple[jax.Array, _Batch]) -> tuple[Any, dict[str, jax.Array]]:
+        def body(carry: Any, item: tuple[jax.Array, _Batch, Pieces, _Known]) -> tuple[Any, dict[str, jax.Array]]:
             weights, opt_state, skipped = carry
-            index, update = item
-            loss = functools.partial(
-                self._loss, frozen=frozen, first=index == 0, normaliser=self._normaliser(update.rollouts)
-            )
+            index, update, cut, known = item
+            settings: dict[str, Any] = {"frozen": frozen, "first": index == 0, "room": cut.room}
+            settings["normaliser"] = self._normaliser(update.rollouts)
+
+            def loss(weights: optimizer.Flat, number: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+                own = jax.tree.map(lambda x: x[number], known)
+                return self._loss(weights, _piece(update, cut, number), own, **settings)
+
             with jax.named_scope("gradient"):
-                grads, total, aux = forward.accumulate(loss, weights, update)
+                grads, total, aux = pieces.accumulate(loss, weights, cut)
             with jax.named_scope("optimizer"):
                 done = optimizer.apply_guarded(tx, grads, opt_state, weights)
             skipped = jnp.where(done.finite, 0, skipped + 1)
-            logps = aux.pop("logps")
+            logps = cut.collect(aux.pop("logps"))
             sums = {name: value.max() if name == "largest" else value.sum() for name, value in aux.items()}
             out = {**sums, "loss": total, "grad_norm": done.grad_norm, "finite": done.finite}
             out |= {"moved": done.moved_share, "logps": logps}
             return (done.params, done.opt_state, skipped), out
 
         index = jnp.arange(self.config.algorithm.updates_per_batch)
-        return jax.lax.scan(body, (parts.weights, parts.opt_state, skipped), (index, batches))
+        return jax.lax.scan(body, (parts.weights, parts.opt_state, skipped), (index, batches, cut, known))
 
     def _step(
         self, state: TrainState, reference: optimizer.Flat, prompts: PromptBatch, rollouts: Rollouts, signals: Signals
     ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
-        algorithm = self.config.algorithm
-        micro = len(prompts.tokens) // (algorithm.updates_per_batch * algorithm.micro_batch_prompts)
-        work = {"updates": algorithm.updates_per_batch, "micro_batches": micro}
-        batches = forward.split(_Batch(prompts, rollouts), **work)
+        batches, cut = self._batches(state.params, prompts, rollouts)
         parts = self.trained.split(state.params, state.opt_state, reference)
-        batches = self._prepare(state, reference, batches, parts.frozen)
+        known = self._prepare(state, reference, batches, cut, parts.frozen)
         with jax.named_scope("advantages"):
             counting = jnp.sum(self._counting(rollouts), axis=-1)
-            adv = self.mix(signals, state.lam, penalty=self._penalty(batches), tokens=counting)
-            batches = batches.replace(advantages=forward.split(adv.total, **work))
-        (weights, opt_state, skipped), out = self._updates(parts, state.skipped, batches)
+            adv = self.mix(signals, state.lam, penalty=self._penalty(known, batches, cut), tokens=counting)
+            work = {"updates": self.config.algorithm.updates_per_batch, "parts": self._parts}
+            batches = batches.replace(advantages=pieces.deal(adv.total, **work))
+        (weights, opt_state, skipped), out = self._updates(parts, state.skipped, batches, cut, known)
         with jax.named_scope("multipliers"):
             dual = multipliers.advance(
                 state.lam,
@@ -330,8 +375,8 @@ class Learner:
             )
         # Log-probs under the policy that entered the step: update 0's own, the old policy's for the rest.
         logps = out["logps"][:1]
-        if batches.old_logps is not None:
-            logps = jnp.concatenate([logps, batches.old_logps[1:]])
+        if known.old is not None:
+            logps = jnp.concatenate([logps, jax.vmap(Pieces.collect)(cut, known.old)[1:]])
         tokens = jnp.maximum(out["tokens"].sum(), 1)
         metrics = {
             **_importance_metrics(out, tokens),
@@ -351,7 +396,16 @@ class Learner:
         }
         params, opt_state = self.trained.pack(weights, parts.frozen, opt_state)
         state = TrainState(state.step + 1, params, opt_state, dual.lam, skipped, dual.memory)
-        return state, metrics, forward.unsplit(logps)
+        return state, metrics, pieces.gather(logps)
+
+
+def _piece(update: _Batch, cut: Pieces, number: jax.Array) -> _Batch:
+    """A piece of an update; nothing counts where there is no prompt."""
+    batch, there = cut.take(number, update)
+    prompts = batch.prompts.replace(mask=batch.prompts.mask & there[:, None])
+    return batch.replace(
+        prompts=prompts, rollouts=batch.rollouts.replace(mask=batch.rollouts.mask & there[:, None, None])
+    )
 
 
 def _importance_metrics(out: dict[str, jax.Array], tokens: jax.Array) -> dict[str, jax.Array]:

@@ -43,7 +43,7 @@ class Algorithm:
     importance_cap: float | None = field(None, "Weigh tokens by min(π_old/π_sampler, this), this being at least 1. None is off.", AtLeast(1))
     loss_aggregation: Literal["token_mean", "sequence_mean", "constant"] = field("token_mean", "What the loss is a mean over, always of the global update batch.")
     updates_per_batch: int = field(2, "Optimiser updates a rollout batch. The paper has 128 prompts a batch and 64 an update.", COUNT)
-    micro_batch_prompts: int = field(8, "Prompts a gradient is computed on at once. It changes memory and speed, and no result.", COUNT)
+    micro_batch_prompts: int = field(8, "Room of a gradient: that many prompts with completions of full length at once, more where they are shorter. It changes memory and speed, and no result.", COUNT)
     reference_every: int = field(0, "Steps after which the present policy becomes the reference. 0 keeps the first one.", AtLeast(0))
 
 

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from fgrpo_jax.fgrpo import forward, optimizer
+from fgrpo_jax import mesh as meshes
+from fgrpo_jax.fgrpo import forward, optimizer, pieces
+from fgrpo_jax.fgrpo.pieces import Pieces
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import PromptBatch
 
@@ -60,26 +62,41 @@ class SupervisedLearner:
         """jitted (params, batch) → (summed negative log-likelihood, number of tokens)."""
         return jax.jit(self._evaluate, compiler_options=self.compiler_options)
 
-    def _nll(self, params: Any, batch: SupervisedBatch) -> jax.Array:
-        features = self.model.encode(params, batch.prompts.vision)
-        logps, _ = forward.completion_logps(
-            self.model, params, batch.prompts, features, batch.tokens, batch.mask, temperature=1.0, banned=self.banned
-        )
-        return -logps
+    def _cut(self, batch: SupervisedBatch) -> tuple[SupervisedBatch, Pieces]:
+        """The batch as parts [p, c, ...], and how it is cut."""
+        m, group, length = batch.mask.shape
+        dealt = pieces.deal(batch, updates=1, parts=meshes.parts(self.model.mesh, m))
+        full = batch.prompts.tokens.shape[1] + group * length
+        sizes = pieces.tokens(dealt.prompts.mask, dealt.mask)
+        cut = pieces.cut(sizes, micro=max(1, m // self.micro_batches), full=full)
+        return jax.tree.map(lambda x: x[0], (dealt, cut))
+
+    def _nll(self, params: Any, batch: SupervisedBatch, cut: Pieces, number: jax.Array) -> jax.Array:
+        """Summed over the tokens of a piece."""
+        piece, there = cut.take(number, batch)
+        prompts = piece.prompts.replace(mask=piece.prompts.mask & there[:, None])
+        mask = piece.mask & there[:, None, None]
+        settings: dict[str, Any] = {"temperature": 1.0, "banned": self.banned, "room": cut.room}
+        settings["parts"] = cut.home.shape[0]
+        features = pieces.encode(self.model, params, prompts, parts=settings["parts"])
+        logps, _ = forward.completion_logps(self.model, params, prompts, features, piece.tokens, mask, **settings)
+        return -logps.sum()
 
     def _evaluate(self, params: Any, batch: SupervisedBatch) -> tuple[jax.Array, jax.Array]:
-        return self._nll(params, batch).sum(), batch.mask.sum()
+        dealt, cut = self._cut(batch)
+        return pieces.stack(cut, lambda number: self._nll(params, dealt, cut, number)).sum(), batch.mask.sum()
 
     def _step(self, state: SupervisedState, batch: SupervisedBatch) -> tuple[SupervisedState, dict[str, jax.Array]]:
         tx = optimizer.make(self.rule)
         trainable, frozen = optimizer.partition(state.params, self.freeze)
         count = jnp.maximum(batch.mask.sum(), 1)
 
-        def loss(weights: optimizer.Flat, micro: SupervisedBatch) -> tuple[jax.Array, None]:
-            return self._nll(optimizer.merge(weights, frozen), micro).sum() / count, None
+        dealt, cut = self._cut(batch)
 
-        batches = jax.tree.map(lambda x: x[0], forward.split(batch, updates=1, micro_batches=self.micro_batches))
-        grads, value, _ = forward.accumulate(loss, trainable, batches)
+        def loss(weights: optimizer.Flat, number: jax.Array) -> tuple[jax.Array, None]:
+            return self._nll(optimizer.merge(weights, frozen), dealt, cut, number) / count, None
+
+        grads, value, _ = pieces.accumulate(loss, trainable, cut)
         done = optimizer.apply_guarded(tx, grads, state.opt_state, trainable)
         state = SupervisedState(state.step + 1, optimizer.merge(done.params, frozen), done.opt_state)
         return state, {

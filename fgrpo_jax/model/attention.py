@@ -14,6 +14,7 @@ any other XLA on CPU turns arrays as large as the scores around, which took long
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,16 +80,16 @@ def attend_shared(q: jax.Array, own: Keys, shared: Keys, *, block: int = BLOCK) 
 
 
 def attend_blocks(
-    q: jax.Array, read: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]], *, blocks: jax.Array
+    q: jax.Array, read: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]], *, blocks: int
 ) -> Part:
-    """Softmax attention of q over keys that are read a block at a time; as many as `blocks`, known at run time only.
+    """Softmax attention of q over keys that are read a block at a time.
 
     For decoding: no gradient. What is held at a time is one block, however long the cache.
 
     Args:
       q: [B, T, K, Q, H].
       read: number of a block -> (k [B, s, K, H], v [B, s, K, H], key_mask bool [B, s]), the same s for all.
-      blocks: int32 [], how many there are.
+      blocks: how many there are.
     """
     rows = _rows(q[:, None])
 
@@ -107,7 +108,7 @@ def attend_whole(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Arra
 
     Args:
       q: [B, T, K, Q, H].
-      key_mask: bool [B, S].
+      key_mask: bool [B, S], or [1, S] for all.
     """
     wide = jnp.promote_types(q.dtype, jnp.float32)
     scores = jnp.einsum("btkqh,bksh->bkqts", q, k, preferred_element_type=wide) * (q.shape[-1] ** -0.5)
@@ -117,17 +118,18 @@ def attend_whole(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Arra
     return Part(jnp.moveaxis(out, 3, 1), lse)
 
 
-def attend_turned(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Array) -> Part:
+def attend_turned(q: jax.Array, k: jax.Array, v: jax.Array, *, key_mask: jax.Array | None) -> Part:
     """As `attend_whole`, with keys [B, K, H, S]: XLA on CPU then takes both products as they stand and turns nothing.
 
     Of keys [B, K, S, H] it makes the wide side of the first product, with as few columns as there are queries, and
-    turns its result: at one query a row, twice the time for scores.
+    turns its result: at one query a row, twice the time for scores. Without a mask all keys are seen.
     """
     b, t, heads, group, width = q.shape
     wide = jnp.promote_types(q.dtype, jnp.float32)
     q = jnp.moveaxis(q, 1, 3).reshape(b, heads, group * t, width)
     scores = jnp.einsum("bkqh,bkhs->bkqs", q, k, preferred_element_type=wide) * (width**-0.5)
-    top, p = _exponentials(jnp.where(key_mask[:, None, None, :], scores, -jnp.inf))
+    scores = scores if key_mask is None else jnp.where(key_mask[:, None, None, :], scores, -jnp.inf)
+    top, p = _exponentials(scores)
     out = jnp.einsum("bkqs,bksh->bkqh", p.astype(v.dtype), v, preferred_element_type=wide)
     out, lse = _finish((out, top, jnp.sum(p, axis=-1)), q.dtype)
     out, lse = (x.reshape(b, heads, group, t, *x.shape[3:]) for x in (out, lse))
@@ -140,15 +142,16 @@ def _exponentials(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
     return top, jnp.exp(scores - jnp.where(jnp.isneginf(top), 0.0, top)[..., None])
 
 
-def merge(first: Part, second: Part) -> jax.Array:
-    """The softmax over the keys of both parts: [B, T, K, Q, H]. Either may be empty, or both (then 0)."""
-    top = jax.lax.stop_gradient(jnp.maximum(first.lse, second.lse))
+def merge(*parts: Part) -> jax.Array:
+    """The softmax over the keys of all parts: [B, T, K, Q, H]. Any may be empty, or all (then 0)."""
+    top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, [part.lse for part in parts]))
     top = jnp.where(jnp.isneginf(top), 0.0, top)
-    weights = [jnp.exp(part.lse - top) for part in (first, second)]
-    total = weights[0] + weights[1]
+    weights = [jnp.exp(part.lse - top) for part in parts]
+    total = functools.reduce(jnp.add, weights)
     total = jnp.where(total == 0.0, 1.0, total)
     shares = [jnp.moveaxis(w / total, -1, 1)[..., None] for w in weights]
-    return (shares[0] * first.out + shares[1] * second.out).astype(first.out.dtype)
+    mixed = functools.reduce(jnp.add, [share * part.out for share, part in zip(shares, parts, strict=True)])
+    return mixed.astype(parts[0].out.dtype)
 
 
 # --------------------------------------------------------------------------------------------- heads before positions

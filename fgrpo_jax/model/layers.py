@@ -31,16 +31,17 @@ are, which takes less time than writing them down and reading them again. 'full'
 everything else is made twice. 'dots' keeps also the results of products with weights: attention is made twice.
 """
 
-_KEPT = "kept"
+KEPT = "kept"
+"""The name of what `keep` marks."""
 
 
 def keep(x: jax.Array) -> jax.Array:
     """x, marked as one of the results that a layer is kept by under `Remat` 'none'."""
-    return checkpoint_name(x, _KEPT)
+    return checkpoint_name(x, KEPT)
 
 
 _POLICIES = {
-    "none": jax.checkpoint_policies.save_only_these_names(_KEPT),
+    "none": jax.checkpoint_policies.save_only_these_names(KEPT),
     "full": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
@@ -216,3 +217,17 @@ def scan_layers(
 
     step = jax.checkpoint(step, prevent_cse=False, policy=_POLICIES[remat])
     return jax.lax.scan(step, jax.tree.map(place, init), (state, xs))
+
+
+def fill(state: nnx.State, weights: dict[str, Any]) -> nnx.State:
+    """The declared state of modules with these weights, a nested dict, in it.
+
+    Raises:
+      ValueError: weights of another structure.
+    """
+    flat = nnx.traversals.flatten_mapping(weights)
+    declared = dict(nnx.to_flat_state(state))
+    if flat.keys() != declared.keys():
+        odd = sorted("/".join(map(str, path)) for path in flat.keys() ^ declared.keys())
+        raise ValueError(f"params do not have the structure of the model: {odd[:5]} missing or unknown")
+    return nnx.from_flat_state([(path, declared[path].replace(value)) for path, value in flat.items()])

@@ -10,6 +10,7 @@ exists. Each image is a batch row of its own, so that images and video frames ne
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,11 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fgrpo_jax.model import layers
-from fgrpo_jax.model.attention import attend
+from fgrpo_jax.model.attention import Keys
 from fgrpo_jax.model.config import VisionConfig
+from fgrpo_jax.model.kernels import Forms
 from fgrpo_jax.model.layers import Axes, GatedMLP, Linear, Remat, RMSNorm
+from fgrpo_jax.model.pixels import normalise
 from fgrpo_jax.model.rope import Rotation, rotate, vision_rotation
 from fgrpo_jax.records import VisionInputs
 
@@ -28,6 +31,9 @@ _EPS = 1e-6  # every norm of the tower; not in any config file
 
 STAGES = ("patch_embed", "blocks", "merger")
 """The parts of the tower in the order they run, by the names of their weights."""
+
+Mix = Callable[[jax.Array, Keys], jax.Array]
+"""A form of `kernels.Forms` on the devices it runs on."""
 
 
 class Attention(nnx.Module):
@@ -50,12 +56,23 @@ class Block(nnx.Module):
         hidden = Axes((config.intermediate_size,), ("vision_mlp",))
         self.mlp = GatedMLP(width, hidden, hf=hf + ".mlp", bias=True, gain=gain)
 
-    def __call__(self, x: jax.Array, rotation: Rotation, inputs: VisionInputs, is_full: jax.Array) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        rotation: Rotation,
+        inputs: VisionInputs,
+        is_full: jax.Array,
+        *,
+        full: Mix,
+        windows: Mix,
+    ) -> jax.Array:
         """x [B, P, C]; `inputs` with the image axes merged to B; `is_full` a traced flag of this layer."""
         qkv = self.attn.qkv(self.norm1(x))
         q, k = rotate(qkv[:, :, 0], rotation), rotate(qkv[:, :, 1], rotation)
         # Only one branch runs, so window layers never pay for a full softmax.
-        mixed = jax.lax.cond(is_full, _full_attention, _window_attention, q, k, qkv[:, :, 2], inputs)
+        over_all = functools.partial(_full_attention, full)
+        over_windows = functools.partial(_window_attention, windows)
+        mixed = jax.lax.cond(is_full, over_all, over_windows, q, k, qkv[:, :, 2], inputs)
         x = layers.keep(x + self.attn.proj(mixed))
         return x + self.mlp(self.norm2(x))
 
@@ -94,6 +111,7 @@ class Tower(nnx.Module):
         *,
         dtype: jnp.dtype,
         stages: slice,
+        attention: Forms,
         remat: Remat,
         mesh: Mesh | None = None,
         done: jax.Array | None = None,
@@ -114,39 +132,41 @@ class Tower(nnx.Module):
         flat = jax.tree.map(lambda x: x.reshape(m * i, *x.shape[2:]), inputs)
         run = {
             "patch_embed": self.patch_embed,
-            "blocks": functools.partial(self._run_blocks, inputs=flat, remat=remat, mesh=mesh),
+            "blocks": functools.partial(self._run_blocks, inputs=flat, attention=attention, remat=remat, mesh=mesh),
             "merger": self.merger,
         }
-        x = flat.patches.astype(dtype) if done is None else done.reshape(m * i, p, -1)
+        x = normalise(flat.patches, flat.valid).astype(dtype) if done is None else done.reshape(m * i, p, -1)
         with jax.named_scope("vision"):
             for stage in STAGES[stages]:
                 x = run[stage](x)
         merged = STAGES[-1] in STAGES[stages]
         return x.reshape(m, i * p // self.config.merge_unit, -1) if merged else x.reshape(m, i, p, -1)
 
-    def _run_blocks(self, x: jax.Array, *, inputs: VisionInputs, remat: Remat, mesh: Mesh | None) -> jax.Array:
+    def _run_blocks(
+        self, x: jax.Array, *, inputs: VisionInputs, attention: Forms, remat: Remat, mesh: Mesh | None
+    ) -> jax.Array:
         config = self.config
         rotation = vision_rotation(inputs.positions, head_dim=config.head_dim, theta=config.rope_theta)
         is_full = jnp.asarray(np.isin(np.arange(config.depth), config.fullatt_block_indexes))
+        full, windows = (functools.partial(form, mesh=mesh) for form in (attention.full, attention.windows))
 
-        def body(block, x, full):
-            return block(x, rotation, inputs, full), None
+        def body(block, x, is_full):
+            return block(x, rotation, inputs, is_full, full=full, windows=windows), None
 
         return layers.scan_layers(self.blocks, body, x, xs=is_full, remat=remat, mesh=mesh)[0]
 
 
-def _full_attention(q: jax.Array, k: jax.Array, v: jax.Array, inputs: VisionInputs) -> jax.Array:
-    return attend(q[:, :, :, None], k, v, key_mask=inputs.valid).out[:, :, :, 0]
+def _full_attention(mix: Mix, q: jax.Array, k: jax.Array, v: jax.Array, inputs: VisionInputs) -> jax.Array:
+    return mix(q, Keys(k, v, inputs.valid))
 
 
-def _window_attention(q: jax.Array, k: jax.Array, v: jax.Array, inputs: VisionInputs) -> jax.Array:
+def _window_attention(mix: Mix, q: jax.Array, k: jax.Array, v: jax.Array, inputs: VisionInputs) -> jax.Array:
     b, p, n, h = q.shape
     windows = inputs.windows
     packed = jnp.concatenate([x.reshape(b, p, n * h) for x in (q, k, v)], axis=-1)
-    rows = _to_windows(packed, windows, inputs.slots, inputs.valid).reshape(-1, windows.shape[-1], 3, n, h)
-    filled = (windows < p).reshape(-1, windows.shape[-1])
-    out = attend(rows[:, :, 0, :, None], rows[:, :, 1], rows[:, :, 2], key_mask=filled).out
-    out = out.reshape(b, -1, n * h)
+    rows = _to_windows(packed, windows, inputs.slots, inputs.valid).reshape(*windows.shape, 3, n, h)
+    q, k, v = (rows[..., i, :, :] for i in range(3))
+    out = mix(q, Keys(k, v, windows < p)).reshape(b, -1, n * h)
     return _from_windows(out, windows, inputs.slots, inputs.valid).reshape(b, p, n, h)
 
 

@@ -353,13 +353,6 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     return not (re.match(r"[.,]\d", after) if text[end - 1].isdigit() else after[:1] in ("+", "#"))
 
 
-def affirmed(whole: str, texts: Sequence[str]) -> tuple[str, list[tuple[int, int, int]]]:
-    """(the text, its mentions that are not denied); where all options are numbers, with number words as digits."""
-    if all(text.isdigit() for text in texts):
-        whole = re.sub(r"[a-z]+", lambda match: str(NUMBERS.get(match[0], match[0])), whole)
-    return whole, [hit for hit in mentions(whole, texts) if not is_denied(whole, hit)]
-
-
 def is_denied(whole: str, hit: tuple[int, int, int]) -> bool:
     """Whether a mention is in a denial: 'not left', 'rather than left', 'left is wrong'."""
     before, after = whole[max(0, hit[0] - 24) : hit[0]], whole[hit[1] : hit[1] + 24]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fgrpo_jax.reading.answers import affirmed
+from fgrpo_jax.reading.answers import is_denied, mentions
 from fgrpo_jax.reading.commitments import Commitment, commitment
 from fgrpo_jax.reading.dialects import in_paper_notation
 from fgrpo_jax.reading.parsing import Parsed, answer_index
 from fgrpo_jax.reading.sentences import Trivial
 from fgrpo_jax.reading.values import plain
 from fgrpo_jax.reading.verdict import Verdict
+from fgrpo_jax.reading.words import NUMBERS
 
 _TRIVIAL = Trivial()
 
@@ -87,6 +88,8 @@ _TURNS = re.compile(
 
 
 def _named(sentence: str, options: Sequence[str]) -> set[int]:
-    """Options whose text a sentence holds and does not deny."""
-    _, hits = affirmed(plain(sentence), [plain(option) for option in options])
-    return {option for _, _, option in hits}
+    """Options whose text a sentence holds and does not deny; where all are numbers, in words too."""
+    whole, texts = plain(sentence), [plain(option) for option in options]
+    if all(text.isdigit() for text in texts):
+        whole = re.sub(r"[a-z]+", lambda match: str(NUMBERS.get(match[0], match[0])), whole)
+    return {hit[2] for hit in mentions(whole, texts) if not is_denied(whole, hit)}

@@ -62,7 +62,7 @@ class Metadata:
 
 
 @dataclasses.dataclass(frozen=True)
-class Declared:
+class Custom:
     """A function with what its numbers mean; what `signal` makes of it. Called, it is the function."""
 
     function: Callable[..., Any]
@@ -70,14 +70,22 @@ class Declared:
     low: float
     high: float
     correct_only: bool
+    name: str = ""  # the one that a config gives it
+    path: str = ""  # where the config finds it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    @property
+    def signal(self) -> Signal:
+        """The entry that stands beside `SIGNALS`."""
+        read = lambda judged: judged.custom.get(self.name, NAN)  # noqa: E731
+        return Signal(self.about, self.low, self.high, read, correct_only=self.correct_only)
+
 
 def signal(
     about: str, *, low: float = -math.inf, high: float = math.inf, correct_only: bool = False
-) -> Callable[[Callable[..., Any]], Declared]:
+) -> Callable[[Callable[..., Any]], Custom]:
     """Decorator that declares a signal: what it is, its range, and whether it counts for right answers only.
 
     Raises:
@@ -85,22 +93,7 @@ def signal(
     """
     if not low < high:
         raise ValueError(f"signal {about!r} is declared to lie in [{low}, {high}], which holds nothing; swap the two")
-    return lambda function: Declared(function, about, float(low), float(high), correct_only)
-
-
-@dataclasses.dataclass(frozen=True)
-class Custom:
-    """A function as the config names it."""
-
-    name: str
-    path: str
-    declared: Declared
-
-    @property
-    def signal(self) -> Signal:
-        """The entry that stands beside `SIGNALS`."""
-        declared, read = self.declared, lambda judged: judged.custom.get(self.name, NAN)
-        return Signal(declared.about, declared.low, declared.high, read, correct_only=declared.correct_only)
+    return lambda function: Custom(function, about, float(low), float(high), correct_only)
 
 
 async def gather(awaitables: Iterable[Awaitable[T]], *, limit: int) -> list[T]:
@@ -131,11 +124,11 @@ def resolve(name: str, path: str) -> Custom:
     if not (module and colon and function):
         raise ValueError(f"{at} is no import path; write 'package.module:function'")
     found = _attribute(_imported(module, at), function, at)
-    declared = found if isinstance(found, Declared) else signal(f"of {path}")(found)
+    declared = found if isinstance(found, Custom) else signal(f"of {path}")(found)
     if not callable(declared.function):
         raise ValueError(f"{at} is a {type(found).__name__}, not a function")
     _require_signature(declared.function, at)
-    return Custom(name, path, declared)
+    return dataclasses.replace(declared, name=name, path=path)
 
 
 def _imported(module: str, at: str) -> Any:
@@ -253,7 +246,7 @@ class CustomRewards:
         """The checked result of a function: of the call of it that is under way, or of one made here."""
         function = f"reward function '{custom.path}'"
         try:
-            found = custom.declared.function(**responses.arguments()) if under_way is None else under_way.result()
+            found = custom.function(**responses.arguments()) if under_way is None else under_way.result()
         except _Late as error:
             raise ValueError(
                 f"{function} took more than {self._timeout:g} s for {responses}; ask less of it, return None for what "
@@ -272,7 +265,7 @@ class CustomRewards:
         async with self._gate:
             began = time.monotonic()
             try:
-                return await asyncio.wait_for(custom.declared.function(**responses.arguments()), self._timeout)
+                return await asyncio.wait_for(custom.function(**responses.arguments()), self._timeout)
             except TimeoutError as error:
                 if time.monotonic() - began < self._timeout:  # the function's own
                     raise
@@ -288,8 +281,7 @@ class CustomRewards:
 
 
 def _is_async(custom: Custom) -> bool:
-    function = custom.declared.function
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    return any(map(inspect.iscoroutinefunction, (custom.function, type(custom.function).__call__)))
 
 
 def _numbers(custom: Custom, responses: Responses, result: Any) -> list[float]:
@@ -314,7 +306,6 @@ def _numbers(custom: Custom, responses: Responses, result: Any) -> list[float]:
 def _number(custom: Custom, responses: Responses, row: int, value: Any) -> float:
     if value is None:
         return NAN
-    declared = custom.declared
     which = f"response {responses.metadata[row].member} to example {responses.examples[row].id!r}"
     returned = f"reward function '{custom.path}' returned {value!r} for {which}"
     if not isinstance(value, numbers.Real | np.bool_):
@@ -322,9 +313,9 @@ def _number(custom: Custom, responses: Responses, row: int, value: Any) -> float
     number = float(value)
     if not math.isfinite(number) or abs(number) > LARGEST:
         raise ValueError(f"{returned}, which is not finite in float32; return None where it does not apply")
-    if not declared.low <= number <= declared.high:
+    if not custom.low <= number <= custom.high:
         raise ValueError(
-            f"{returned}, outside its declared range [{declared.low:g}, {declared.high:g}]; correct the function or "
+            f"{returned}, outside its declared range [{custom.low:g}, {custom.high:g}]; correct the function or "
             "the range in @signal"
         )
     return number

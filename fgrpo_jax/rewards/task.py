@@ -24,7 +24,7 @@ def accuracy(parsed: Parsed, example: Example, *, reading: Reading = "reader") -
     """
     gold = gold_index(example) if example.options else None
     if reading == "strict":
-        exact = {plain(_gold_text(example))} if gold is None else {_label(gold), plain(example.options[gold])}
+        exact = {plain(_gold_text(example))} if gold is None else {chr(ord("a") + gold), plain(example.options[gold])}
         return float(parsed.answer is not None and plain(parsed.answer) in exact)
     if gold is None:
         return float(same_answer(open_answer(parsed), _gold_text(example)))
@@ -40,10 +40,6 @@ def gold_index(example: Example) -> int:
             f"{example.options}; give the letter or the text of one of them"
         )
     return gold
-
-
-def _label(index: int) -> str:
-    return chr(ord("a") + index)
 
 
 def _gold_text(example: Example) -> str:

@@ -3,7 +3,7 @@
 Layout. Living rows become a flat batch [R, 1] in which a row may be any rollout of any prompt: all that a step does to
 a row alone (projections, MLP, vocabulary, draw, its own cache) shrinks with R. Only the attention to prefixes needs
 rows by prompt, and there the queries, one token each, are laid out on the places prompts × group and taken back
-(`model.text.Places`); so a prefix is still read once a prompt, and is moved only when there are more prompts than rows.
+(`cache.Places`); so a prefix is still read once a prompt, and is moved only when there are more prompts than rows.
 A prompt's living rows take its first places, so that a machine that pays for every place may leave the last ones out.
 The alternative, [M', G'] with as many members for each prompt, saves nothing as long as one group has most of its
 members alive: of 8 × 8 rollouts of which a random half lives, the fullest group has 6. Copying the prefix to each row
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from fgrpo_jax.model.text import Places
+from fgrpo_jax.model.cache import Places
 from fgrpo_jax.records import Rollouts
 from fgrpo_jax.rollout.loop import Rows, Shared
 

@@ -8,16 +8,18 @@ what the row is.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from fgrpo_jax.model.text import Places
+from fgrpo_jax.model.cache import Places, windows
 from fgrpo_jax.records import PromptBatch
 from fgrpo_jax.rollout import noise
 from fgrpo_jax.rollout.distribution import Distribution, ids_of
+from fgrpo_jax.rollout.layout import Laid
 from fgrpo_jax.rollout.stopping import StopTable
 
 
@@ -59,6 +61,7 @@ class Decoder:
     pad_id: int  # written after the end
     check_every: int  # tokens between two looks at who is still alive
     stops: StopTable | None  # stop sequences; None for none
+    split: bool = False  # the vocabulary is split over devices, which only plain reductions can work on in parts
 
     def begin(self, prompts: PromptBatch, first: jax.Array, keys: jax.Array, *, cache_dtype: Any) -> Rows:
         """Rows [M, G] before their first token.
@@ -90,25 +93,34 @@ class Decoder:
             seen=seen,
         )
 
-    def run(self, params: Any, shared: Shared, rows: Rows, *, until: Any) -> Rows:
-        """Draws until `until(rows)`, bool [], holds (looked at every `check_every` tokens) or the window is full."""
-        prefix, cache = self.model.enter(params, shared.prefix, rows.cache)
+    def run(self, laid: Laid, shared: Shared, rows: Rows, *, until: Any) -> Rows:
+        """Draws until `until(rows)`, bool [], holds (looked at every `check_every` tokens) or the window is full.
+
+        There is a loop for each of the cache's `windows`, which goes on where the one before ends.
+        """
+        prefix, cache = self.model.enter(laid.params, shared.prefix, rows.cache, apart=laid.apart)
         shared, rows = shared.replace(prefix=prefix), rows.replace(cache=cache)
-
-        def several(rows: Rows) -> Rows:
-            body = lambda _, rows: self._step(params, shared, rows)  # noqa: E731
-            return jax.lax.fori_loop(0, jnp.minimum(self.check_every, self.window - rows.t), body, rows)
-
-        with jax.named_scope("decode"):
-            rows = jax.lax.while_loop(lambda rows: (rows.t < self.window) & ~until(rows), several, rows)
+        for start, end in itertools.pairwise((0, *windows(self.window))):
+            with jax.named_scope("decode"):
+                rows = self._until_column(laid.params, shared, rows, start=start, end=end, until=until)
         return rows.replace(cache=self.model.leave(rows.cache, rows=rows.done.shape))
 
-    def _step(self, params: Any, shared: Shared, rows: Rows) -> Rows:
+    def _until_column(self, params: Any, shared: Shared, rows: Rows, *, start: int, end: int, until: Any) -> Rows:
+        """The tokens from `start` to `end`, those before which have been drawn."""
+        # Rounds of one length, which the program knows; so a GPU is not asked for it.
+        length = max(n for n in range(1, self.check_every + 1) if (end - start) % n == 0)
+
+        def several(rows: Rows) -> Rows:
+            return jax.lax.fori_loop(0, length, lambda _, rows: self._step(params, shared, rows, window=end), rows)
+
+        return jax.lax.while_loop(lambda rows: (rows.t < end) & ~until(rows), several, rows)
+
+    def _step(self, params: Any, shared: Shared, rows: Rows, *, window: int) -> Rows:
         rows = self._draw(rows, self.model.logits(params, rows.hidden))
         layout = {} if shared.places is None else {"places": shared.places}
         hidden, cache = self.model.decode(
             params, rows.last, rows.t - 1, rows.next_position,
-            prefix=shared.prefix, prefix_mask=shared.mask, cache=rows.cache, **layout,
+            prefix=shared.prefix, prefix_mask=shared.mask, cache=rows.cache, window=window, **layout,
         )  # fmt: skip
         return rows.replace(hidden=hidden, cache=cache)
 
@@ -117,8 +129,8 @@ class Decoder:
         with jax.named_scope("draw"):
             scores = self.distribution.scores(logits, index=rows.t, seen=rows.seen)
             random = 0.0 if self.distribution.greedy else noise.gumbel(rows.keys, rows.t, scores.shape[-1])
-            token = _first_best(scores + random)
-            logp = jnp.take_along_axis(jax.nn.log_softmax(scores), token[..., None], axis=-1)[..., 0]
+            forms = {"default": _in_plain_passes} | ({} if self.split else {"cuda": _in_one_pass})
+            token, logp = jax.lax.platform_dependent(scores, scores + random, **forms)
         alive = ~rows.done
         token = jnp.where(alive, token, self.pad_id)
         ends = jnp.isin(token, jnp.asarray(self.distribution.eos_ids, jnp.int32))
@@ -149,15 +161,41 @@ def last_real(hidden: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
 
 
-def _first_best(scores: jax.Array) -> jax.Array:
-    """int32 [...]: first index of the largest of scores [..., V]; V - 1 where one is NaN.
+def _in_plain_passes(scores: jax.Array, noisy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(index int32 [...] of the largest of noisy [..., V], its log-prob under softmax of scores [..., V]).
 
-    As `argmax`, in two plain reductions: XLA on CPU runs one that carries value and index a number at a time, and the
-    logarithms of the noise, which it fuses into it, along: five times as long.
+    The index is as of `argmax`, in two plain reductions: XLA on CPU runs one that carries value and index a number at a
+    time, and the logarithms of the noise, which it fuses into it, along: five times as long. V - 1 where one is NaN.
     """
-    last = scores.shape[-1] - 1
+    last = noisy.shape[-1] - 1
     index = jnp.arange(last + 1, dtype=jnp.int32)
-    return jnp.min(jnp.where(scores == jnp.max(scores, axis=-1, keepdims=True), index, last), axis=-1)
+    token = jnp.min(jnp.where(noisy == jnp.max(noisy, axis=-1, keepdims=True), index, last), axis=-1)
+    top = jnp.max(scores, axis=-1)
+    return token, _taken(scores, token) - top - jnp.log(jnp.sum(jnp.exp(scores - top[..., None]), axis=-1))
+
+
+def _in_one_pass(scores: jax.Array, noisy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same in one reduction, which reads the logits once; the noise is made where it is compared."""
+    index = jax.lax.broadcasted_iota(jnp.int32, noisy.shape, noisy.ndim - 1)
+
+    def both(one: Any, other: Any) -> Any:
+        (a, i, x, m), (b, j, y, n) = one, other  # best and its index; largest score and sum of exponentials below it
+        first = (a > b) | ((a == b) & (i < j))
+        top = jnp.maximum(x, y)
+        finite = jnp.where(top == -jnp.inf, 0.0, top)
+        total = m * jnp.exp(x - finite) + n * jnp.exp(y - finite)
+        return jnp.where(first, a, b), jnp.where(first, i, j), top, total
+
+    worst = jnp.asarray(-jnp.inf, scores.dtype)
+    start = (worst, jnp.asarray(noisy.shape[-1] - 1, jnp.int32), worst, jnp.zeros((), scores.dtype))
+    numbers = (noisy, index, scores, jnp.ones_like(scores))
+    _, token, top, total = jax.lax.reduce(numbers, start, both, (noisy.ndim - 1,))
+    return token, _taken(scores, token) - top - jnp.log(total)
+
+
+def _taken(scores: jax.Array, token: jax.Array) -> jax.Array:
+    """The scores [..., V] of tokens [...]."""
+    return jnp.take_along_axis(scores, token[..., None], axis=-1)[..., 0]
 
 
 def _write(buffer: jax.Array, column: jax.Array, t: jax.Array) -> jax.Array:

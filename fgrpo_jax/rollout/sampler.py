@@ -23,10 +23,17 @@ from fgrpo_jax.records import PromptBatch, Rollouts
 from fgrpo_jax.rollout import compaction, noise
 from fgrpo_jax.rollout.compaction import Batch
 from fgrpo_jax.rollout.distribution import Distribution
+from fgrpo_jax.rollout.layout import Laid, Layout
 from fgrpo_jax.rollout.loop import Decoder, Rows, Shared, last_real
 from fgrpo_jax.rollout.noise import key_words
 from fgrpo_jax.rollout.settings import Sampling
 from fgrpo_jax.rollout.stopping import StopTable
+
+GPU_OPTIONS: dict[str, Any] = {
+    "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+}
+"""XLA options for one GPU: what may be in a CUDA graph. XLA by itself leaves loops out, and the host launches a graph
+and a kernel for each token; with them the whole decode loop is one graph. Graphs with collectives were seen to hang."""
 
 
 class Sampler:
@@ -35,7 +42,7 @@ class Sampler:
     One instance compiles once a batch shape (the caller buckets shapes); `compilations` counts them.
 
     Args:
-      model: object with `encode`, `prefix`, `decode`, `logits` and `empty_cache` (model.qwen2_5_vl.Model).
+      model: object with the methods of model.qwen2_5_vl.Model that are called here, in `loop` and in `layout`.
       settings: how completions are drawn. Temperature 0 is greedy, whose log-probs are those at temperature 1. With
         truncation (top_k, top_p, min_p) log-probs are of the truncated distribution, the one drawn from, so a learner
         without an importance correction must refuse them (`Distribution.truncated`).
@@ -47,9 +54,9 @@ class Sampler:
       cache_dtype: dtype of the suffix cache; None is the model's compute dtype.
       mesh: when given, prefix, cache and rollouts are split over its batch axes by prompt.
       param_shardings: layout of the parameters while sampling (mesh.SAMPLE_RULES), in their structure. They are brought
-        into it once a call, so that no decode step gathers a weight; None leaves them as they come.
+        into it by `lay_out`, so that no decode step gathers a weight; None leaves them as they come.
       compact: whether living rows move to smaller batches as others end. `sample` then waits for the last token.
-      compiler_options: XLA options of this program alone.
+      compiler_options: XLA options of this program alone, besides those for GPU (`GPU_OPTIONS`).
 
     Raises:
       ValueError: a setting out of its range, with the range.
@@ -82,9 +89,10 @@ class Sampler:
         self.pad_id = int(pad_id)
         self.cache_dtype = model.compute_dtype if cache_dtype is None else cache_dtype
         self.mesh = mesh
-        self.param_shardings = param_shardings
+        self.lay_out = Layout(model, param_shardings)
         self.compact = settings.compact
-        self.compiler_options = compiler_options
+        own = GPU_OPTIONS if meshes.platform(mesh) == "gpu" and (mesh is None or mesh.size == 1) else {}
+        self.compiler_options = own | (compiler_options or {}) or None
         self.distribution = Distribution(
             banned=np.asarray(banned),
             eos_ids=tuple(int(i) for i in eos_ids),
@@ -96,7 +104,8 @@ class Sampler:
             min_new_tokens=settings.min_new_tokens,
         )
         self._check_vocabulary(stops)
-        self.decoder = Decoder(model, self.distribution, max_new_tokens, self.pad_id, check_every, stops)
+        split = mesh is not None and mesh.size > meshes.batch_size(mesh)
+        self.decoder = Decoder(model, self.distribution, max_new_tokens, self.pad_id, check_every, stops, split)
         self._traces = 0
         self._programs = {
             "sample": self._program(self._sample),
@@ -118,6 +127,7 @@ class Sampler:
         """Draws the rollouts of one batch, on the device; returns before they are ready (asynchronous dispatch).
 
         Args:
+          params: of the model, or what `lay_out` made of them once for several batches; else it is done here.
           prompts: M prompts. A row whose mask is False throughout is filling: it emits nothing and is never waited for.
           seed: of the run, 0 <= seed < 2**32.
           purpose: what the rollouts are for ('train', 'eval', ...): other purposes, other noise.
@@ -127,11 +137,9 @@ class Sampler:
         Raises:
           ValueError: a seed or step out of range.
         """
-        words = key_words(seed, purpose=purpose, step=step)
+        words, params = key_words(seed, purpose=purpose, step=step), self.lay_out(params)
         if not self.compact:
             return self._programs["sample"](params, prompts, features, words)
-        if self.param_shardings is not None:
-            params = jax.device_put(params, self.param_shardings)  # once, and not in each of the programs
         batch, alive = self._programs["begin"](params, prompts, features, words)
         while self._size(batch) is not None:
             alive = int(alive)  # what the host waits for
@@ -148,6 +156,7 @@ class Sampler:
         What it returns knows its memory (`memory_analysis()`) and its text. With compaction it is the first program, up
         to the first compaction; those of the smaller sizes are compiled along.
         """
+        params = self.lay_out.abstract(params)
         args = (params, prompts, features, key_words(0, purpose=0, step=0))
         if not self.compact:
             return self._programs["sample"].lower(*args).compile()
@@ -174,17 +183,15 @@ class Sampler:
         return Shared(prefix, prompts.mask), self._constrain_rows(rows)
 
     # ------------------------------------------------------------------------------------------------ traced from here
-    def _sample(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> Rollouts:
+    def _sample(self, params: Laid, prompts: PromptBatch, features: Any, words: jax.Array) -> Rollouts:
         """Prefill, then the decode loop. words: uint32 [3] of `key_words`."""
-        if self.param_shardings is not None:
-            params = jax.lax.with_sharding_constraint(params, self.param_shardings)
-        shared, rows = self.prefill(params, prompts, features, words)
+        shared, rows = self.prefill(params.params, prompts, features, words)
         rows = self.decoder.run(params, shared, rows, until=lambda rows: rows.done.all())
         return self._constrain(compaction.collect(Batch(rows, shared)), axis=0)
 
-    def _begin(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Batch, jax.Array]:
+    def _begin(self, params: Laid, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Batch, jax.Array]:
         """The same up to the first compaction."""
-        shared, rows = self.prefill(params, prompts, features, words)
+        shared, rows = self.prefill(params.params, prompts, features, words)
         return self._decode(params, Batch(rows, shared))
 
     def _shrink(self, batch: Batch) -> Batch:
@@ -197,7 +204,7 @@ class Sampler:
     def _collect(self, batch: Batch) -> Rollouts:
         return self._constrain(compaction.collect(batch), axis=0)
 
-    def _decode(self, params: Any, batch: Batch) -> tuple[Batch, jax.Array]:
+    def _decode(self, params: Laid, batch: Batch) -> tuple[Batch, jax.Array]:
         """Until so many rows have ended that the others fit the next size: (batch, rows alive in the fullest part)."""
         size = self._size(batch)
 

@@ -25,6 +25,7 @@ class Sampling:
     stop: tuple[str, ...] = field((), "Texts that end a completion besides EOS, such as '</answer>'.")
     compact: bool = field(False, "As completions end, the others move to smaller batches. Tokens are the same; see docs/rollouts.md.")
     batch_prompts: int = field(16, "Prompts a sampler call. It divides data.prompts_per_step.", COUNT)
+    ahead: int = field(0, "1: rollouts of the next step are drawn while this one is judged and learnt from. It needs algorithm.importance_cap; docs/training.md.", Between(0, 1))
     logp_max_warn: float = field(0.005, "float32 compute: warn when the largest Δp of a step exceeds this.", POSITIVE)
     logp_max_stop: float = field(0.01, "float32 compute: stop the run above this.", POSITIVE)
     logp_mean_warn: float = field(0.01, "bfloat16 compute: warn when the mean Δp of a step exceeds this.", POSITIVE)

@@ -3,12 +3,13 @@
     FOLDER/STEP/params/    the parameters, a nested dict
     FOLDER/STEP/state/     everything else of the train state, by path: optimiser, multipliers, counters
     FOLDER/STEP/reference/ the leaves of the reference policy, where it is no longer the one the run began with
+    FOLDER/STEP/ahead/     rollouts that the next step is to learn from, where they are drawn a step ahead
     FOLDER/STEP/meta/      JSON: resolved config and data position
     FOLDER/STEP/hf/        config.json, tokenizer, processor and generation files of the HF folder the run began from
 
 Orbax writes a step beside its place and renames it, so a step folder that exists is complete; what a killed run leaves
-half-written is never looked at and is removed by the next run. Saving is synchronous: the learner donates its state, so
-that nothing may still be read from it when the next step begins.
+half-written is never looked at and is removed by the next run. The learner donates its state, so what is saved while it
+goes on is a copy on the host (`on_host`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -101,6 +103,7 @@ class Checkpoints:
         data: Mapping[str, Any],
         hf: str | os.PathLike[str],
         reference: Mapping[str, Any] | None = None,
+        ahead: Any = None,
     ) -> Path:
         """Writes `state` as its own step, whole or not at all; a step that is there already stays. Returns its folder.
 
@@ -110,6 +113,7 @@ class Checkpoints:
           data: state of the data iterator, JSON types, as is the resolved config.
           hf: the HF folder the policy came from; its small files go into the checkpoint.
           reference: arrays by path, of a reference policy that cannot be read again where the run began.
+          ahead: rollouts of the step after this one, where they are drawn already.
         """
         step = int(state.step)
         if step not in self._manager.all_steps():
@@ -119,8 +123,9 @@ class Checkpoints:
                 "meta": ocp.args.JsonSave(dataclasses.asdict(Meta(config, data, step))),
                 "hf": _FilesSave(str(hf)),
             }
-            if reference is not None:
-                items["reference"] = ocp.args.StandardSave(_by_path(reference))
+            for name, tree in (("reference", reference), ("ahead", ahead)):
+                if tree is not None:
+                    items[name] = ocp.args.StandardSave(_by_path(tree))
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         return self.folder / str(step)
 
@@ -139,14 +144,31 @@ class Checkpoints:
         values = jax.tree.unflatten(jax.tree.structure(rest), leaves)
         return target.replace(params=params, **values), read_meta(folder)  # type: ignore[attr-defined]
 
-    def restore_reference(self, target: dict[str, Any]) -> dict[str, Any]:
-        """The reference that the newest checkpoint was saved with; `target` as in `restore`, by path."""
+    def holds(self, item: str) -> bool:
+        """Whether the newest checkpoint was saved with a 'reference', or with rollouts drawn 'ahead'."""
+        return (self.folder / str(self.latest) / item).is_dir()
+
+    def restore_beside(self, item: str, target: Any) -> Any:
+        """What the newest checkpoint holds beside its state: 'reference', 'ahead'; `target` as in `restore`."""
         flat = _by_path(target)
-        loaded = _load(self.folder / str(self.latest) / "reference", flat)
+        loaded = _load(self.folder / str(self.latest) / item, flat)
         return jax.tree.unflatten(jax.tree.structure(target), [loaded[name] for name in flat])
 
     def close(self) -> None:
         self._manager.close()
+
+
+def on_host(tree: Any) -> Any:
+    """A copy of arrays of this process in numpy, which stays when they are donated; it takes as much memory."""
+
+    def copied(leaf: jax.Array) -> np.ndarray:
+        out = np.empty(leaf.shape, leaf.dtype)
+        for shard in leaf.addressable_shards:
+            if shard.replica_id == 0:
+                out[shard.index] = shard.data  # a view of a shard on CPU, which ends with the assignment
+        return out
+
+    return jax.tree.map(copied, tree)
 
 
 def _params_save(params: Mapping[str, Any]) -> ocp.args.CheckpointArgs:

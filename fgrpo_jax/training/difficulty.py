@@ -94,7 +94,7 @@ class Difficulty:
         # Accuracy alone is looked at: no model judges, and no function of the user's own is asked.
         dialect = find_dialect(find_style(self.config.data.prompt).dialect)
         rewards = RewardConfig(dialect=dialect, answer=self.config.rewards.answer)
-        weights, scorer = params(), Scorer(rewards, Dispatcher(), measures=())
+        weights, scorer = sampler.lay_out(params()), Scorer(rewards, Dispatcher(), measures=())
         with tqdm(initial=done, total=len(batches), desc="filter", unit="batch") as bar:
             for batch in batches:
                 rows += (more := list(self._answered(weights, sampler, scorer, batch)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fgrpo_jax.config.sections import Config
-from fgrpo_jax.records import Rollouts, TrainState
+from fgrpo_jax.records import Rollouts
 from fgrpo_jax.rewards.judges.tally import Counts, FailureGuard, NoClaimWatch
 from fgrpo_jax.training.collect import everywhere
 
@@ -31,7 +31,7 @@ class Guards:
         for row in rows:
             self._no_claim.add(row["judge/no_claim"])
 
-    def logps(self, rollouts: Rollouts, logps: np.ndarray) -> dict[str, float]:
+    def logps(self, rollouts: Rollouts, logps: np.ndarray, *, stale: bool = False) -> dict[str, float]:
         """Compares the log-probs of sampler and learner, which are those of one model; figures for the row.
 
         Where both compute in float32 the largest difference of the step counts, else the mean. Two models are a
@@ -40,6 +40,7 @@ class Guards:
         Args:
           rollouts: with the sampler's log-probs; numpy leaves.
           logps: float32 [M, G, T], the learner's.
+          stale: the rollouts are of an earlier policy, so that a difference says nothing of two models.
         """
         mask, limits = rollouts.mask, self._config.rollout
         difference = np.abs(rollouts.logps - logps)[mask]
@@ -52,6 +53,9 @@ class Guards:
         else:
             kind, value, warn, stop = "mean", shift.mean(), limits.logp_mean_warn, limits.logp_mean_stop
             patience = limits.logp_patience
+        figures = {"sampler/logp_diff_max": float(difference.max()), "sampler/logp_diff_mean": float(difference.mean())}
+        if stale:
+            return figures
         self._steps_over = 0 if value <= stop else self._steps_over + 1  # NaN is over
         message = f"sampler and learner give token probabilities that differ by {value:.3g} ({kind} of the step)"
         if self._steps_over >= patience:
@@ -61,7 +65,7 @@ class Guards:
             )
         if value > warn:
             warnings.warn(message, stacklevel=2)
-        return {"sampler/logp_diff_max": float(difference.max()), "sampler/logp_diff_mean": float(difference.mean())}
+        return figures
 
     def saturation(self, saturated: Sequence[Any]) -> None:
         """Warns, once a run each, of constraints that are violated with their multiplier at its bound."""
@@ -96,9 +100,13 @@ class Guards:
         failed = int(diagnostics["judge_failed"].sum())
         return {"judge/failed": failed, "judge/no_claim": share, **counts.metrics()}
 
-    def trouble(self, state: TrainState) -> str | None:
-        """Why a run should stop after the step that led to a state, once that is saved; None while it may go on."""
-        skipped, limit = int(state.skipped), self._config.optim.max_skipped
+    def trouble(self, skipped: int) -> str | None:
+        """Why a run should stop after a step, once its state is saved; None while it may go on.
+
+        Args:
+          skipped: updates in a row that were skipped, as the state counts them.
+        """
+        limit = self._config.optim.max_skipped
         if skipped >= limit:
             return (
                 f"{skipped} updates in a row had a gradient that is not finite (config.optim.max_skipped={limit}); the "

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from tqdm import tqdm
 
 from fgrpo_jax import mesh as meshes
 from fgrpo_jax.config import load as configs
 from fgrpo_jax.fgrpo.optimizer import Flat
-from fgrpo_jax.records import TrainState
+from fgrpo_jax.records import Rollouts, TrainState
+from fgrpo_jax.rollout.generate import fetched
 from fgrpo_jax.rows import append_rows, resume_rows
 from fgrpo_jax.training import judges, measuring, metrics, precompile, setup
-from fgrpo_jax.training.checkpoint import Checkpoints
+from fgrpo_jax.training.beside import Beside, Trouble
+from fgrpo_jax.training.checkpoint import Checkpoints, on_host
 from fgrpo_jax.training.collect import suffix
 from fgrpo_jax.training.guards import Guards
 from fgrpo_jax.training.stages import Parts, Stages
@@ -33,8 +37,8 @@ SHOWN = {
 }
 """What the progress bar shows."""
 
-Step = Callable[[Stages, TrainState, Flat], tuple[TrainState, metrics.Row]]
-"""One step of a method: the new state, and the row of metrics. `train.step` is it."""
+Step = Callable[[Stages, TrainState, Flat], tuple[TrainState, Future[metrics.Row]]]
+"""One step of a method: the new state, and the row of metrics once it is there. `train.step` is it."""
 
 Evaluate = Callable[[Any, str], Mapping[str, Any]]
 """(parameters, label of a progress bar) → held-out figures by name."""
@@ -46,6 +50,7 @@ class Run:
 
     Attributes:
       params: the starting policy; None once the first step has taken it.
+      stored: rollouts that were under way when the checkpoint was saved from which the run goes on.
       notice: what a person should know of the run at its start; None when there is nothing.
     """
 
@@ -54,13 +59,15 @@ class Run:
     params: Any
     notice: str | None
     checkpoints: Checkpoints | None = None
+    stored: Rollouts | None = None
 
     @classmethod
     def create(cls, config: configs.Config, workdir: Path) -> Run:
         """Loads the policy, builds sampler and learner, tries the data; touches no file of the workdir."""
         policy = setup.policy(config)
-        micro = config.algorithm.micro_batch_prompts
-        meshes.require_divisible(policy.mesh, config__algorithm__micro_batch_prompts=micro)
+        algorithm, whole = config.algorithm, "config__data__prompts_per_step/updates_per_batch"
+        meshes.require_divisible(policy.mesh, config__algorithm__micro_batch_prompts=algorithm.micro_batch_prompts)
+        meshes.require_divisible(policy.mesh, **{whole: config.data.prompts_per_step // algorithm.updates_per_batch})
         meshes.require_divisible(policy.mesh, config__rollout__batch_prompts=config.rollout.batch_prompts)
         meshes.require_divisible(policy.mesh, config__eval__batch_prompts=config.eval.batch_prompts)
         data = setup.training_batches(config, policy)
@@ -81,7 +88,10 @@ class Run:
             scorer=judges.scorer(config, policy, workdir, purpose="train"),
             learner=setup.learner(config, policy),
             guards=Guards(config),
-            names=metrics.train_names(constraints, importance=corrects, custom=config.rewards.custom),
+            names=metrics.train_names(
+                constraints, importance=corrects, ahead=config.rollout.ahead > 0, custom=config.rewards.custom
+            ),
+            beside=Beside(threaded=jax.process_count() == 1),
         )
         notice = judges.masked_by_rules(config.judge, first.examples, at="config.judge")
         return cls(parts, plan, policy.load(config.model.param_dtype), notice)
@@ -99,7 +109,13 @@ class Run:
             state, meta = self.checkpoints.restore(state)
             parts.data.set_state(dict(meta.data))
             if self._refreshed(int(state.step)):
-                reference = self.checkpoints.restore_reference(reference)
+                reference = self.checkpoints.restore_beside("reference", reference)
+            if self.checkpoints.holds("ahead"):
+                config, split = parts.config, meshes.batch_sharding(parts.policy.mesh)
+                sizes = config.data.prompts_per_step, config.rollout.group_size, config.rollout.max_new_tokens
+                self.stored = fetched(
+                    self.checkpoints.restore_beside("ahead", precompile.abstract_rollouts(*sizes, split))
+                )
         return state, reference
 
     def train(self, step: Step, state: TrainState, reference: Flat, *, evaluate: Evaluate) -> TrainState:
@@ -118,19 +134,29 @@ class Run:
                 stack.enter_context(contextlib.closing(parts.board))
             known: dict[str, Any] = {"initial": start, "total": config.num_steps}
             steps = tqdm(range(start, config.num_steps), **known, desc="fgrpo", unit="step", smoothing=0.1)
+            stack.enter_context(steps)
             stack.enter_context(contextlib.closing(parts.data))
-            for number in stack.enter_context(steps):
-                state, row = step(Stages(parts, number), state, reference)
-                if self._refreshed(number + 1) and (number + 1) % config.algorithm.reference_every == 0:
-                    reference = parts.learner.reference(state.params)
-                append_rows(log, [row])
-                if parts.board is not None:
-                    parts.board.figures(number + 1, row)
-                steps.set_postfix(metrics.postfix(row, SHOWN))
-                if config.eval.every and (number + 1) % config.eval.every == 0 and number + 1 < config.num_steps:
-                    found = evaluate(state.params, f"held-out at {number + 1}")
-                    append_rows(heldout, [{"step": number + 1, **found}])
-                self._save_or_stop(number + 1, state, reference)
+            stack.enter_context(contextlib.closing(parts.beside))  # what was begun is written, whatever happens
+            stages = Stages(parts, start, stored=self.stored)
+            try:
+                for number in steps:
+                    state, row = step(stages, state, reference)
+                    if self._refreshed(number + 1) and (number + 1) % config.algorithm.reference_every == 0:
+                        reference = parts.learner.reference(state.params)
+                    # A copy, since the next step takes the state.
+                    parts.beside.write(self._write, log, row, jnp.copy(state.skipped), steps)
+                    stages = stages.after()
+                    if config.eval.every and (number + 1) % config.eval.every == 0 and number + 1 < config.num_steps:
+                        parts.beside.written()
+                        found = evaluate(state.params, f"held-out at {number + 1}")
+                        append_rows(heldout, [{"step": number + 1, **found}])
+                    if parts.saves_after(number + 1):
+                        self._save(state, reference, stages)
+                parts.beside.finish()
+            except Trouble as trouble:  # of the step that led to the state
+                self._save(state, reference, stages)
+                parts.beside.saved()
+                raise ValueError(str(trouble)) from None
         return state
 
     def close(self) -> None:
@@ -143,16 +169,29 @@ class Run:
         """Whether the reference is another than the starting policy after so many steps."""
         return 0 < self.parts.config.algorithm.reference_every <= steps
 
-    def _save_or_stop(self, steps: int, state: TrainState, reference: Flat) -> None:
-        """Writes a checkpoint where one is due, or where the run must not go on; then it stops."""
-        trouble = self.parts.guards.trouble(state)
-        if trouble is not None or self.parts.saves_after(steps):
-            self._save(state, reference)
-        if trouble is not None:
-            raise ValueError(trouble)
+    def _write(self, log: Path, row: Future[metrics.Row], skipped: jax.Array, bar: tqdm) -> str | None:
+        """Brings a row to the disk; why the run should stop after it, or None."""
+        figures, board = row.result(), self.parts.board
+        append_rows(log, [figures])
+        if board is not None:
+            board.figures(int(figures["step"] or 0), figures)
+        bar.set_postfix(metrics.postfix(figures, SHOWN))
+        return self.parts.guards.trouble(int(skipped))
 
-    def _save(self, state: TrainState, reference: Flat) -> None:
+    def _save(self, state: TrainState, reference: Flat, stages: Stages) -> None:
+        """Begins to write a checkpoint of a state from which `stages` are the next."""
         assert self.checkpoints is not None, "a run that has begun has them"
-        parts, kept = self.parts, reference if self._refreshed(int(state.step)) else None
-        config, data = configs.to_dict(parts.config), parts.data.get_state()
-        self.checkpoints.save(state, reference=kept, config=config, data=data, hf=parts.policy.folder)
+        parts, checkpoints = self.parts, self.checkpoints
+        kept = reference if self._refreshed(stages.number) else None
+        of: dict[str, Any] = {"config": configs.to_dict(parts.config), "data": stages.position}
+
+        def write(state: TrainState) -> None:
+            drawn = stages.under_way()
+            ahead = drawn if drawn is None or jax.process_count() == 1 else parts.policy.put(drawn)
+            checkpoints.save(state, reference=kept, ahead=ahead, hf=parts.policy.folder, **of)
+
+        if parts.config.checkpoint.wait or jax.process_count() > 1:
+            parts.beside.written()
+            write(state)
+        else:
+            parts.beside.save(lambda: on_host(state), write)

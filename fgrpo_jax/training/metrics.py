@@ -34,6 +34,9 @@ _COMMON = (
 IMPORTANCE = ("importance/mean", "importance/max", "importance/capped_share", "importance/ess")
 """In every row of a run that corrects for its sampler; in none of the others."""
 
+AHEAD = ("rollout/staleness",)
+"""In every row of a run that draws ahead: updates between the policy that drew and the one that learns."""
+
 VOLATILE = (
     *("time/*", "*tokens_per_second", "compile/count"),
     *("judge/share_cache", "judge/share_model", "judge/requests", "judge/failure_rate"),  # what the cache held before
@@ -42,18 +45,21 @@ VOLATILE = (
 """Names, as patterns, that differ between two runs of the same seed on the same machine."""
 
 
-def train_names(constraints: Sequence[str], *, importance: bool = False, custom: Iterable[str] = ()) -> tuple[str, ...]:
+def train_names(
+    constraints: Sequence[str], *, importance: bool = False, ahead: bool = False, custom: Iterable[str] = ()
+) -> tuple[str, ...]:
     """The keys of a row of metrics.jsonl, in order.
 
     Args:
       constraints, custom: names of all constraints, in force or not, and of the user's own signals.
-      importance: whether the run corrects for its sampler.
+      importance, ahead: whether the run corrects for its sampler, and draws ahead of its learner.
     """
     per_constraint = [f"constraint/{name}/{what}" for name in constraints for what in PER_CONSTRAINT]
     shares = [f"advantage/share/{name}" for name in ("task", *constraints)]
     own = [f"reward/custom/{name}" for name in custom]
     rewards = ("reward/task", "reward/accuracy", "reward/format")
-    return ("step", *rewards, *per_constraint, *shares, *_COMMON, *(IMPORTANCE if importance else ()), *own)
+    some = (*(IMPORTANCE if importance else ()), *(AHEAD if ahead else ()))
+    return ("step", *rewards, *per_constraint, *shares, *_COMMON, *some, *own)
 
 
 def number(value: Any) -> float | int | None:

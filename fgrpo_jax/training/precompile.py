@@ -91,7 +91,7 @@ def abstract_prompts(count: int, shape: Shape, sharding: Any) -> PromptBatch:
     of: Any = lambda dtype, *sizes: jax.ShapeDtypeStruct((count, *sizes), dtype, sharding=sharding)  # noqa: E731
     slots, room = shape.images, shape.patches
     vision = VisionInputs(
-        patches=of(jnp.float32, slots, room, PATCH_VALUES),
+        patches=of(jnp.uint8, slots, room, PATCH_VALUES),
         positions=of(jnp.int32, slots, room, 2),
         windows=of(jnp.int32, slots, shape.windows, WINDOW_PATCHES),
         slots=of(jnp.int32, slots, room),
@@ -128,6 +128,21 @@ def abstract_signals(
     return Signals(task=one, accuracy=one, format=one, values=of(jnp.float32), mask=of(jnp.bool_), **drawn)
 
 
+def learner_inputs(config: Config, shape: Shape, mesh: jax.sharding.Mesh) -> tuple[PromptBatch, Rollouts, Signals]:
+    """ShapeDtypeStructs of what a learner step takes beside state and reference, its prompts being of this shape."""
+    split = meshes.batch_sharding(mesh)
+    count, group = config.data.prompts_per_step, config.rollout.group_size
+    rollouts = abstract_rollouts(count, group, config.rollout.max_new_tokens, split)
+    filtered = config.algorithm.filter_dead
+    signals = abstract_signals(len(config.constraints), count, group, mesh, filtered=filtered)
+    return abstract_prompts(count, shape, split), rollouts, signals
+
+
+def sampler_inputs(config: Config, shape: Shape, mesh: jax.sharding.Mesh) -> PromptBatch:
+    """ShapeDtypeStructs of the prompts of one call of the sampler in training."""
+    return abstract_prompts(config.rollout.batch_prompts, shape, meshes.batch_sharding(mesh))
+
+
 def compile_ahead(
     config: Config,
     shapes: Sequence[Shape],
@@ -139,11 +154,6 @@ def compile_ahead(
     reference: Any,
 ) -> None:
     """Compiles sampler and learner step for every shape, with a progress bar; state and reference are not touched."""
-    split = meshes.batch_sharding(mesh)
-    count, group = config.data.prompts_per_step, config.rollout.group_size
-    rollouts = abstract_rollouts(count, group, config.rollout.max_new_tokens, split)
-    filtered = config.algorithm.filter_dead
-    signals = abstract_signals(len(config.constraints), count, group, mesh, filtered=filtered)
     for shape in tqdm(shapes, desc="compiling", unit="shape", leave=False):
-        sampler.compile(state.params, abstract_prompts(config.rollout.batch_prompts, shape, split))
-        step.lower(state, reference, abstract_prompts(count, shape, split), rollouts, signals).compile()
+        sampler.compile(state.params, sampler_inputs(config, shape, mesh))
+        step.lower(state, reference, *learner_inputs(config, shape, mesh)).compile()

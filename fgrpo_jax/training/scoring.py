@@ -1,11 +1,12 @@
 """Scoring beside the sampler: parts of a batch are judged in threads while further parts of the same batch are drawn.
 
-Only ever rollouts of one step: whoever submits parts takes all their results before the policy changes, and so training
-stays on-policy. Results are those of scoring the parts one after another, bit for bit.
+Results are those of scoring the parts one after another, bit for bit. Whoever submits parts takes all their results
+before it learns from them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from fgrpo_jax.data.prompts import EncodedPrompt
 from fgrpo_jax.records import Example, Rollouts, Signals
 from fgrpo_jax.rewards.judges.dispatch import Dispatcher
+from fgrpo_jax.rewards.judges.tally import Tally
 from fgrpo_jax.rewards.score import RewardConfig
 from fgrpo_jax.rewards.signals import Measure
 from fgrpo_jax.training.collect import PROMPT_AXIS
@@ -56,10 +58,18 @@ class Scorer:
         encoded: Sequence[EncodedPrompt],
         texts: Sequence[Sequence[str]],
         rollouts: Rollouts,
+        *,
+        tally: Tally | None = None,
     ) -> Future[Scored]:
-        """Begins to score a part (numpy leaves); a judge that can't run beside the sampler has ended at the return."""
+        """Begins to score a part (numpy leaves); a judge that can't run beside the sampler has ended at the return.
+
+        Args:
+          tally: where judgements are counted, since parts of two steps may be judged at once; None: the judge's own.
+        """
+        counting = {} if tally is None else {"judges": dataclasses.replace(self.judges, tally=tally)}
         settings = {
             **self._settings,
+            **counting,
             "encoded": encoded,
             "sizes": [prompt.first_size for prompt in encoded],
             "lengths": np.sum(rollouts.mask, axis=-1),

@@ -25,8 +25,9 @@ from fgrpo_jax.fgrpo.learner import Learner, LearnerConfig
 from fgrpo_jax.fgrpo.optimizer import Rule, partition
 from fgrpo_jax.fgrpo.settings import Constraint
 from fgrpo_jax.fgrpo.supervised import SupervisedLearner
+from fgrpo_jax.model import decode_kernel, kernel_trial, kernels
 from fgrpo_jax.model.config import ModelConfig
-from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.model.qwen2_5_vl import Model, unrolls
 from fgrpo_jax.reading.dialects import find_dialect
 from fgrpo_jax.rewards.custom import CustomRewards
 from fgrpo_jax.rewards.score import RewardConfig
@@ -35,6 +36,7 @@ from fgrpo_jax.rollout.generate import Decode
 from fgrpo_jax.rollout.sampler import Sampler
 from fgrpo_jax.rollout.stopping import StopTable
 from fgrpo_jax.training import selection
+from fgrpo_jax.training.collect import anywhere
 from fgrpo_jax.training.datasets import heldout, source
 from fgrpo_jax.weights import importer
 
@@ -115,14 +117,33 @@ def policy(config: Config) -> Policy:
     folder = model_folder(config.model.hf, config.model.revision)
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.require_own_prompts(mesh)
-    model = Model.create(
-        ModelConfig.load(folder),
-        compute_dtype=jnp.dtype(config.model.compute_dtype),
+    made = model(config, ModelConfig.load(folder), mesh)
+    attention = kernel_trial.tried(made.attention, made.config, dtype=made.compute_dtype, device=mesh.local_devices[0])
+    return Policy(folder, dataclasses.replace(made, attention=attention), Processor.load(folder), mesh)
+
+
+def model(config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh) -> Model:
+    """A model of this shape as the config runs it on the devices of the mesh, which need not be there."""
+    dtype, device = jnp.dtype(config.model.compute_dtype), mesh.devices.flat[0]
+    return Model.create(
+        shape,
+        compute_dtype=dtype,
         remat=config.model.remat,
-        unrolled=jax.default_backend() == "cpu",
+        unrolled=unrolls(mesh),
+        decode_kernel=config.model.attention != "xla" and _with_decode_kernel(shape, mesh, dtype),
+        attention=kernels.for_device(config.model.attention, device=device, dtype=dtype),
         mesh=mesh,
     )
-    return Policy(folder, model, Processor.load(folder), mesh)
+
+
+def _with_decode_kernel(shape: ModelConfig, mesh: jax.sharding.Mesh, dtype: Any) -> bool:
+    """Whether to decode with the kernel: where it is made for the devices, and right on those that are here."""
+    known: dict[str, Any] = {"dtype": dtype}
+    if not decode_kernel.able(shape.text, device=mesh.devices.flat[0], **known):
+        return False
+    here = [device for device in mesh.devices.flat if device in jax.local_devices()]
+    wrong = bool(here) and not decode_kernel.right(shape.text, device=here[0], **known)
+    return not anywhere(np.array(wrong))  # all processes must run one program
 
 
 def encoder(config: Config, policy: Policy, *, responses: bool = False) -> Encoder:

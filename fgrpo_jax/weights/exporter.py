@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from fgrpo_jax.model.qwen2_5_vl import Model, Params
+from fgrpo_jax.rows import ALONE, Process
 from fgrpo_jax.weights import hub_folder, page_cache
 from fgrpo_jax.weights.leaves import BLOCK, THREADS, TILE, Leaf, Progress, by_path, ignore, leaves, move
 from fgrpo_jax.weights.shards import INDEX, Planned, index_of, plan_files
@@ -92,7 +93,7 @@ def write_hf(
     dtype: Any,
     source: str | Path | None = None,
     shard_bytes: float = 5e9,
-    process: hub_folder.Process = (0, 1),
+    process: Process = ALONE,
     progress: Progress = ignore,
 ) -> None:
     """`save_hf` of arrays that need not be in memory, by one process or several that share a file system.
@@ -125,7 +126,9 @@ def write_hf(
         if number == 0:
             if len(files) > 1:
                 hub_folder.write_json(beside / INDEX, index_of(files))
-            hub_folder.write_config(beside, model.config, dtype.name)
+            # Transformers 4 and vLLM know the dtype by the second name.
+            dtypes = dict.fromkeys(("dtype", "torch_dtype"), dtype.name)
+            hub_folder.write_json(beside / "config.json", {**model.config.to_hf(), **dtypes})
             hub_folder.write_travellers(beside, model.config, None if source is None else Path(source))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fgrpo_jax.model.config import ModelConfig
+from fgrpo_jax.rows import ALONE, Process
 
 TRAVELLERS = (
     *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
@@ -21,9 +22,6 @@ TRAVELLERS = (
     *("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", "generation_config.json"),
 )
 """Files that travel with the weights; those that a folder lacks are not missed."""
-
-Process = tuple[int, int]
-"""(which process this is, how many write the folder together)."""
 
 
 def require_new(target: Path) -> None:
@@ -45,7 +43,7 @@ def require_room(target: Path, nbytes: int) -> None:
 
 
 @contextlib.contextmanager
-def appearing(target: Path, process: Process = (0, 1)) -> Iterator[Path]:
+def appearing(target: Path, process: Process = ALONE) -> Iterator[Path]:
     """A folder beside `target` to write into, which takes its name once every process has left the block.
 
     When one process fails, the folder is removed, and the others fail when they leave.
@@ -73,11 +71,6 @@ def appearing(target: Path, process: Process = (0, 1)) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-
-
-def write_config(folder: Path, config: ModelConfig, dtype: str) -> None:
-    """config.json in the hub's dialect; transformers 4 and vLLM know the dtype as `torch_dtype`."""
-    write_json(folder / "config.json", {**config.to_hf(), "dtype": dtype, "torch_dtype": dtype})
 
 
 def write_travellers(folder: Path, config: ModelConfig, source: Path | None) -> None:

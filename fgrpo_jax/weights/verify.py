@@ -25,7 +25,7 @@ from fgrpo_jax.data import images
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import EncodedPrompt, collate
-from fgrpo_jax.data.styles import PromptStyle
+from fgrpo_jax.data.styles import BARE
 from fgrpo_jax.model.attention import attend
 from fgrpo_jax.model.config import ModelConfig
 from fgrpo_jax.model.qwen2_5_vl import Model, Params, Qwen2_5VL
@@ -40,8 +40,6 @@ LOGITS = 1e-4
 
 HEIGHT, WIDTH = 168, 280
 """Pixels of the image: 12 x 20 patches, whose windows of 8 x 8 are cut off on both sides."""
-
-_BARE = PromptStyle(system="", question="{question}", options="", request="", open_request="")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +125,7 @@ def _picture() -> np.ndarray:
 
 def _prompt(processor: Processor) -> EncodedPrompt:
     example = Example("verify", (_picture(),), "What is in this image?", (), "", source="verify")
-    return processor.encode(example, style=_BARE, min_pixels=HEIGHT * WIDTH, max_pixels=HEIGHT * WIDTH)
+    return processor.encode(example, style=BARE, min_pixels=HEIGHT * WIDTH, max_pixels=HEIGHT * WIDTH)
 
 
 # ---------------------------------------------------------------------------------------------------------- reference

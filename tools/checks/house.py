@@ -18,6 +18,14 @@ from checks.record import Check, above, at_most, holds, same, skipped
 
 PACKAGE = "fgrpo_jax"
 LINES = {PACKAGE: 24_000, "tools": 6_500}
+ADDED: Mapping[str, Mapping[str, int]] = {
+    PACKAGE: {
+        "published files and formats, answers of every form": 760,
+        "kernels, real tokens, the decode loop, work beside a step": 2_010,
+    },
+    "tools": {"what compiled programs move, and a whole step against torch": 1_160},
+}
+"""Lines that came with what can be done since; a capability of docs/ for each, and no room in it for anything else."""
 TOP, FILE, FUNCTION, MEDIAN = 15, 450, 70, 12
 SECONDS = 1.5
 MAIN = 'if __name__ == "__main__":'
@@ -54,7 +62,8 @@ def sizes(_: runs.Context) -> Iterator[Check]:
     """Lines of package and tools, modules on the top level, the longest files and functions, the median function."""
     rooms = {room: tracked(room) for room in LINES}
     for room, most in LINES.items():
-        yield at_most(f"sizes/lines of {room}", sum(text.count("\n") for text in rooms[room].values()), most)
+        added, lines = sum(ADDED[room].values()), sum(text.count("\n") for text in rooms[room].values())
+        yield at_most(f"sizes/lines of {room}, {most} and {added} added since", lines, most + added)
     top = [name for name in rooms[PACKAGE] if name.count("/") == 1 and not name.endswith("__init__.py")]
     yield at_most("sizes/modules on the package's top level", len(top), TOP)
     for room, files in rooms.items():

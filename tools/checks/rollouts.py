@@ -29,9 +29,9 @@ LAYOUTS = Nodes(
         ),
         "after another step, by a new sampler": "test_sampler.py::test_a_resumed_step_repeats_exactly",
         "compacted": "test_compaction.py::test_fewer_places_a_prompt_change_nothing",
-        "layers unrolled, cache in blocks": (
+        "layers unrolled, cache in windows": (
             "test_sampler_model.py::test_unrolled_layers_compact_alike "
-            "test_sampler_model.py::test_layers_one_by_one_and_cache_by_blocks_draw_the_same"
+            "test_sampler_model.py::test_layers_one_by_one_and_windows_of_the_cache_draw_the_same"
         ),
         "eight devices, no weight gathered while decoding": (
             "test_sampler_model.py::test_eight_devices_draw_the_same_tokens_and_gather_no_weight_while_decoding "

@@ -119,6 +119,7 @@ def _environment(cache: Path | None) -> dict[str, str]:
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", environment.get("XLA_FLAGS", ""))
     environment |= {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    environment["FGRPO_PROGRAMS"] = "off"
     if cache is not None:
         environment |= {
             "JAX_COMPILATION_CACHE_DIR": str(cache),

@@ -15,7 +15,7 @@ from checks.record import Check, above
 from fgrpo_jax.data.buckets import Buckets
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import collate
-from fgrpo_jax.model.qwen2_5_vl import Model
+from fgrpo_jax.model.qwen2_5_vl import Model, unrolls
 from fgrpo_jax.records import Example
 from fgrpo_jax.rewards.judges.scorer import VerdictScorer
 from fgrpo_jax.rollout.sampler import Sampler
@@ -74,7 +74,7 @@ def throughput(context: runs.Context) -> Iterator[Check]:
 def seconds(folder: Path) -> tuple[float, float]:
     """(of scoring, of decoding DECODED tokens each), the best of three, compilation apart."""
     processor = Processor.load(folder)
-    model = Model.create(processor.config, unrolled=jax.default_backend() == "cpu")
+    model = Model.create(processor.config, unrolled=unrolls(None))
     params = importer.load_hf(folder, model, dtype="float32")
     prompts, _ = cases(processor, pictures=LARGE)
     scorer = VerdictScorer(model, params, processor)

@@ -23,7 +23,6 @@ def split_card(rows: Sequence[Row], skipped: Sequence[Row], *, published: int | 
       skipped: {place, reason, kind, count} of what was left out.
       published: examples that the published set has, where that is known.
     """
-    answers = collections.Counter(row["answer"] if row["options"] else "open" for row in rows)
     tags: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for row in rows:
         for key, value in row["tags"].items():
@@ -38,7 +37,7 @@ def split_card(rows: Sequence[Row], skipped: Sequence[Row], *, published: int | 
         "examples": len(rows),
         "published": published,
         "skipped": {"count": left_out, "kinds": dict(kinds.most_common()), "rows": list(skipped)},
-        "answers": dict(sorted(answers.items())),
+        "answers": _histogram(row["answer"] if row["options"] else "open" for row in rows),
         "options": _histogram(row["options"] for row in rows),
         "images": {
             "count": len(images),

@@ -12,7 +12,6 @@ does the same, but decodes images as this package does everywhere (orientation, 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import pathlib
@@ -91,28 +90,25 @@ def to_record(example: Example, encoded: Sequence[bytes], *, place: str) -> byte
     return _serializer().get_tf_example(features().encode_example(fields)).SerializeToString(deterministic=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """The shards of a split, and what is noted of each: its bytes ('size') and its examples."""
-
-    files: Sequence[pathlib.Path]
-    notes: Sequence[Mapping[str, Any]]
+Notes = Mapping[pathlib.Path, Mapping[str, Any]]
+"""The shards of a split, in order, with what is noted of each: its bytes ('size') and its examples."""
 
 
 def finish(
-    out: pathlib.Path, card: Mapping[str, Any], splits: Mapping[str, Written], *, readme: str, work: pathlib.Path
+    out: pathlib.Path, card: Mapping[str, Any], splits: Mapping[str, Notes], *, readme: str, work: pathlib.Path
 ) -> None:
     """Index, card, and last what TFDS reads; then the folder is whole and nothing but the set is left in it.
 
     Args:
+      splits: {name of a split: its shards}.
       readme: the card for people.
       work: folder inside `out` for what is unfinished; removed.
     """
-    for name, split in splits.items():
-        write_rows(out / index_name(name), [row for note in split.notes for row in note["examples"]])
+    for name, notes in splits.items():
+        write_rows(out / index_name(name), [row for note in notes.values() for row in note["examples"]])
     write_json(out / CARD, card)
     write_atomically(out / README, readme)
-    wanted = {file for split in splits.values() for file in split.files}
+    wanted = {file for notes in splits.values() for file in notes}
     for stray in out.glob(f"*.{SUFFIX}-*"):
         if stray not in wanted:  # of a run with other shards, or the half-written one of a killed run
             stray.unlink()
@@ -121,21 +117,21 @@ def finish(
 
 
 def _write_metadata(
-    out: pathlib.Path, card: Mapping[str, Any], splits: Mapping[str, Written], *, beside: pathlib.Path
+    out: pathlib.Path, card: Mapping[str, Any], splits: Mapping[str, Notes], *, beside: pathlib.Path
 ) -> None:
     import tensorflow_datasets as tfds
 
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     infos = []
-    for name, split in splits.items():
-        for file in split.files:
+    for name, notes in splits.items():
+        for file in notes:
             (beside / file.name).touch()  # TFDS takes names and format from those of the files
         template = tfds.core.ShardedFileTemplate(
             data_dir=epath.Path(beside), dataset_name=card["set"], split=name, filetype_suffix=SUFFIX
         )
-        lengths = [len(note["examples"]) for note in split.notes]
-        size = sum(note["size"] for note in split.notes)
+        lengths = [len(note["examples"]) for note in notes.values()]
+        size = sum(note["size"] for note in notes.values())
         infos.append(tfds.core.SplitInfo(name=name, shard_lengths=lengths, num_bytes=size, filename_template=template))
     tfds.folder_dataset.write_metadata(
         data_dir=beside,

@@ -30,14 +30,12 @@ class Split:
       skipped: {place, reason, kind, count} of rows left out before their images were looked at.
       settled: what became of open questions.
       doubts: what looks wrong about all of its rows.
-      notes: of its shards, once they are written.
     """
 
     jobs: Sequence[shards.Job]
     skipped: Sequence[Mapping[str, Any]]
     settled: choices.Settled
     doubts: Sequence[str]
-    notes: Sequence[Mapping[str, Any]] = ()
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -60,10 +58,8 @@ def prepare(args: argparse.Namespace) -> None:
         return
     work.mkdir(parents=True, exist_ok=True)
     notes = shards.write_missing([job for split in splits.values() for job in split.jobs], workers=args.workers)
-    noted = lambda split: dataclasses.replace(split, notes=[notes[job.file] for job in split.jobs])  # noqa: E731
-    splits = {name: noted(split) for name, split in splits.items()}
-    card = _card(args, spec, files=files, splits=splits, digest=digest)
-    written = {name: prepared.Written([job.file for job in split.jobs], split.notes) for name, split in splits.items()}
+    written = {name: {job.file: notes[job.file] for job in split.jobs} for name, split in splits.items()}
+    card = _card(args, spec, files=files, splits=splits, written=written, digest=digest)
     prepared.finish(out, card, written, readme=cards.render(card), work=work)
     for warning in card["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -106,12 +102,19 @@ def _digest(splits: Mapping[str, Split]) -> str:
 
 
 def _card(
-    args: argparse.Namespace, spec: SetSpec, *, files: fetch.Files, splits: Mapping[str, Split], digest: str
+    args: argparse.Namespace,
+    spec: SetSpec,
+    *,
+    files: fetch.Files,
+    splits: Mapping[str, Split],
+    written: Mapping[str, prepared.Notes],
+    digest: str,
 ) -> dict[str, Any]:
     made = {}
     for name, split in splits.items():
-        skipped = [*split.skipped, *(bad for note in split.notes for bad in note["skipped"])]
-        rows = [row for note in split.notes for row in note["examples"]]
+        notes = written[name].values()
+        skipped = [*split.skipped, *(bad for note in notes for bad in note["skipped"])]
+        rows = [row for note in notes for row in note["examples"]]
         if not rows:
             raise ValueError(f"no row of {name} can be used; the first: {skipped[0]['place']}: {skipped[0]['reason']}")
         expected = None if args.limit or args.open_answers == "drop" else spec.counts.get(name)

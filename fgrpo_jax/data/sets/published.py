@@ -79,15 +79,6 @@ def gather(rows: Iterable[Published | BadRow], *, bad: str, what: str) -> tuple[
     return list(kept.values()), Skipped(tuple(skipped))
 
 
-def _fault(row: Published) -> BadRow | None:
-    """What decoding the images of a row shows: one that does not decode, or a box outside."""
-    try:
-        row.decode()
-    except BadRow as bad:
-        return bad
-    return None
-
-
 class PublishedSource:
     """One split of a set in its published layout; `skipped` are the rows left out by `bad='skip'`."""
 
@@ -95,9 +86,14 @@ class PublishedSource:
         what = f"{path}{f' ({split})' if split else ''}"
         rows, self.skipped = gather(layout(pathlib.Path(path), split), bad=bad, what=what)
         if bad == "skip":
-            faults = [_fault(row) for row in tqdm(rows, desc=f"checking {what}", unit="row", leave=False)]
-            rows = [row for row, fault in zip(rows, faults, strict=True) if fault is None]
-            self.skipped = Skipped((*self.skipped.rows, *(fault for fault in faults if fault is not None)))
+            read, rows, faults = rows, [], []
+            for row in tqdm(read, desc=f"checking {what}", unit="row", leave=False):
+                try:
+                    row.decode()
+                    rows.append(row)
+                except BadRow as fault:  # an image that does not decode, or a box outside
+                    faults.append(fault)
+            self.skipped = Skipped((*self.skipped.rows, *faults))
             if not rows:
                 raise ValueError(f"{what} holds no examples: {self.skipped}")
             if self.skipped.rows:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fgrpo_jax.data.sets import prepared
 from fgrpo_jax.data.sets.readers.layout import Published
-from fgrpo_jax.data.sets.readers.records import BadRow
+from fgrpo_jax.data.sets.readers.records import BadRow, HeldImages
 from fgrpo_jax.data.sets.readers.tables import CellImages
 from fgrpo_jax.rows import beside, write_atomically
 
@@ -75,7 +75,7 @@ def with_images(job: Job) -> Job:
     for row in job.rows:
         if isinstance(row.images, CellImages) and row.images.in_order:
             with contextlib.suppress(BadRow):  # which the worker meets again, and knows what to do with
-                row = dataclasses.replace(row, images=row.encoded())
+                row = dataclasses.replace(row, images=HeldImages(row.encoded()))
         rows.append(row)
     return dataclasses.replace(job, rows=rows)
 
@@ -147,26 +147,23 @@ def _finished(
     waiting: dict[concurrent.futures.Future[Mapping[str, Any]], Job], when: str
 ) -> Iterator[tuple[Job, Mapping[str, Any]]]:
     for future in concurrent.futures.wait(waiting, return_when=when).done:
-        yield waiting.pop(future), _result(future)
-
-
-def _result(future: concurrent.futures.Future[Mapping[str, Any]]) -> Mapping[str, Any]:
-    try:
-        return future.result()
-    except BadRow as bad:  # made anew, so that it counts as raised here: a mistake in the data, not in the program
-        raise BadRow(bad.place, bad.reason, kind=bad.kind, count=bad.count) from bad
+        try:
+            note = future.result()
+        except BadRow as bad:  # made anew, so that it counts as raised here: a mistake in the data, not in the program
+            raise BadRow(bad.place, bad.reason, kind=bad.kind, count=bad.count) from bad
+        yield waiting.pop(future), note
 
 
 def _record(row: Published) -> tuple[bytes, dict[str, Any]]:
     """The record of a row, and what is noted of it."""
     encoded = row.encoded()
-    example = dataclasses.replace(row, images=encoded).decode()
-    pairs = zip(example.images, encoded.images, strict=True)
+    example = dataclasses.replace(row, images=HeldImages(encoded)).decode()
+    pairs = zip(example.images, encoded, strict=True)
     images = [{"width": p.shape[1], "height": p.shape[0], "bytes": len(data)} for p, (_, data) in pairs]
     about = {**dataclasses.asdict(row.entry), "images": images}
     about |= {"boxes": None if example.boxes is None else len(example.boxes), "tags": dict(example.tags)}
     place = row.place.rpartition("/")[2]  # without the folder it was read from: prepared folders travel
-    return prepared.to_record(example, [data for _, data in encoded.images], place=place), about
+    return prepared.to_record(example, [data for _, data in encoded], place=place), about
 
 
 def noted(bad: BadRow) -> dict[str, Any]:

@@ -19,12 +19,10 @@ import numpy as np
 
 from fgrpo_jax.data.processor import Processor
 from fgrpo_jax.data.prompts import EncodedPrompt
-from fgrpo_jax.data.styles import PromptStyle
+from fgrpo_jax.data.styles import BARE
 from fgrpo_jax.rewards.judges import prompts
 from fgrpo_jax.rewards.judges.protocol import VERDICTS, Done, Judgement, Kind, Request
 from fgrpo_jax.rewards.judges.scorer import LENGTHS, VerdictScorer
-
-BARE = PromptStyle(system="", question="{question}", options="", request="", open_request="")
 
 
 class LocalJudge:

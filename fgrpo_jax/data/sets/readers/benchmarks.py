@@ -6,7 +6,6 @@ order. Where the layout has a trap, the reader's docstring names it.
 
 from __future__ import annotations
 
-import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,21 +21,20 @@ def read_cv_bench(root: pathlib.Path, split: str, *, kind: str) -> Rows:
 
     Answers are written '(C)'. `type`, `task` and `source` become tags: official 2D is the mean over sources.
     """
+
+    def parse(record: Record) -> Sequence[Published]:
+        options, answer = record.texts("choices"), record.text("answer")
+        number = record.require("idx", int, "the entry's number")
+        if record.text("type") != kind:
+            raise record.bad(f"type {record.fields['type']!r} among the {kind} questions", kind="row of another set")
+        images, question = record.images("image"), texts.plain(record.text("question"))
+        options, answer = chosen(record, answer, options)
+        tags = {key: record.text(key) for key in ("type", "task", "source")}
+        about = {"id": f"cv_bench-{number}", "question": question, "options": options, "tags": tags}
+        return [made(record, images, **about, answer=answer)]
+
     name = f"{split}_{kind.lower()}"
-    parse = functools.partial(_cv_bench, kind=kind)
     return parquet_rows(root, f"{name}.parquet", f"**/{name}*.parquet", what="CV-Bench", parse=parse)
-
-
-def _cv_bench(record: Record, *, kind: str) -> Sequence[Published]:
-    options, answer = record.texts("choices"), record.text("answer")
-    number = record.require("idx", int, "the entry's number")
-    if record.text("type") != kind:
-        raise record.bad(f"type {record.fields['type']!r} among the {kind} questions", kind="row of another set")
-    images, question = record.images("image"), texts.plain(record.text("question"))
-    options, answer = chosen(record, answer, options)
-    tags = {key: record.text(key) for key in ("type", "task", "source")}
-    about = {"id": f"cv_bench-{number}", "question": question, "options": options, "tags": tags}
-    return [made(record, images, **about, answer=answer)]
 
 
 # ------------------------------------------------------------------------------------------------------------ MindCube
@@ -83,28 +81,25 @@ def read_mmvp(root: pathlib.Path, split: str) -> Rows:
     pair k.
     """
     files = records.find_files(root, "Questions.csv", "**/Questions.csv", "**/*.parquet", what="MMVP")
-    if files[0].suffix == ".csv":
-        (file,) = files
-        parse = functools.partial(_mmvp, finder=Finder(file.parent))
-        return parsed(records.table(file, delimiter=","), parse)
-    return parsed(tables.parquet(files, root), functools.partial(_mmvp, finder=None))
+    finder = Finder(files[0].parent) if files[0].suffix == ".csv" else None
 
+    def parse(record: Record) -> Sequence[Published]:
+        column = next((name for name in ("lndex", "Index", "index") if name in record.fields), "lndex")
+        try:
+            number = int(record.fields[column])
+        except (KeyError, ValueError, TypeError) as error:
+            why = f"no whole number under 'lndex'; the columns are {list(record.fields)}"
+            raise record.bad(why, kind="missing field") from error
+        _, options = texts.split_options(record.text("Options"), alone=True)
+        options, answer = chosen(record, record.text("Correct Answer"), options)
+        tags = {"pair": str((number + 1) // 2)}
+        if (right := MMVP_CORRECTED.get(number, answer)) != answer:
+            tags["published"] = answer
+        images = finder.all([f"MMVP Images/{number}.jpg"], record.place) if finder else record.images("image")
+        question = texts.plain(record.text("Question"))
+        return [made(record, images, id=f"mmvp-{number}", question=question, options=options, answer=right, tags=tags)]
 
-def _mmvp(record: Record, *, finder: Finder | None) -> Sequence[Published]:
-    column = next((name for name in ("lndex", "Index", "index") if name in record.fields), "lndex")
-    try:
-        number = int(record.fields[column])
-    except (KeyError, ValueError, TypeError) as error:
-        why = f"no whole number under 'lndex'; the columns are {list(record.fields)}"
-        raise record.bad(why, kind="missing field") from error
-    _, options = texts.split_options(record.text("Options"), alone=True)
-    options, answer = chosen(record, record.text("Correct Answer"), options)
-    tags = {"pair": str((number + 1) // 2)}
-    if (right := MMVP_CORRECTED.get(number, answer)) != answer:
-        tags["published"] = answer
-    images = finder.all([f"MMVP Images/{number}.jpg"], record.place) if finder else record.images("image")
-    question = texts.plain(record.text("Question"))
-    return [made(record, images, id=f"mmvp-{number}", question=question, options=options, answer=right, tags=tags)]
+    return parsed(records.table(files[0], delimiter=",") if finder else tables.parquet(files, root), parse)
 
 
 # --------------------------------------------------------------------------------------------------------- OmniSpatial

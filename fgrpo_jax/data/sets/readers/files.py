@@ -21,7 +21,7 @@ from typing import Any
 from fgrpo_jax.data import marks
 from fgrpo_jax.data.sets.readers import records, tables, texts
 from fgrpo_jax.data.sets.readers.layout import Published, Rows, check_boxes, letter_or_bad, made, parsed
-from fgrpo_jax.data.sets.readers.records import BadRow, FileImages, Images, Record
+from fgrpo_jax.data.sets.readers.records import BadRow, HeldImages, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.reading.answers import choose
 
@@ -175,7 +175,7 @@ def _example(record: Record, *, file: _File) -> Sequence[Published]:
     (question, *options), images = numbered(record, [question, *options], images)
     values = found["boxes"].of(list, "a list of [x1, y1, x2, y2]")
     boxes = None if values is None else check_boxes(values, record)
-    if boxes and isinstance(images, FileImages) and not images.files:
+    if boxes and isinstance(images, HeldImages) and not images.images:
         raise record.bad("'boxes' without 'images'; they are in pixels of the first image", kind="bad box")
     about = {
         "source": found["source"].of(str, "the name of the data") or record.path.stem,
@@ -338,7 +338,7 @@ def _images(record: Record, file: _File, field: _Field, paths: list[str]) -> Ima
         return dataclasses.replace(record.images(field.column), optional=True)  # type: ignore[type-var]
     names = field.of((str, list, Mapping), "a path, or a list of paths")
     names = (paths if names is None else names) if isinstance(names, list | None) else [names]
-    return FileImages(tuple(_path(record, file, field.column, name) for name in names))
+    return HeldImages.of(_path(record, file, field.column, name) for name in names)
 
 
 def _path(record: Record, file: _File, column: str, given: Any) -> pathlib.Path:
@@ -372,10 +372,10 @@ def numbered(record: Record, told: Sequence[str], images: Images) -> tuple[list[
     told = [marks.plain(text) for text in told]
     if numbers == list(range(1, len(numbers) + 1)):
         return told, images
-    pool: Sequence[Any] = getattr(images, "files", getattr(images, "images", ()))  # () of a column of images
+    pool = images.images if isinstance(images, HeldImages) else ()
     if not 0 < min(numbers) <= max(numbers) <= len(pool):
         why = f"marks number images {numbers}, and {len(pool)} are known by number; correct them, or give paths"
         raise record.bad(why, kind="marks and images differ")
     rest = [number for number in range(1, len(pool) + 1) if number not in numbers]
     picked = tuple(pool[number - 1] for number in (*rest, *numbers))
-    return [marks.MARK * len(rest) + told[0], *told[1:]], type(images)(picked)  # type: ignore[call-arg]
+    return [marks.MARK * len(rest) + told[0], *told[1:]], HeldImages(picked)

@@ -17,7 +17,7 @@ import numpy as np
 from fgrpo_jax.data import marks
 from fgrpo_jax.data.images import decode_image
 from fgrpo_jax.data.sets.readers import records, tables, texts
-from fgrpo_jax.data.sets.readers.records import BadRow, Found, HeldImages, Images, Record
+from fgrpo_jax.data.sets.readers.records import BadRow, Found, Images, Record
 from fgrpo_jax.data.styles import LETTERS
 from fgrpo_jax.records import Box, Example
 
@@ -51,15 +51,15 @@ class Published:
         digest = hashlib.blake2b(content.encode(errors="backslashreplace"), digest_size=8).hexdigest()
         return Entry(example.id, example.answer, len(example.options), digest)
 
-    def encoded(self) -> HeldImages:
-        """Its images in memory, as they are encoded; `BadRow` where one cannot be read."""
+    def encoded(self) -> tuple[tuple[str, bytes], ...]:
+        """(name, bytes as they are encoded) of its images; `BadRow` where one cannot be read."""
         out = []
         for name, data in self.images.load():
             try:
                 out.append((name, data if isinstance(data, bytes) else data.read_bytes()))
             except OSError as error:
                 raise BadRow(self.place, f"image {name} does not read ({error})", kind="missing image") from error
-        return HeldImages(tuple(out))
+        return tuple(out)
 
     def decode(self, read: Callable[..., np.ndarray] = decode_image) -> Example:
         """The example with its images, boxes in pixels of the first.

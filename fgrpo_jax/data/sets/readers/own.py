@@ -120,23 +120,24 @@ def read_nlvr(root: pathlib.Path, split: str) -> Rows:
     `true` and `false` comes first depends on the identifier.
     """
     folder = root / split
-    parse = functools.partial(_nlvr, split=split, finder=Finder(folder / "images"))
+    finder = Finder(folder / "images")
+
+    def parse(record: Record) -> Sequence[Published]:
+        name = record.require("identifier", str, "the sentence's identifier")
+        sentence = record.require("sentence", str, "the sentence")
+        label = record.require("label", str, "'true' or 'false'").lower()
+        if label not in ("true", "false"):
+            why = f"label {record.fields['label']!r} is neither 'true' nor 'false'; correct it"
+            raise record.bad(why, kind="answer not among the options")
+        options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
+        about = {"id": f"{split}-{name}", "boxes": _nlvr_boxes(record), "source": "nlvr"}
+        inside = "" if record.fields.get("directory") is None else f"{record.fields['directory']}/"
+        images = finder.all([f"{inside}{split}-{name}-0.png"], record.place)
+        question = f'Is this statement about the image true or false? "{sentence}"'
+        answer = LETTERS[options.index(label)]
+        return [made(record, images, question=question, options=options, answer=answer, **about)]
+
     return parsed(records.json_lines(folder / f"{split}.json"), parse)
-
-
-def _nlvr(record: Record, *, split: str, finder: Finder) -> Sequence[Published]:
-    name = record.require("identifier", str, "the sentence's identifier")
-    sentence = record.require("sentence", str, "the sentence")
-    label = record.require("label", str, "'true' or 'false'").lower()
-    if label not in ("true", "false"):
-        why = f"label {record.fields['label']!r} is neither 'true' nor 'false'; correct it"
-        raise record.bad(why, kind="answer not among the options")
-    options = ("true", "false") if zlib.crc32(name.encode()) % 2 else ("false", "true")
-    about = {"id": f"{split}-{name}", "boxes": _nlvr_boxes(record), "source": "nlvr"}
-    inside = "" if record.fields.get("directory") is None else f"{record.fields['directory']}/"
-    images = finder.all([f"{inside}{split}-{name}-0.png"], record.place)
-    question, answer = f'Is this statement about the image true or false? "{sentence}"', LETTERS[options.index(label)]
-    return [made(record, images, question=question, options=options, answer=answer, **about)]
 
 
 def _nlvr_boxes(record: Record) -> tuple[Box, ...]:

@@ -215,29 +215,21 @@ def table(path: pathlib.Path, *, delimiter: str) -> Found:
 
 # --------------------------------------------------------------------------------------------------------------- images
 @dataclasses.dataclass(frozen=True)
-class FileImages:
-    """Images in files that are known to be there."""
-
-    files: tuple[pathlib.Path, ...]
-
-    def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
-        return [(str(file), file) for file in self.files]
-
-    def stamp(self) -> str:
-        return " ".join(stamp(file) for file in self.files)
-
-
-@dataclasses.dataclass(frozen=True)
 class HeldImages:
-    """Encoded images held in memory."""
+    """Images that are at hand, each with its name: encoded in memory, or in a file that is known to be there."""
 
-    images: tuple[tuple[str, bytes], ...]
+    images: tuple[tuple[str, bytes | pathlib.Path], ...]
+
+    @classmethod
+    def of(cls, files: Iterable[pathlib.Path]) -> HeldImages:
+        """Those in these files."""
+        return cls(tuple((str(file), file) for file in files))
 
     def load(self) -> Sequence[tuple[str, bytes | pathlib.Path]]:
         return list(self.images)
 
     def stamp(self) -> str:
-        return " ".join(f"{zlib.crc32(data):x}" for _, data in self.images)
+        return " ".join(f"{zlib.crc32(one):x}" if isinstance(one, bytes) else stamp(one) for _, one in self.images)
 
 
 def stamp(file: pathlib.Path) -> str:
@@ -295,9 +287,9 @@ class Finder:
             raise BadRow(place, f"image {name!r} is not in {where}; fetch it or remove the row", kind="missing image")
         return found[0]
 
-    def all(self, names: Iterable[object], place: str) -> FileImages:
+    def all(self, names: Iterable[object], place: str) -> HeldImages:
         """The images of several published paths."""
-        return FileImages(tuple(self.find(str(name), place) for name in names))
+        return HeldImages.of(self.find(str(name), place) for name in names)
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[pathlib.Path]]:

@@ -33,7 +33,6 @@ class ParquetTable:
         self.heavy = [field.name for field in schema if _holds_bytes(field.type)]
         self._starts = [sum(counts[:at]) for at in range(len(counts) + 1)]
         self._errors = (pa.ArrowException, OSError, UnicodeDecodeError)
-        self._cached: tuple[int, str, list[Any]] | None = None
         self._stream: _Stream | None = None
 
     def _outline(self) -> tuple[Any, list[int], list[dict[str, int]]]:
@@ -45,7 +44,7 @@ class ParquetTable:
             return file.schema_arrow, [group.num_rows for group in groups], [_sizes(group) for group in groups]
 
     def __getstate__(self) -> dict[str, Any]:  # workers read their own
-        return {**self.__dict__, "_cached": None, "_stream": None}
+        return {**self.__dict__, "_stream": None}
 
     def records(self) -> Found:
         """The records of all row groups; a group that cannot be read is one `BadRow` for all of its rows."""
@@ -62,31 +61,30 @@ class ParquetTable:
                 yield Record(self.path, row + 1, rows[offset] if rows else {}, "row", cells)
 
     def in_order(self, row: int, column: str) -> bool:
-        """Whether the row lies in a row group that is read as a stream."""
-        return self._sizes[self._group_of(row)].get(column, 0) > WHOLE
+        """Whether the row lies in a row group that is read a few rows at a time."""
+        return self._is_large(self._group_of(row), column)
 
     def cell(self, row: int, column: str) -> Any:
         """What an image column holds in a row; `BadRow` where its row group does not read."""
         group = self._group_of(row)
-        offset = row - self._starts[group]
+        offset, stream = row - self._starts[group], self._stream
         try:
-            if self.in_order(row, column):
-                return self._streamed(group, column, offset=offset)
-            if self._cached is None or self._cached[:2] != (group, column):
-                self._cached = (group, column, [values[column] for values in self._group(group, [column])])
+            if stream is None or stream.name != (group, column) or offset < stream.start:
+                stream = self._stream = _Stream((group, column), self._batches(group, column))
+            return stream.at(offset)
         except self._errors as error:
             raise self._broken(group, error) from error
-        return self._cached[2][offset]
 
-    def _streamed(self, group: int, column: str, *, offset: int) -> Any:
-        stream = self._stream
-        if stream is None or stream.name != (group, column) or offset < stream.start:
-            stream = self._stream = _Stream((group, column), self._batches(group, column))
-        return stream.at(offset)
+    def _is_large(self, group: int, column: str) -> bool:
+        return self._sizes[group].get(column, 0) > WHOLE
 
     def _batches(self, group: int, column: str) -> Iterator[list[Any]]:
+        """What a column of a row group holds: all of it at once, or a few rows at a time."""
         import pyarrow.parquet as pq
 
+        if not self._is_large(group, column):
+            yield [values[column] for values in self._group(group, [column])]
+            return
         # A buffer makes it read a column piece by piece and not as a whole.
         with pq.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as file:
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=[column], use_threads=False):

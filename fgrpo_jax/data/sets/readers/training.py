@@ -6,7 +6,6 @@ read, not the objects a reasoning names, and are left out (`Example.boxes` is No
 
 from __future__ import annotations
 
-import functools
 import pathlib
 import re
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from fgrpo_jax.data.sets.readers.layout import (
     parquet_rows,
     parsed,
 )
-from fgrpo_jax.data.sets.readers.records import FileImages, Finder, Images, Record
+from fgrpo_jax.data.sets.readers.records import Finder, HeldImages, Images, Record
 
 PARQUET = ("*.parquet", "data/*.parquet", "**/*.parquet")
 """Where sets without a fixed layout keep their files."""
@@ -42,19 +41,20 @@ def read_vgr(root: pathlib.Path, split: str) -> Rows:
     Regions `<SOT>[x1, y1, x2, y2]<EOT><image>` are pseudo boxes in 0..1. A response ends in "Final answer: x", which
     `</think>` may precede. The images lie below the same folder.
     """
-    return parquet_rows(root, *PARQUET, what="VGR", parse=functools.partial(_vgr, finder=Finder(root), split=split))
+    finder = Finder(root)
 
+    def parse(record: Record) -> Sequence[Published]:
+        asking, reasoning = _turns(record)
+        answer = _vgr_answer(record, reasoning)
+        regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
+        question, options, answer = asked(record, asking, answer=answer, sure=False)
+        boxes = tuple(dict.fromkeys(check_boxes(regions, record, unit=True))) or None
+        images = finder.all([record.text("image")], record.place)
+        # Published ids are those of images, which several rows share.
+        about = {"id": f"vgr-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
+        return [made(record, images, frame="unit", question=question, options=options, answer=answer, **about)]
 
-def _vgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
-    asking, reasoning = _turns(record)
-    answer = _vgr_answer(record, reasoning)
-    regions = [[float(v) for v in _NUMBER.findall(found[1])] for found in _REGION.finditer(reasoning)]
-    question, options, answer = asked(record, asking, answer=answer, sure=False)
-    boxes = tuple(dict.fromkeys(check_boxes(regions, record, unit=True))) or None
-    images = finder.all([record.text("image")], record.place)
-    # Published ids are those of images, which several rows share.
-    about = {"id": f"vgr-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
-    return [made(record, images, frame="unit", question=question, options=options, answer=answer, **about)]
+    return parquet_rows(root, *PARQUET, what="VGR", parse=parse)
 
 
 def _vgr_answer(record: Record, reasoning: str) -> str:
@@ -88,6 +88,10 @@ def _turns(record: Record) -> tuple[str, str]:
 
 
 # ---------------------------------------------------------------------------------------------------------- Visual-CoT
+_VISCOT_FOLDERS = {"textcap": ("textvqa", "openimages"), "textvqa": ("openimages",)}
+"""Where else the images of a data set lie."""
+
+
 def read_viscot(root: pathlib.Path, split: str) -> Rows:
     """Visual-CoT: `metadata/*.jsonl`, with images in a folder DATASET, wherever the archive was unpacked.
 
@@ -95,23 +99,19 @@ def read_viscot(root: pathlib.Path, split: str) -> Rows:
     the folder decides. TextCaps asks about images of TextVQA, and some of those lie with Open Images. Answers are open.
     The line's own `split` says what it is for.
     """
-    parse = functools.partial(_viscot, finder=Finder(root), split=split)
+    finder = Finder(root)
+
+    def parse(record: Record) -> Sequence[Published]:
+        if record.take("split", str, "train or val", default=split) != split:
+            return []
+        dataset, name = record.text("dataset"), record.text("image")
+        image = finder.find(name, record.place, within=(dataset, *_VISCOT_FOLDERS.get(dataset, ())))
+        name, question = f"viscot-{record.path.stem}-{record.number}", texts.plain(record.text("question"))
+        answer, tags = record.text("answer"), {"dataset": dataset}
+        return [made(record, HeldImages.of([image]), id=name, question=question, options=(), answer=answer, tags=tags)]
+
     for file in records.find_files(root, "metadata/*.jsonl", "**/*_cot_*.jsonl", "*.jsonl", what="Visual-CoT"):
         yield from parsed(records.json_lines(file), parse)
-
-
-_VISCOT_FOLDERS = {"textcap": ("textvqa", "openimages"), "textvqa": ("openimages",)}
-"""Where else the images of a data set lie."""
-
-
-def _viscot(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
-    if record.take("split", str, "train or val", default=split) != split:
-        return []
-    dataset, name = record.text("dataset"), record.text("image")
-    image = finder.find(name, record.place, within=(dataset, *_VISCOT_FOLDERS.get(dataset, ())))
-    name, question = f"viscot-{record.path.stem}-{record.number}", texts.plain(record.text("question"))
-    answer, tags = record.text("answer"), {"dataset": dataset}
-    return [made(record, FileImages((image,)), id=name, question=question, options=(), answer=answer, tags=tags)]
 
 
 # ------------------------------------------------------------------------------------------------------------- TreeVGR
@@ -120,17 +120,17 @@ def read_treevgr(root: pathlib.Path, split: str) -> Rows:
 
     Boxes are pixels of the original image, x1 y1 x2 y2. Images are paths below the same folder, or {bytes, path}.
     """
-    parse = functools.partial(_treevgr, finder=Finder(root), split=split)
+    finder = Finder(root)
+
+    def parse(record: Record) -> Sequence[Published]:
+        instances = record.require("target_instances", list, "a list of {bbox, name}")
+        boxes = instance_boxes(instances, record)
+        question, options, answer = asked(record, record.text("problem"), answer=record.text("answer"), sure=False)
+        about = {"id": f"treevgr_rl-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
+        images = _images_of(record, finder)
+        return [made(record, images, question=question, options=options, answer=answer, **about)]
+
     return parquet_rows(root, *PARQUET, what="TreeVGR-RL", parse=parse)
-
-
-def _treevgr(record: Record, *, finder: Finder, split: str) -> Sequence[Published]:
-    instances = record.require("target_instances", list, "a list of {bbox, name}")
-    boxes = instance_boxes(instances, record)
-    question, options, answer = asked(record, record.text("problem"), answer=record.text("answer"), sure=False)
-    about = {"id": f"treevgr_rl-{record.path.stem}-{record.number}", "boxes": boxes, "tags": {"split": split}}
-    images = _images_of(record, finder)
-    return [made(record, images, question=question, options=options, answer=answer, **about)]
 
 
 def _images_of(record: Record, finder: Finder) -> Images:
