@@ -126,6 +126,7 @@ class PromptBatch:
     prompt_id: jax.Array  # uint32 [M]          stable id of the prompt, part of the sampling key
     occurrence: jax.Array  # uint32 [M]          how often this prompt stood in this step before (0 first), likewise
     vision: VisionInputs
+    features: jax.Array | None = None  # [M, I·F, D] merged image tokens where they are known; `vision` is then not read
 
 
 @struct.dataclass

@@ -38,7 +38,7 @@ def step(stages: Stages, state: TrainState, reference: Flat) -> tuple[TrainState
     params = state.params
 
     def draw(stages: Stages, earlier: Sequence[np.ndarray] = ()) -> Collected:
-        prompts = stages.data(earlier)
+        prompts = stages.data(params, earlier)
         rollouts = stages.rollout(params, prompts)  # drawn a part at a time, while the part before is scored
         return stages.signals(prompts, rollouts)
 

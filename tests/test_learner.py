@@ -281,10 +281,18 @@ def test_packing_changes_nothing(kit: Kit) -> None:
     same_step(kit, kit.learner, dataclasses.replace(kit.learner, model=model))
 
 
-def same_step(kit: Kit, base: Learner, other: Learner) -> None:
-    """Loss, gradient, log-probs, λ and weights of a step, but for rounding."""
+def test_images_encoded_ahead_change_nothing(kit: Kit) -> None:
+    """As a run encodes them, once for sampler and learner; not where a step changes the tower."""
+    encoded = kit.learner.encode(kit.params(), kit.policy.put(kit.prompts))
+    assert encoded.vision is None and encoded.features.shape[0] == M
+    same_step(kit, kit.learner, kit.learner, prompts=encoded)
+    assert kit.variant(freeze=()).encode is None
+
+
+def same_step(kit: Kit, base: Learner, other: Learner, **given: Any) -> None:
+    """Loss, gradient, log-probs, λ and weights of a step, but for rounding; `given` to the other."""
     state, metrics, logps = kit.run(base, SIGNALS, lam=LAM)
-    other_state, found, other_logps = kit.run(other, SIGNALS, lam=LAM)
+    other_state, found, other_logps = kit.run(other, SIGNALS, lam=LAM, **given)
     for name in ("loss/total", "loss/policy", "loss/kl", "optim/grad_norm", "policy/entropy"):
         np.testing.assert_allclose(found[name], metrics[name], rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(other_state.lam, state.lam)

@@ -187,7 +187,7 @@ def test_rows_do_not_depend_on_their_batch():
 
 def test_given_features_are_those_encoded_inside():
     features = jax.jit(MODEL.encode, compiler_options=QUICK)(params(), batch().vision)
-    given, inside = draw(features=features), draw()
+    given, inside = draw(prompts=batch().replace(vision=None, features=features)), draw()
     np.testing.assert_array_equal(given.tokens, inside.tokens)
     np.testing.assert_allclose(given.logps, inside.logps, atol=1e-5)
 

@@ -25,8 +25,8 @@ class Recorder:
     def drawn(self, draw: Any) -> str:
         return draw(self)
 
-    def data(self, earlier: Any) -> str:
-        self.calls.append(("data", list(earlier)))
+    def data(self, params: str, earlier: Any) -> str:
+        self.calls.append(("data", params, list(earlier)))
         return "prompts"
 
     def rollout(self, params: str, prompts: str) -> str:
@@ -54,8 +54,8 @@ def test_a_step_is_five_stages(dead: bool) -> None:
     stages: Any = Recorder(dead=dead)
     state: Any = types.SimpleNamespace(params="params")
     assert train.step(stages, state, "reference") == ("new state", "row")  # type: ignore[arg-type]
-    draw = [("data", []), ("rollout", "params", "prompts"), ("signals", "prompts", "rollouts")]
-    again = [("data", ["ids"]), *draw[1:]]
+    draw = [("data", "params", []), ("rollout", "params", "prompts"), ("signals", "prompts", "rollouts")]
+    again = [("data", "params", ["ids"]), *draw[1:]]
     batch = "scored 6" if dead else "scored 3"  # learnt from; the means and the multipliers are of the first draw
     learner, row = ("learner", "reference", batch, "scored 3"), ("row", batch, "learnt", "scored 3")
     assert stages.calls == [*draw, *(again if dead else []), learner, row]

@@ -208,9 +208,10 @@ def split(setting: Setting, args: argparse.Namespace, sampler: Sampler) -> dict[
     encode = jax.jit(lambda params, vision: model.encode(params, vision))
     prefix = jax.jit(lambda params, prompts, features: model.prefix(params, prompts, features))
     features = encode(params, prompts.vision)
+    known = prompts.replace(vision=None, features=features)
 
     def sample(step: int) -> Any:
-        drawn = sampler.sample(params, prompts, seed=0, purpose="bench", step=step, features=features)
+        drawn = sampler.sample(params, known, seed=0, purpose="bench", step=step)
         return jax.block_until_ready(drawn)
 
     rollouts = jax.device_get(sample(0))
@@ -349,10 +350,11 @@ def tail(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
     samplers = {on: setting.sampler(args, model=model, eos_ids=(eos,), compact=on) for on in (False, True)}
     params, prompts = setting.params, setting.prompts
     features = jax.jit(model.encode)(params, prompts.vision)
+    known = prompts.replace(vision=None, features=features)
     prefix = jax.jit(model.prefix)
 
     def sample(on: bool, step: int) -> Any:
-        drawn = samplers[on].sample(params, prompts, seed=0, purpose="bench", step=step, features=features)
+        drawn = samplers[on].sample(params, known, seed=0, purpose="bench", step=step)
         return jax.block_until_ready(drawn)
 
     drawn = {on: jax.device_get(sample(on, 0)) for on in samplers}  # compiles, all sizes along

@@ -145,7 +145,7 @@ class Ours:
         self.run.close()
 
 
-# ---------------------------------------------------------------------------------------------------------- torch's side
+# ----------------------------------------------------------------------------------------------------- torch's side
 @dataclasses.dataclass(frozen=True)
 class Drawn:
     """Completions of torch: ids and mask [M, G, T], texts [M][G]."""

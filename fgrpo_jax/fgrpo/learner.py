@@ -269,14 +269,33 @@ class Learner:
         return losses.importance_correction(old, rollouts.logps, mask=mask, cap=cap)
 
     # -------------------------------------------------------------------------------------------------- step
+    @functools.cached_property
+    def encode(self) -> Any:
+        """jitted (params, prompts) → prompts with image tokens in the place of images, for sampler and `step` alike.
+
+        None where a step changes the tower: each of them then encodes for itself.
+        """
+        if self._frozen_stages < len(STAGES):
+            return None
+
+        def encoded(params: Any, prompts: PromptBatch) -> PromptBatch:
+            with jax.named_scope("vision"):
+                return prompts.replace(vision=None, features=self._features(params, prompts))
+
+        mesh = self.model.mesh
+        split = {} if mesh is None else {"out_shardings": meshes.batch_sharding(mesh)}
+        return jax.jit(encoded, compiler_options=self.compiler_options, **split)
+
     def _batches(self, params: Any, prompts: PromptBatch, rollouts: Rollouts) -> tuple[_Batch, Pieces]:
         """The prompts dealt out to updates, with frozen features, and how each update is cut."""
         algorithm, batch = self.config.algorithm, _Batch(prompts, rollouts)
-        if self._frozen_stages:
+        if prompts.features is not None:
+            batch = _Batch(prompts.replace(features=None), rollouts, features=prompts.features)
+        elif self._frozen_stages:
             with jax.named_scope("vision"):
                 batch = batch.replace(features=self._features(params, prompts))
         if self._frozen_stages == len(STAGES):
-            batch = batch.replace(prompts=prompts.replace(vision=None))
+            batch = batch.replace(prompts=batch.prompts.replace(vision=None))
         batches = pieces.deal(batch, updates=algorithm.updates_per_batch, parts=self._parts)
         sizes = pieces.tokens(batches.prompts.mask, batches.rollouts.mask)
         group, length = rollouts.mask.shape[1:]

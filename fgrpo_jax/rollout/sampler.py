@@ -121,26 +121,24 @@ class Sampler:
         # The traces count what `compile` did ahead of a call, the cache what a change of sharding alone compiled.
         return max(self._traces, sum(program._cache_size() for program in self._programs.values()))
 
-    def sample(
-        self, params: Any, prompts: PromptBatch, *, seed: int, purpose: int | str, step: int, features: Any = None
-    ) -> Rollouts:
+    def sample(self, params: Any, prompts: PromptBatch, *, seed: int, purpose: int | str, step: int) -> Rollouts:
         """Draws the rollouts of one batch, on the device; returns before they are ready (asynchronous dispatch).
 
         Args:
           params: of the model, or what `lay_out` made of them once for several batches; else it is done here.
           prompts: M prompts. A row whose mask is False throughout is filling: it emits nothing and is never waited for.
+            Images are encoded here where their features are not given.
           seed: of the run, 0 <= seed < 2**32.
           purpose: what the rollouts are for ('train', 'eval', ...): other purposes, other noise.
           step: rollout step, 0 <= step < 2**32.
-          features: merged image features [M, I·F, D], when already encoded; None encodes `prompts.vision` here.
 
         Raises:
           ValueError: a seed or step out of range.
         """
         words, params = key_words(seed, purpose=purpose, step=step), self.lay_out(params)
         if not self.compact:
-            return self._programs["sample"](params, prompts, features, words)
-        batch, alive = self._programs["begin"](params, prompts, features, words)
+            return self._programs["sample"](params, prompts, words)
+        batch, alive = self._programs["begin"](params, prompts, words)
         while self._size(batch) is not None:
             alive = int(alive)  # what the host waits for
             if alive == 0 or int(batch.rows.t) == self.max_new_tokens:
@@ -150,27 +148,28 @@ class Sampler:
             batch, alive = self._programs["more"](params, batch)
         return self._programs["collect"](batch)
 
-    def compile(self, params: Any, prompts: PromptBatch, *, features: Any = None) -> jax.stages.Compiled:
+    def compile(self, params: Any, prompts: PromptBatch) -> jax.stages.Compiled:
         """Compiles for these shapes (arrays or ShapeDtypeStructs) ahead of the first call, which then finds it done.
 
         What it returns knows its memory (`memory_analysis()`) and its text. With compaction it is the first program, up
         to the first compaction; those of the smaller sizes are compiled along.
         """
         params = self.lay_out.abstract(params)
-        args = (params, prompts, features, key_words(0, purpose=0, step=0))
+        args = (params, prompts, key_words(0, purpose=0, step=0))
         if not self.compact:
             return self._programs["sample"].lower(*args).compile()
-        first, (batch, _) = _ahead(self._programs["begin"], *args)
-        _ahead(self._programs["collect"], batch)
+        first, (batch, _) = ahead(self._programs["begin"], *args)
+        ahead(self._programs["collect"], batch)
         while self._size(batch) is not None:
-            _, batch = _ahead(self._programs["shrink"], batch)
-            _, (batch, _) = _ahead(self._programs["more"], params, batch)
-            _ahead(self._programs["collect"], batch)
+            _, batch = ahead(self._programs["shrink"], batch)
+            _, (batch, _) = ahead(self._programs["more"], params, batch)
+            ahead(self._programs["collect"], batch)
         return first
 
-    def prefill(self, params: Any, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Shared, Rows]:
+    def prefill(self, params: Any, prompts: PromptBatch, words: jax.Array) -> tuple[Shared, Rows]:
         """What rollouts of the prompts share, and their rows before the first token. For tracing."""
         with jax.named_scope("vision"):
+            features = prompts.features
             if features is None:
                 features = self.model.encode(params, prompts.vision)
         with jax.named_scope("prefill"):
@@ -183,15 +182,15 @@ class Sampler:
         return Shared(prefix, prompts.mask), self._constrain_rows(rows)
 
     # ------------------------------------------------------------------------------------------------ traced from here
-    def _sample(self, params: Laid, prompts: PromptBatch, features: Any, words: jax.Array) -> Rollouts:
+    def _sample(self, params: Laid, prompts: PromptBatch, words: jax.Array) -> Rollouts:
         """Prefill, then the decode loop. words: uint32 [3] of `key_words`."""
-        shared, rows = self.prefill(params.params, prompts, features, words)
+        shared, rows = self.prefill(params.params, prompts, words)
         rows = self.decoder.run(params, shared, rows, until=lambda rows: rows.done.all())
         return self._constrain(compaction.collect(Batch(rows, shared)), axis=0)
 
-    def _begin(self, params: Laid, prompts: PromptBatch, features: Any, words: jax.Array) -> tuple[Batch, jax.Array]:
+    def _begin(self, params: Laid, prompts: PromptBatch, words: jax.Array) -> tuple[Batch, jax.Array]:
         """The same up to the first compaction."""
-        shared, rows = self.prefill(params.params, prompts, features, words)
+        shared, rows = self.prefill(params.params, prompts, words)
         return self._decode(params, Batch(rows, shared))
 
     def _shrink(self, batch: Batch) -> Batch:
@@ -268,7 +267,7 @@ class Sampler:
         return jax.tree.map(hold, tree)
 
 
-def _ahead(program: Any, *args: Any) -> tuple[jax.stages.Compiled, Any]:
+def ahead(program: Any, *args: Any) -> tuple[jax.stages.Compiled, Any]:
     """(a program compiled for arguments, what it will return as ShapeDtypeStructs with their layout)."""
     lowered = program.lower(*args)
     compiled = lowered.compile()

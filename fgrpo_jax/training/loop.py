@@ -123,7 +123,7 @@ class Run:
         parts, config, start = self.parts, self.parts.config, int(state.step)
         self.params = None  # the first step donates them
         if config.data.buckets.precompile and start < config.num_steps:
-            made: dict[str, Any] = {"mesh": parts.policy.mesh, "sampler": parts.sampler, "step": parts.learner.step}
+            made: dict[str, Any] = {"mesh": parts.policy.mesh, "sampler": parts.sampler, "learner": parts.learner}
             precompile.compile_ahead(config, self.plan.shapes, **made, state=state, reference=reference)
         with contextlib.ExitStack() as stack:  # so that files and bar are closed before an error is shown
             log, heldout = (parts.workdir / f"{name}{suffix()}.jsonl" for name in ("metrics", "eval"))

@@ -24,6 +24,7 @@ from fgrpo_jax.data.buckets import Buckets, Shape
 from fgrpo_jax.data.images import PATCH_VALUES, WINDOW_PATCHES
 from fgrpo_jax.data.pipeline import PromptIterator
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, VisionInputs
+from fgrpo_jax.rollout.sampler import ahead
 from fgrpo_jax.rows import write_atomically
 
 CACHE = "shapes.json"
@@ -138,9 +139,13 @@ def learner_inputs(config: Config, shape: Shape, mesh: jax.sharding.Mesh) -> tup
     return abstract_prompts(count, shape, split), rollouts, signals
 
 
-def sampler_inputs(config: Config, shape: Shape, mesh: jax.sharding.Mesh) -> PromptBatch:
-    """ShapeDtypeStructs of the prompts of one call of the sampler in training."""
-    return abstract_prompts(config.rollout.batch_prompts, shape, meshes.batch_sharding(mesh))
+def some(prompts: PromptBatch, count: int) -> PromptBatch:
+    """`count` of these prompts, as one call of the sampler takes them; all of it ShapeDtypeStructs."""
+
+    def one(x: Any) -> Any:
+        return jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype, sharding=x.sharding)
+
+    return jax.tree.map(one, prompts)
 
 
 def compile_ahead(
@@ -149,11 +154,14 @@ def compile_ahead(
     *,
     mesh: jax.sharding.Mesh,
     sampler: Any,
-    step: Any,
+    learner: Any,
     state: Any,
     reference: Any,
 ) -> None:
     """Compiles sampler and learner step for every shape, with a progress bar; state and reference are not touched."""
     for shape in tqdm(shapes, desc="compiling", unit="shape", leave=False):
-        sampler.compile(state.params, sampler_inputs(config, shape, mesh))
-        step.lower(state, reference, *learner_inputs(config, shape, mesh)).compile()
+        prompts, *others = learner_inputs(config, shape, mesh)
+        if learner.encode is not None:
+            _, prompts = ahead(learner.encode, state.params, prompts)
+        sampler.compile(state.params, some(prompts, config.rollout.batch_prompts))
+        learner.step.lower(state, reference, prompts, *others).compile()

@@ -171,12 +171,20 @@ class Stages:
         yield
         self.seconds[phase] += time.perf_counter() - began
 
-    def data(self, earlier: Sequence[np.ndarray] = ()) -> Prompts:
-        """The next prompts; `earlier` are the prompt ids of this step's draws before."""
+    def data(self, params: Any, earlier: Sequence[np.ndarray] = ()) -> Prompts:
+        """The next prompts; `earlier` are the prompt ids of this step's draws before.
+
+        Their images are encoded on the way, once for sampler and learner, where no step changes the tower of `params`.
+        """
         with self.clock("data"):
             batch = next(self.parts.data)
             prompts = redrawn(batch.prompts, earlier) if earlier else batch.prompts
-            return Prompts(batch, prompts, self.parts.policy.put(prompts))
+            return Prompts(batch, prompts, self._placed(params, prompts))
+
+    def _placed(self, params: Any, prompts: PromptBatch) -> PromptBatch:
+        """Prompts on the devices."""
+        placed, encode = self.parts.policy.put(prompts), self.parts.learner.encode
+        return placed if encode is None else encode(params, placed)
 
     def rollout(self, params: Any, prompts: Prompts) -> Iterator[Generation]:
         """Rollouts of the prompts, `rollout.batch_prompts` of them at a time, when they are asked for.
@@ -274,7 +282,7 @@ class Stages:
         self._before_update()
         with self.clock("learner"):
             began = time.perf_counter()
-            prompts = put(batch.prompts) if batch.placed is None else batch.placed
+            prompts = self._placed(state.params, batch.prompts) if batch.placed is None else batch.placed
             signals = self._put_signals(batch.signals, drawn.signals)
             state, figures, logps = self.parts.learner.step(state, reference, prompts, put(batch.rollouts), signals)
             return state, Learnt(figures, logps, began)

@@ -52,14 +52,18 @@ def bucket(prompt_tokens: int, patches: int) -> Shape:
 
 
 def sampler(config: Config, policy: setup.Policy, shape: Shape) -> Any:
-    """The compiled program of a call of the sampler in training."""
+    """The compiled program of a call of the sampler in training, images encoded in it."""
     made = setup.sampler(config, policy, purpose="train")
     params = policy.abstract(config.model.param_dtype)
-    return made.compile(params, precompile.sampler_inputs(config, shape, policy.mesh))
+    prompts = precompile.abstract_prompts(config.rollout.batch_prompts, shape, meshes.batch_sharding(policy.mesh))
+    return made.compile(params, prompts)
 
 
 def learner(config: Config, policy: setup.Policy, shape: Shape) -> Any:
-    """The compiled learner step, its state placed as a run's is."""
+    """The compiled learner step, its state placed as a run's is, images encoded in it.
+
+    A run encodes them in a program of its own, once for sampler and learner, where no step changes the tower.
+    """
     made = setup.learner(config, policy)
     params = policy.abstract(config.model.param_dtype)
     homes = {path: x.sharding for path, x in optimizer.flatten(params).items()}
