@@ -86,14 +86,22 @@ class Learner:
         """
         return self.trained.reference(params, needed=self.config.algorithm.kl_coef != 0)
 
-    @functools.cached_property
+    @property
     def step(self) -> optimizer.Stepper:
         """Compiled (state, reference, prompts, rollouts, signals) → (state, metrics, learner log-probs [M, G, T]).
 
         The state is donated. Log-probs are those under the policy that entered the step, for comparison with the
         sampler's. M must be a multiple of updates_per_batch × the number of devices that share it.
         """
-        return optimizer.Stepper(self._step, compiler_options=self.compiler_options)
+        return self.steps[max(self.steps)]
+
+    @functools.cached_property
+    def steps(self) -> dict[int, optimizer.Stepper]:
+        """The step for each of `pieces.PLACES`; all give the same, the one that `pieces.places` names soonest."""
+
+        options = {"compiler_options": self.compiler_options}
+        every = pieces.PLACES if self.model.packs else (1,)
+        return {times: optimizer.Stepper(functools.partial(self._step, times), **options) for times in every}
 
     def mix(
         self, signals: Signals, lam: jax.Array, *, penalty: jax.Array | None = None, tokens: jax.Array | None = None
@@ -286,7 +294,7 @@ class Learner:
         split = {} if mesh is None else {"out_shardings": meshes.batch_sharding(mesh)}
         return jax.jit(encoded, compiler_options=self.compiler_options, **split)
 
-    def _batches(self, params: Any, prompts: PromptBatch, rollouts: Rollouts) -> tuple[_Batch, Pieces]:
+    def _batches(self, params: Any, prompts: PromptBatch, rollouts: Rollouts, times: int) -> tuple[_Batch, Pieces]:
         """The prompts dealt out to updates, with frozen features, and how each update is cut."""
         algorithm, batch = self.config.algorithm, _Batch(prompts, rollouts)
         if prompts.features is not None:
@@ -300,7 +308,8 @@ class Learner:
         sizes = pieces.tokens(batches.prompts.mask, batches.rollouts.mask)
         group, length = rollouts.mask.shape[1:]
         full = prompts.tokens.shape[1] + group * length
-        return batches, pieces.cut(sizes, micro=algorithm.micro_batch_prompts, full=full, packs=self.model.packs)
+        micro = algorithm.micro_batch_prompts
+        return batches, pieces.cut(sizes, micro=micro, full=full, packs=self.model.packs, times=times)
 
     def _prepare(
         self, state: TrainState, reference: optimizer.Flat, batches: _Batch, cut: Pieces, frozen: optimizer.Flat
@@ -372,9 +381,10 @@ class Learner:
         return jax.lax.scan(body, (parts.weights, parts.opt_state, skipped), (index, batches, cut, known))
 
     def _step(
-        self, state: TrainState, reference: optimizer.Flat, prompts: PromptBatch, rollouts: Rollouts, signals: Signals
+        self, times: int, state: TrainState, reference: optimizer.Flat, *inputs: Any
     ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
-        batches, cut = self._batches(state.params, prompts, rollouts)
+        prompts, rollouts, signals = inputs
+        batches, cut = self._batches(state.params, prompts, rollouts, times)
         parts = self.trained.split(state.params, state.opt_state, reference)
         known = self._prepare(state, reference, batches, cut, parts.frozen)
         with jax.named_scope("advantages"):

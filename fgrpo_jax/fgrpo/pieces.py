@@ -16,14 +16,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from fgrpo_jax.model import packing
 from fgrpo_jax.model.qwen2_5_vl import Model
 from fgrpo_jax.records import PromptBatch
 
-PLACES = 4
-"""Prompts in a piece, at most this times as many as fit at full length. A place that stays empty costs memory alone."""
+PLACES = (1, 2, 4)
+"""Prompts in a piece, at most one of these times as many as fit at full length.
+
+A place that stays empty costs memory, and attention its moves; with too few places a piece is not full.
+"""
 
 
 @struct.dataclass
@@ -63,7 +67,14 @@ def gather(x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x, 0, 2).reshape(-1, *x.shape[3:])
 
 
-def cut(sizes: jax.Array, *, micro: int, full: int, packs: bool) -> Pieces:
+def places(prompts: np.ndarray, mask: np.ndarray) -> int:
+    """Of PLACES, the first that lets pieces be full, of prompts' masks [M, S] and completions' [M, G, T]."""
+    full = prompts.shape[1] + mask[0].size
+    share = (prompts.sum() + mask.sum()) / (len(mask) * full)
+    return next((times for times in PLACES if times * share > 0.9), PLACES[-1])
+
+
+def cut(sizes: jax.Array, *, micro: int, full: int, packs: bool, times: int = PLACES[-1]) -> Pieces:
     """The pieces of prompts of these sizes, the larger first, each into the first piece that has room.
 
     That never takes more pieces than prompts of full length would.
@@ -72,9 +83,10 @@ def cut(sizes: jax.Array, *, micro: int, full: int, packs: bool) -> Pieces:
       sizes: int32 [U, p, c], tokens of each prompt with its completions, at most `full`.
       micro: prompts of full length that a piece has room for, on all devices together.
       packs: False: prompts in their order, `micro` a piece.
+      times: one of PLACES.
     """
     own, count = max(1, micro // sizes.shape[1]), sizes.shape[2]
-    pieces, places = -(-count // own), min(count, PLACES * own)
+    pieces, places = -(-count // own), min(count, times * own)
     if not packs:
         number = jnp.arange(pieces * own, dtype=jnp.int32)
         prompt = jnp.minimum(number, count).reshape(pieces, 1, own)

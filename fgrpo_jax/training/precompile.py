@@ -164,4 +164,5 @@ def compile_ahead(
         if learner.encode is not None:
             _, prompts = ahead(learner.encode, state.params, prompts)
         sampler.compile(state.params, some(prompts, config.rollout.batch_prompts))
-        learner.step.lower(state, reference, prompts, *others).compile()
+        for step in learner.steps.values():
+            step.lower(state, reference, prompts, *others).compile()

@@ -25,7 +25,8 @@ from fgrpo_jax.config.sections import Config
 from fgrpo_jax.data.buckets import padding
 from fgrpo_jax.data.pipeline import Batch, PromptIterator
 from fgrpo_jax.fgrpo.learner import Learner
-from fgrpo_jax.fgrpo.optimizer import Flat
+from fgrpo_jax.fgrpo.optimizer import Flat, Stepper
+from fgrpo_jax.fgrpo.pieces import places
 from fgrpo_jax.records import PromptBatch, Rollouts, Signals, TrainState
 from fgrpo_jax.rewards.groups import dead
 from fgrpo_jax.rewards.judges.tally import Counts, Tally
@@ -65,7 +66,7 @@ class Parts:
     @property
     def compilations(self) -> int:
         """Programs of sampler, learner and a judge in this process."""
-        own = self.sampler.compilations + self.learner.step.compilations
+        own = self.sampler.compilations + sum(step.compilations for step in self.learner.steps.values())
         return own + judges.compilations(self.scorer.judges)
 
     def saves_after(self, steps: int) -> bool:
@@ -284,8 +285,14 @@ class Stages:
             began = time.perf_counter()
             prompts = self._placed(state.params, batch.prompts) if batch.placed is None else batch.placed
             signals = self._put_signals(batch.signals, drawn.signals)
-            state, figures, logps = self.parts.learner.step(state, reference, prompts, put(batch.rollouts), signals)
+            state, figures, logps = self._step(batch)(state, reference, prompts, put(batch.rollouts), signals)
             return state, Learnt(figures, logps, began)
+
+    def _step(self, batch: Collected) -> Stepper:
+        """The learner's step for the lengths of a batch; of several processes the one that all need."""
+        steps = self.parts.learner.steps
+        needed = 1 if len(steps) == 1 else int(everywhere(places(batch.prompts.mask, batch.rollouts.mask)).max())
+        return steps[needed]
 
     def _before_update(self) -> None:
         """Waits for those who still read the state that the learner is about to take, and for what may stop the run."""

@@ -60,7 +60,7 @@ def sampler(config: Config, policy: setup.Policy, shape: Shape) -> Any:
 
 
 def learner(config: Config, policy: setup.Policy, shape: Shape) -> Any:
-    """The compiled learner step, its state placed as a run's is, images encoded in it.
+    """The compiled learner step of a batch of full lengths, its state placed as a run's is, images encoded in it.
 
     A run encodes them in a program of its own, once for sampler and learner, where no step changes the tower.
     """
@@ -77,4 +77,4 @@ def learner(config: Config, policy: setup.Policy, shape: Shape) -> Any:
     place = lambda tree: jax.tree_util.tree_map_with_path(placed, tree)  # noqa: E731
     state = place(jax.eval_shape(made.fresh, params)).replace(params=params)
     reference = place(jax.eval_shape(made.reference, params))
-    return made.step.lower(state, reference, *precompile.learner_inputs(config, shape, policy.mesh)).compile()
+    return made.steps[1].lower(state, reference, *precompile.learner_inputs(config, shape, policy.mesh)).compile()
