@@ -206,13 +206,17 @@ def gathers(text: str, sizes: Sizes) -> list[str]:
 
 
 def token_loops(program: Program) -> list[str]:
-    """Bodies of the loops whose every round draws a token."""
-    found = []
+    """Bodies of the loops whose every round draws a token.
+
+    A loop around such a one may hold parts of drawing too, which a TPU's compiler moves out of it.
+    """
+    found = {}
     loops = (i for inside in program.computations.values() for i in inside.instructions if i.opcode == "while")
     for body in (program.computations[loop.called("body")[0]] for loop in loops):
-        if any("/draw/" in kernel.scope for kernel in _directly(program, body)):
-            found.append(body.name)
-    return list(dict.fromkeys(found))
+        kernels = list(_directly(program, body))
+        if any("/draw/" in kernel.scope for kernel in kernels):
+            found[body.name] = {one.called("body")[0] for one in kernels if one.opcode == "while"}
+    return [name for name, inner in found.items() if not inner & found.keys()]
 
 
 def _directly(program: Program, inside: Computation) -> Iterator[Instruction]:
