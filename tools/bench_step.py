@@ -136,7 +136,8 @@ class Ours:
 
     def __call__(self) -> Seconds:
         stages = Stages(self.run.parts, self.number)
-        self.state, _ = train.step(stages, self.state, self.reference)
+        self.state, row = train.step(stages, self.state, self.reference)
+        row.result()  # a run draws on while the learner computes; here each part has its own time
         self.number += 1
         return {part: stages.seconds[part] for part in PARTS}
 
