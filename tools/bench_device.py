@@ -120,7 +120,7 @@ class Bench:
     @classmethod
     def create(cls, args: argparse.Namespace, device: Any) -> Bench:
         sizes, tiny = SIZES[args.shape], args.shape == "tiny"
-        raw = files.load_config("tiny" if tiny else "qwen3b")
+        raw: Any = files.load_config("tiny" if tiny else "qwen3b")
         raw.data.source = "world"  # no data is read
         raw.model.hf = "shipped"
         raw.mesh.data, raw.mesh.fsdp, raw.mesh.tensor = 1, 1, 1

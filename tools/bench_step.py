@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
 
 def config(folder: Path, args: argparse.Namespace) -> Any:
     """The defaults with the sizes of this tool."""
-    out = default.get_config()
+    out: Any = default.get_config()
     out.model.hf = str(folder)
     out.num_steps = 2 + args.rounds
     out.data.prompts_per_step = out.rollout.batch_prompts = args.prompts
@@ -177,7 +177,7 @@ class Torch:
         betas = {"betas": (optim.b1, optim.b2), "eps": optim.eps, "weight_decay": optim.weight_decay}
         self.optimizer = torch.optim.AdamW(self.weights, lr=optim.learning_rate, **betas)
         self.batch = next(parts.data)  # of further data: the work is the same
-        self.lam = np.ones(len(self.config.constraints), np.float32)
+        self.lam: Any = np.ones(len(self.config.constraints), np.float32)
         self.inputs = [bench_rollout.torch_inputs([one], pad_id=self.processor.pad_id) for one in self.batch.encoded]
         self.used = 0
 
@@ -200,7 +200,7 @@ class Torch:
         import torch
 
         rollout, processor = self.config.rollout, self.processor
-        inputs = bench_rollout.torch_inputs(self.batch.encoded, pad_id=processor.pad_id)
+        inputs = bench_rollout.torch_inputs([*self.batch.encoded], pad_id=processor.pad_id)
         known = {"do_sample": True, "temperature": rollout.temperature, "top_k": 0, "top_p": 1.0}
         known |= {"eos_token_id": list(processor.eos_ids), "pad_token_id": processor.pad_id}
         known |= {"bad_words_ids": [[int(i)] for i in np.flatnonzero(processor.banned)], "repetition_penalty": 1.0}
@@ -216,10 +216,11 @@ class Torch:
             [processor.decode(ids[m].tolist()) for ids, m in zip(*rows, strict=True)]
             for rows in zip(tokens, mask, strict=True)
         ]
-        return Drawn(tokens, mask, ended.reshape(shape).any(-1), texts)
+        return Drawn(tokens, mask, np.asarray(ended.reshape(shape).any(-1)), texts)
 
     def _signals(self, drawn: Drawn) -> Signals:
-        rollouts = Rollouts(tokens=drawn.tokens, mask=drawn.mask, logps=drawn.mask, finished=drawn.finished)
+        arrays: Any = {"tokens": drawn.tokens, "mask": drawn.mask, "logps": drawn.mask, "finished": drawn.finished}
+        rollouts = Rollouts(**arrays)
         return self.scorer.submit(score, self.batch.examples, self.batch.encoded, drawn.texts, rollouts).result()[0]
 
     def _update(self, drawn: Drawn, signals: Signals) -> None:

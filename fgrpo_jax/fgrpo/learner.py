@@ -292,7 +292,7 @@ class Learner:
 
         mesh = self.model.mesh
         split = {} if mesh is None else {"out_shardings": meshes.batch_sharding(mesh)}
-        return jax.jit(encoded, compiler_options=self.compiler_options, **split)
+        return jax.jit(encoded, compiler_options=self.compiler_options, **split)  # type: ignore[arg-type]
 
     def _batches(self, params: Any, prompts: PromptBatch, rollouts: Rollouts, times: int) -> tuple[_Batch, Pieces]:
         """The prompts dealt out to updates, with frozen features, and how each update is cut."""

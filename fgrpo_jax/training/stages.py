@@ -291,7 +291,7 @@ class Stages:
     def _step(self, batch: Collected) -> Stepper:
         """The learner's step for the lengths of a batch; of several processes the one that all need."""
         steps = self.parts.learner.steps
-        needed = 1 if len(steps) == 1 else int(everywhere(places(batch.prompts.mask, batch.rollouts.mask)).max())
+        needed = 1 if len(steps) == 1 else int(everywhere(places(batch.prompts.mask, batch.rollouts.mask)).max())  # type: ignore[arg-type]
         return steps[needed]
 
     def _before_update(self) -> None:
