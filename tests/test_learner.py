@@ -272,24 +272,24 @@ def test_number_of_micro_batches_changes_nothing(kit: Kit, count: int) -> None:
     """Two for the whole step, four for the small program."""
     base = kit.learner if count == 2 else kit.plain
     split = kit.variant(micro_batches=2) if count == 2 else kit.variant(**{**base_fields(kit), "micro_batches": 4})
-    same_step(kit, base, split)
+    assert_same_step(kit, base, split)
 
 
 def test_packing_changes_nothing(kit: Kit) -> None:
     """Streams of real tokens, as every device but a CPU learns from them."""
     model = dataclasses.replace(kit.learner.model, packs=True)
-    same_step(kit, kit.learner, dataclasses.replace(kit.learner, model=model))
+    assert_same_step(kit, kit.learner, dataclasses.replace(kit.learner, model=model))
 
 
 def test_images_encoded_ahead_change_nothing(kit: Kit) -> None:
     """As a run encodes them, once for sampler and learner; not where a step changes the tower."""
     encoded = kit.learner.encode(kit.params(), kit.policy.put(kit.prompts))
     assert encoded.vision is None and encoded.features.shape[0] == M
-    same_step(kit, kit.learner, dataclasses.replace(kit.learner), prompts=encoded)  # a program of its own
+    assert_same_step(kit, kit.learner, dataclasses.replace(kit.learner), prompts=encoded)  # a program of its own
     assert kit.variant(freeze=()).encode is None
 
 
-def same_step(kit: Kit, base: Learner, other: Learner, **given: Any) -> None:
+def assert_same_step(kit: Kit, base: Learner, other: Learner, **given: Any) -> None:
     """Loss, gradient, log-probs, λ and weights of a step, but for rounding; `given` to the other."""
     state, metrics, logps = kit.run(base, SIGNALS, lam=LAM)
     other_state, found, other_logps = kit.run(other, SIGNALS, lam=LAM, **given)

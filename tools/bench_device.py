@@ -1,4 +1,4 @@
-"""What one accelerator makes of sampler and learner: the figures that no program tells, in some 8 minutes on an H200.
+"""What one accelerator makes of sampler and learner: the figures that no program tells. Aim: 8 minutes on an H200.
 
     python tools/bench_device.py --out=h200.json               the 3B; again: the parts that are not in the file yet
     python tools/bench_device.py --shape=7b --layers=8 --parts=learner --out=h200.json
@@ -7,8 +7,8 @@
 Weights are random, prompts one image each, completions of full length. Every part is written to the file as soon as it
 is there; one that fails leaves its error there and the others go on, and it is tried again the next time.
 
-decode    seconds a token from two lengths, by rollouts, over the bandwidth floor (`roofline.token_bytes`); then with
-          layers scanned, and without the decode kernel
+decode    seconds a token from two lengths, by rollouts, over the bandwidth floor (`roofline.token_bytes`); for the
+          fewest rollouts also with layers scanned, and without the decode kernel
 kernels   the start-up trial's differences, and seconds of attention of completions by kernel and by XLA, with gradients
 learner   seconds of a step and its MFU: operations of `roofline.step_operations`, the tower's with them and what remat
           repeats left out, over seconds and the chip's published peak
@@ -140,9 +140,8 @@ class Bench:
         """The config with other fields of the rollout."""
         return dataclasses.replace(self.config, rollout=dataclasses.replace(self.config.rollout, **rollout))
 
-    @functools.cached_property
     def params(self) -> Any:
-        """Random, in the dtype of masters."""
+        """Random, in the dtype of masters; made anew, since a learner's step takes them."""
         dtype = jnp.dtype(self.config.model.param_dtype)
         made = functools.partial(self.policy.model.init, dtype=dtype)
         return jax.jit(made, out_shardings=self.policy.shardings)(jax.random.key(0))
@@ -194,7 +193,7 @@ class Bench:
         config = self.but(batch_prompts=rollouts // group, max_new_tokens=new, min_new_tokens=new)
         policy = dataclasses.replace(self.policy, model=dataclasses.replace(self.policy.model, **model))
         sampler, prompts = setup.sampler(config, policy, purpose="train"), self.prompts(rollouts // group)
-        laid = sampler.lay_out(self.params)
+        laid = sampler.lay_out(self.params())
         return lambda: sampler.sample(laid, prompts, seed=0, purpose="bench", step=0)
 
 
@@ -207,12 +206,14 @@ def decode(bench: Bench) -> dict[str, Any]:
         plain["without the decode kernel"] = {"decode_kernel": False}
     for rollouts in bench.sizes.rollouts:
         count = rollouts // group * group
-        calls = [bench.draws(count, length, **how) for how in plain.values() for length in (new // 2, new)]
+        hows = plain if rollouts == min(bench.sizes.rollouts) else {"as it is": {}}
+        calls = [bench.draws(count, length, **how) for how in hows.values() for length in (new // 2, new)]
         times = bench.seconds(*calls)
         tokens = [(b - a) / (new - new // 2) for a, b in zip(times[::2], times[1::2], strict=True)]
-        row: dict[str, Any] = {f"ms a token, {name}": 1e3 * one for name, one in zip(plain, tokens, strict=True)}
+        row: dict[str, Any] = {f"ms a token, {name}": 1e3 * one for name, one in zip(hows, tokens, strict=True)}
         if bench.chip is not None:
-            config = bench.but(batch_prompts=count // group, max_new_tokens=new)
+            # Tokens of the second half are timed, whose suffix is three quarters of the window on average.
+            config = bench.but(batch_prompts=count // group, max_new_tokens=new * 3 // 2)
             moved = roofline.token_bytes(config, bench.policy.model, bench.policy.mesh, bench.shape)
             row["floor ms"] = 1e3 * sum(moved.values()) / bench.chip.bandwidth
             row["share of the floor"] = row["floor ms"] / row["ms a token, as it is"]
@@ -239,7 +240,7 @@ def kernels(bench: Bench) -> dict[str, Any]:
     runs = []
     for form in (model.attention, XLA):
         value = lambda q, own, shared, form=form: form.shared(q, own, shared, mesh=None).astype(jnp.float32).sum()  # noqa: E731
-        runs.append(functools.partial(jax.jit(jax.grad(value)), *inputs))
+        runs.append(functools.partial(jax.jit(jax.grad(value, argnums=(0, 1, 2), allow_int=True)), *inputs))
     chosen, xla = bench.seconds(*runs)
     apart = kernel_trial.compare(model.attention, model.config, dtype=dtype)
     return {"differences": apart, "ms chosen": 1e3 * chosen, "ms xla": 1e3 * xla}
@@ -249,7 +250,7 @@ def learner(bench: Bench) -> dict[str, Any]:
     """Seconds of a step on full lengths, and MFU."""
     made = setup.learner(bench.config, bench.policy)
     prompts, others = bench.prompts(bench.sizes.prompts), _rollouts(bench)
-    state = made.init(jax.tree.map(jnp.copy, bench.params))
+    state = made.init(bench.params())
     reference = made.reference(state.params)
     began = time.perf_counter()
     times = []
