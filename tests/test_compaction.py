@@ -36,7 +36,7 @@ def test_sizes_are_few_and_hold_what_halves_would_waste():
 def begun():
     """A batch of 4 prompts × 8 before its first token."""
     words = key_words(0, purpose="train", step=0)
-    shared, rows = jax.jit(SAMPLER.prefill)(table(), batch(FIRSTS), None, words)
+    shared, rows = jax.jit(SAMPLER.prefill)(table(), batch(FIRSTS), words)
     return compaction.Batch(rows, shared)
 
 

@@ -29,7 +29,7 @@ def abstract(length: int, patches: int = 64):
 def decoding(model, window: int):
     """(temporary bytes, aliased bytes, cache bytes) of the decode program at a window."""
     sampler = make(model, max_new_tokens=window, compact=True)
-    args = sampler.lay_out.abstract(MODEL.abstract()), abstract(32), None, key_words(0, purpose=0, step=0)
+    args = sampler.lay_out.abstract(MODEL.abstract()), abstract(32), key_words(0, purpose=0, step=0)
     batch, _ = jax.eval_shape(sampler._begin, *args)
     memory = sampler._programs["more"].lower(args[0], batch).compile().memory_analysis()
     return memory.temp_size_in_bytes, memory.alias_size_in_bytes, size(batch.rows.cache)

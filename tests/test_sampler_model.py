@@ -263,6 +263,6 @@ def test_eight_devices_compact_without_gathering_weights_or_changing_tokens(monk
         np.testing.assert_array_equal(np.asarray(drawn.tokens), one.tokens)
         assert sampler.compilations > 2  # it did compact
         laid_out = sampler.lay_out(placed)
-        begun, _ = sampler._programs["begin"](laid_out, prompts, None, key_words(3, purpose="train", step=0))
+        begun, _ = sampler._programs["begin"](laid_out, prompts, key_words(3, purpose="train", step=0))
         more = sampler._programs["more"].lower(laid_out, sampler._programs["shrink"](begun)).compile()
         assert max(gathered_while_decoding(more.as_text()), default=0) < 32 * 8
